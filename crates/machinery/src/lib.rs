@@ -1,1 +1,18 @@
-//! machinery
+//! The mechanism every API resource shares: descriptors, strategies, errors, field causes, patches,
+//! server-side apply. No I/O, no clock, no client.
+
+#![forbid(unsafe_code)]
+
+pub mod causes;
+pub mod descriptor;
+pub mod error;
+pub mod object;
+pub mod request;
+pub mod strategy;
+pub mod table;
+
+pub use causes::Causes;
+pub use descriptor::{Descriptor, GroupResource, Scope, Subresource, SubresourceKind, Verb};
+pub use error::ApiError;
+pub use strategy::{Strategy, WriteContext};
+pub use table::{Column, Row};

@@ -1,0 +1,258 @@
+//! Field errors with their paths. Upstream: k8s.io/apimachinery/pkg/util/validation/field.
+//! The path is a stack inside `Causes`, so a validator never carries strings around.
+
+use serde_json::Value;
+
+/// Upstream's `field.ErrorType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CauseKind {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    InternalError,
+    TypeInvalid,
+}
+
+/// One field error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cause {
+    pub kind: CauseKind,
+    /// Path as upstream writes it: `spec.containers[0].name`, `data[key]`.
+    pub field: String,
+    /// The offending value already in Go's `%v`/`%q` shape; `None` for kinds that show none.
+    pub value: Option<String>,
+    pub detail: String,
+}
+
+/// A list of field errors under a current path.
+#[derive(Clone, Debug, Default)]
+pub struct Causes {
+    path: String,
+    list: Vec<Cause>,
+}
+
+// === CauseKind ===
+
+impl CauseKind {
+    /// The machine-readable reason in `Status.details.causes`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::InternalError => "InternalError",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Required => "Required value",
+            Self::Duplicate => "Duplicate value",
+            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
+            Self::InternalError => "Internal error",
+        }
+    }
+}
+
+// === Cause ===
+
+impl Cause {
+    /// The text without the field: `Invalid value: -1: must be >= 0`.
+    pub fn detail_text(&self) -> String {
+        let mut text = self.kind.label().to_string();
+        if let Some(v) = &self.value {
+            text.push_str(": ");
+            text.push_str(v);
+        }
+        if !self.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.detail);
+        }
+        text
+    }
+
+    /// The whole text: `spec.replicas: Invalid value: -1: must be >= 0`.
+    pub fn text(&self) -> String {
+        format!("{}: {}", self.field, self.detail_text())
+    }
+}
+
+// === Causes ===
+
+impl Causes {
+    /// An empty list at the root path.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `f` with `name` appended to the path.
+    pub fn at<R>(&mut self, name: &str, f: impl FnOnce(&mut Self) -> R) -> R {
+        let len = self.path.len();
+        if len > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+        let r = f(self);
+        self.path.truncate(len);
+        r
+    }
+
+    /// Runs `f` with `[i]` appended to the path.
+    pub fn index<R>(&mut self, i: usize, f: impl FnOnce(&mut Self) -> R) -> R {
+        self.key(&i.to_string(), f)
+    }
+
+    /// Runs `f` with `[key]` appended to the path.
+    pub fn key<R>(&mut self, key: &str, f: impl FnOnce(&mut Self) -> R) -> R {
+        let len = self.path.len();
+        self.path.push('[');
+        self.path.push_str(key);
+        self.path.push(']');
+        let r = f(self);
+        self.path.truncate(len);
+        r
+    }
+
+    fn push(&mut self, kind: CauseKind, value: Option<String>, detail: impl Into<String>) {
+        let field = if self.path.is_empty() {
+            "<nil>".into()
+        } else {
+            self.path.clone()
+        };
+        self.list.push(Cause {
+            kind,
+            field,
+            value,
+            detail: detail.into(),
+        });
+    }
+
+    /// `Invalid value: <value>: <detail>`.
+    pub fn invalid(&mut self, value: &Value, detail: impl Into<String>) {
+        self.push(CauseKind::Invalid, Some(go_text(value)), detail);
+    }
+
+    /// `Invalid value` of a wrong type.
+    pub fn type_invalid(&mut self, value: &Value, detail: impl Into<String>) {
+        self.push(CauseKind::TypeInvalid, Some(go_text(value)), detail);
+    }
+
+    /// `Required value[: <detail>]`.
+    pub fn required(&mut self, detail: impl Into<String>) {
+        self.push(CauseKind::Required, None, detail);
+    }
+
+    /// `Forbidden: <detail>`.
+    pub fn forbidden(&mut self, detail: impl Into<String>) {
+        self.push(CauseKind::Forbidden, None, detail);
+    }
+
+    /// `Duplicate value: <value>`.
+    pub fn duplicate(&mut self, value: &Value) {
+        self.push(CauseKind::Duplicate, Some(go_text(value)), "");
+    }
+
+    /// `Not found: <value>`.
+    pub fn not_found(&mut self, value: &Value) {
+        self.push(CauseKind::NotFound, Some(go_text(value)), "");
+    }
+
+    /// `Unsupported value: "x": supported values: "a", "b"`.
+    pub fn not_supported(&mut self, value: &Value, supported: &[&str]) {
+        let mut sorted: Vec<&str> = supported.to_vec();
+        sorted.sort_unstable();
+        let list: Vec<String> = sorted.iter().map(|s| format!("\"{s}\"")).collect();
+        let detail = if list.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", list.join(", "))
+        };
+        self.push(CauseKind::NotSupported, Some(go_text(value)), detail);
+    }
+
+    /// `Too long: may not be more than N bytes`.
+    pub fn too_long(&mut self, max: usize) {
+        let unit = if max == 1 { "byte" } else { "bytes" };
+        self.push(
+            CauseKind::TooLong,
+            None,
+            format!("may not be more than {max} {unit}"),
+        );
+    }
+
+    /// `Too many: <actual>: must have at most <max> items`.
+    pub fn too_many(&mut self, actual: usize, max: usize) {
+        let unit = if max == 1 { "item" } else { "items" };
+        self.push(
+            CauseKind::TooMany,
+            Some(actual.to_string()),
+            format!("must have at most {max} {unit}"),
+        );
+    }
+
+    /// Adds an error built elsewhere.
+    pub fn add(&mut self, cause: Cause) {
+        self.list.push(cause);
+    }
+
+    /// The current path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether nothing was found wrong.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// What was found wrong, in order.
+    pub fn as_slice(&self) -> &[Cause] {
+        &self.list
+    }
+}
+
+/// A value as upstream prints it in field errors: strings quoted, numbers bare, objects as JSON.
+pub fn go_text(value: &Value) -> String {
+    match value {
+        Value::String(s) => go_quote(s),
+        Value::Null => "null".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Go's `%q` of a string.
+pub fn go_quote(s: &str) -> String {
+    let mut out = String::with_capacity(s.len() + 2);
+    out.push('"');
+    for c in s.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                out.push_str(&format!("\\x{:02x}", c as u32));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,176 @@
+//! Who asks for what: identities, request attributes, and the traits that authenticators,
+//! authorizers and admission plugins implement. Upstream: k8s.io/apiserver authentication,
+//! authorization and admission interfaces.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::descriptor::Descriptor;
+use crate::error::ApiError;
+
+/// Upstream's `user.Info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// What an authenticator found.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    pub user: User,
+    pub audiences: Vec<String>,
+}
+
+/// What authenticators look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// The verified client certificate chain in DER, leaf first; empty if none was given.
+    pub certificates: &'a [Vec<u8>],
+    /// The bearer token, without the scheme.
+    pub bearer: Option<&'a str>,
+    pub headers: &'a http::HeaderMap,
+}
+
+/// One way of telling who asks. `Ok(None)` means "not mine"; an error is a 401 unless a later one succeeds.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// Name for logs and metrics.
+    fn name(&self) -> &'static str;
+    /// Tells the user of these credentials; `audiences` are those the server accepts.
+    async fn authenticate(&self, c: &Credentials<'_>) -> Result<Option<Authenticated>, ApiError>;
+}
+
+/// Upstream's `authorizer.Attributes`.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    pub user: User,
+    /// `get`, `list`, `create` ..., or the lower-case HTTP method for non-resource paths.
+    pub verb: String,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    /// The path, for non-resource requests.
+    pub path: String,
+    pub is_resource: bool,
+    pub field_selector: Option<String>,
+    pub label_selector: Option<String>,
+}
+
+/// An authorizer's answer; the text is the reason shown to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow(String),
+    Deny(String),
+    NoOpinion(String),
+}
+
+/// One way of deciding whether a request is allowed.
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    /// Name for logs and metrics.
+    fn name(&self) -> &'static str;
+    /// Decides.
+    async fn authorize(&self, a: &Attributes) -> Decision;
+    /// The rules of a user in a namespace as (resourceRules, nonResourceRules, incomplete), for SelfSubjectRulesReview.
+    async fn rules(&self, user: &User, namespace: &str) -> (Vec<Value>, Vec<Value>, bool);
+}
+
+/// Upstream's `admission.Operation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// One write on its way in, as admission sees it.
+pub struct Attempt<'a> {
+    pub operation: Operation,
+    pub descriptor: &'a Descriptor,
+    /// `""` for the main resource.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub user: &'a User,
+    /// The new object; `None` for deletes. For connects the options object.
+    pub object: Option<Value>,
+    /// The object as stored; `None` for creates.
+    pub before: Option<&'a Value>,
+    pub dry_run: bool,
+    /// CreateOptions, UpdateOptions or DeleteOptions as given.
+    pub options: Value,
+    /// Texts to send as `Warning` headers.
+    pub warnings: Vec<String>,
+    /// Annotations for the audit event.
+    pub audit_annotations: BTreeMap<String, String>,
+}
+
+/// One admission plugin. Chain order is the order of the slice in crate `admission`.
+#[async_trait]
+pub trait Admission: Send + Sync {
+    /// Upstream's plugin name.
+    fn name(&self) -> &'static str;
+    /// Whether the plugin looks at this kind of write at all.
+    fn handles(&self, operation: Operation) -> bool;
+    /// May change `a.object`.
+    async fn mutate(&self, _a: &mut Attempt<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+    /// May refuse.
+    async fn validate(&self, _a: &Attempt<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+// === User ===
+
+impl User {
+    /// A user with groups.
+    pub fn new(name: &str, groups: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            groups: groups.iter().map(|g| (*g).to_string()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the user is in a group.
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+}
+
+// === Attempt ===
+
+impl Attempt<'_> {
+    /// Whether this is a write of the main resource `group`/`resource`.
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.subresource.is_empty()
+            && self.descriptor.group == group
+            && self.descriptor.resource == resource
+    }
+
+    /// 403 as admission plugins answer: `pods "x" is forbidden: <why>`.
+    pub fn forbidden(&self, why: &str) -> ApiError {
+        let name = if self.name.is_empty() {
+            self.object.as_ref().map(crate::object::name).unwrap_or("")
+        } else {
+            self.name
+        };
+        let name = if name.is_empty() && self.object.is_some() {
+            "Unknown"
+        } else {
+            name
+        };
+        ApiError::forbidden(&self.descriptor.group, &self.descriptor.resource, name, why)
+    }
+}

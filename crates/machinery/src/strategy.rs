@@ -1,0 +1,227 @@
+//! What a resource adds to the generic verbs: defaults, preparation, validation, selectable fields,
+//! table rows. Upstream: registry/rest strategies. Everything is pure: time arrives in `WriteContext`.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::causes::Causes;
+use crate::request::User;
+use crate::table::{Column, Row};
+
+/// Facts of the write that a strategy may need.
+#[derive(Clone, Debug)]
+pub struct WriteContext<'a> {
+    pub now: Timestamp,
+    pub user: &'a User,
+    /// Namespace of the request, `""` for cluster-scoped.
+    pub namespace: &'a str,
+    /// `""` for the main resource, else the subresource written through.
+    pub subresource: &'a str,
+}
+
+/// The behaviour of one resource. All methods have defaults; a resource writes only what differs.
+/// Objects are JSON values that already passed the schema (types are right, unknown fields gone).
+/// The generic verbs look after `metadata` (names, uid, timestamps, generation, managedFields).
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in defaults; also runs on every object read from the store. Idempotent.
+    fn set_defaults(&self, _obj: &mut Value) {}
+
+    /// Before a create: drop what clients may not set (usually `status`), set server-owned fields.
+    fn prepare_create(&self, _obj: &mut Value, _cx: &WriteContext) {}
+
+    /// Before an update of the main resource. Default: the status of `before` is kept where
+    /// the resource has a status subresource.
+    fn prepare_update(&self, obj: &mut Value, before: &Value, _cx: &WriteContext) {
+        if self.has_status() {
+            keep(obj, before, "status");
+        }
+    }
+
+    /// Before an update through `/status`: everything but status stays as it was.
+    fn prepare_status_update(&self, obj: &mut Value, before: &Value, _cx: &WriteContext) {
+        freeze_all_but_status(obj, before);
+    }
+
+    /// Whether `/status` exists; such resources drop `status` on create and keep it on update.
+    fn has_status(&self) -> bool {
+        false
+    }
+
+    /// Whether `metadata.generation` is counted, and whether this change counts. The default
+    /// counts changes of `spec`.
+    fn generation_changes(&self, obj: &Value, before: &Value) -> bool {
+        obj.get("spec") != before.get("spec")
+    }
+
+    /// Whether the resource counts generations at all.
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// Field errors of an object about to be created. `metadata` was already checked.
+    fn validate(&self, _obj: &Value, _causes: &mut Causes) {}
+
+    /// Field errors of an update of the main resource. Default: `validate` of the new object.
+    fn validate_update(&self, obj: &Value, _before: &Value, causes: &mut Causes) {
+        self.validate(obj, causes);
+    }
+
+    /// Field errors of an update through `/status`.
+    fn validate_status_update(&self, _obj: &Value, _before: &Value, _causes: &mut Causes) {}
+
+    /// Field errors of an update through another subresource (`ephemeralcontainers`, `resize`).
+    fn validate_subresource(&self, sub: &str, obj: &Value, before: &Value, causes: &mut Causes) {
+        let _ = sub;
+        self.validate_update(obj, before, causes);
+    }
+
+    /// Preparation of an update through another subresource.
+    fn prepare_subresource(&self, sub: &str, obj: &mut Value, before: &Value, cx: &WriteContext) {
+        let _ = sub;
+        self.prepare_update(obj, before, cx);
+    }
+
+    /// Upstream's check of `metadata.name`; gives messages, empty if fine. `prefix` is true for generateName.
+    fn name_problems(&self, name: &str, prefix: bool) -> Vec<String>;
+
+    /// Texts for `Warning` headers. `before` is `None` on create.
+    fn warnings(&self, _obj: &Value, _before: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Field-selector keys besides `metadata.name` and `metadata.namespace`, with this object's values.
+    fn selectable_fields(&self, _obj: &Value) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Which keys `selectable_fields` gives; anything else in a field selector is a 400.
+    fn selectable_keys(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// Whether PUT to a missing name creates it (upstream's AllowCreateOnUpdate).
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update without resourceVersion is accepted (upstream's AllowUnconditionalUpdate).
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// Seconds of grace for a deletion: `None` deletes at once, `Some(n)` marks the object with n
+    /// (pods). `asked` is the client's `gracePeriodSeconds`.
+    fn grace_seconds(&self, _obj: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Columns of the Table, the first being Name. Default: Name and Age.
+    fn columns(&self) -> Vec<Column> {
+        vec![Column::name(), Column::new("Age")]
+    }
+
+    /// Cells for `columns`, in the same order.
+    fn row(&self, obj: &Value, now: Timestamp) -> Row {
+        vec![
+            Value::String(crate::object::name(obj).to_string()),
+            Value::String(age(obj, now)),
+        ]
+    }
+}
+
+/// Copies the top-level field `field` of `before` into `obj`, or removes it where `before` has none.
+pub fn keep(obj: &mut Value, before: &Value, field: &str) {
+    let Some(map) = obj.as_object_mut() else {
+        return;
+    };
+    match before.get(field) {
+        Some(v) => map.insert(field.to_string(), v.clone()),
+        None => map.remove(field),
+    };
+}
+
+/// Makes `obj` equal to `before` in everything but status; of the metadata only managedFields
+/// and resourceVersion of the request survive.
+pub fn freeze_all_but_status(obj: &mut Value, before: &Value) {
+    let status = obj.get("status").cloned();
+    let managed = crate::object::at(obj, "metadata.managedFields").cloned();
+    let version = crate::object::at(obj, "metadata.resourceVersion").cloned();
+    *obj = before.clone();
+    if let Some(map) = obj.as_object_mut() {
+        match status {
+            Some(s) => map.insert("status".into(), s),
+            None => map.remove("status"),
+        };
+    }
+    for (path, value) in [
+        ("metadata.managedFields", managed),
+        ("metadata.resourceVersion", version),
+    ] {
+        match value {
+            Some(v) => crate::object::set(obj, path, v),
+            None => {
+                crate::object::remove(obj, path);
+            }
+        }
+    }
+}
+
+/// The Age cell: upstream's `duration.HumanDuration` since creationTimestamp, or `<unknown>`.
+pub fn age(obj: &Value, now: Timestamp) -> String {
+    let text = crate::object::str_at(obj, "metadata.creationTimestamp");
+    match text.parse::<Timestamp>() {
+        Ok(t) => human_duration(now.as_second() - t.as_second()),
+        Err(_) => "<unknown>".into(),
+    }
+}
+
+/// Upstream's `duration.HumanDuration` of whole seconds.
+pub fn human_duration(seconds: i64) -> String {
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 86400;
+    const YEAR: i64 = 365 * DAY;
+    let two = |big: i64, b: &str, small: i64, s: &str| {
+        if small == 0 {
+            format!("{big}{b}")
+        } else {
+            format!("{big}{b}{small}{s}")
+        }
+    };
+    match seconds {
+        s if s < -1 => "<invalid>".into(),
+        s if s < 0 => "0s".into(),
+        s if s < 2 * MINUTE => format!("{s}s"),
+        s if s < 10 * MINUTE => two(s / MINUTE, "m", s % MINUTE, "s"),
+        s if s < 3 * HOUR => format!("{}m", s / MINUTE),
+        s if s < 8 * HOUR => two(s / HOUR, "h", s / MINUTE % 60, "m"),
+        s if s < 2 * DAY => format!("{}h", s / HOUR),
+        s if s < 8 * DAY => two(s / DAY, "d", s / HOUR % 24, "h"),
+        s if s < 2 * YEAR => format!("{}d", s / DAY),
+        s if s < 8 * YEAR => two(s / YEAR, "y", s / DAY % 365, "d"),
+        s => format!("{}y", s / YEAR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_duration;
+
+    #[test]
+    fn durations_read_as_upstreams() {
+        for (seconds, text) in [
+            (-5, "<invalid>"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (600, "10m"),
+            (3 * 3600, "3h"),
+            (3 * 3600 + 60, "3h1m"),
+            (50 * 3600, "2d2h"),
+            (10 * 86400, "10d"),
+        ] {
+            assert_eq!(human_duration(seconds), text, "{seconds}");
+        }
+    }
+}
