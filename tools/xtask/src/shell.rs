@@ -1,0 +1,79 @@
+//! Running programs: each command is printed before it starts, and a failure names it.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).map(PathBuf::from).unwrap_or(here)
+}
+
+/// The release binary's path.
+pub fn release_binary() -> PathBuf {
+    target_dir().join("x86_64-unknown-linux-gnu/release/k0s")
+}
+
+/// Cargo's target directory.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| root().join("target"))
+}
+
+/// Runs a program in the repository's root; an exit code other than 0 is an error.
+pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    run_with(program, args, &[])
+}
+
+/// The same with extra environment variables.
+pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    println!("$ {program} {}", args.join(" "));
+    let begun = Instant::now();
+    let status = Command::new(program)
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("starting {program}"))?;
+    println!("  {:.1} s", begun.elapsed().as_secs_f64());
+    if !status.success() {
+        bail!("{program} {} ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+/// A program's standard output.
+pub fn output(program: &str, args: &[&str]) -> Result<String> {
+    let out = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting {program}"))?;
+    if !out.status.success() {
+        bail!("{program} {} ended with {}", args.join(" "), out.status);
+    }
+    Ok(String::from_utf8(out.stdout)?)
+}
+
+/// Whether a program is in PATH.
+pub fn have(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Whether we are root.
+pub fn is_root() -> bool {
+    output("id", &["-u"]).is_ok_and(|o| o.trim() == "0")
+}
+
+/// Builds the release binary and gives its path.
+pub fn build_release() -> Result<PathBuf> {
+    run("cargo", &["build", "--release", "--package", "k0s"])?;
+    Ok(release_binary())
+}
