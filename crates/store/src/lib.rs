@@ -1,1 +1,152 @@
-//! store
+//! The store: etcd v3 semantics behind one `Backend` trait. A revision per transaction,
+//! compare-and-set, ranges at a revision, watches without gap or duplicate, leases, compaction.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod conformance;
+pub mod error;
+pub mod limits;
+pub mod sqlite;
+pub mod types;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use backend::{Backend, WatchStream};
+pub use error::{Error, WriteError};
+pub use types::{
+    Compare, Comparison, Event, KeyValue, Op, OpResult, Range, RangeResponse, Target, Txn,
+    TxnResponse, WatchBatch, prefix_end,
+};
+
+/// A store, whichever backend keeps it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+}
+
+// === Store ===
+
+impl Store {
+    /// A store over a backend.
+    pub fn new(backend: impl Backend) -> Self {
+        Self {
+            backend: Arc::new(backend),
+        }
+    }
+
+    /// Writes a key that must not exist; gives its revision.
+    pub async fn create(&self, key: Bytes, value: Bytes, lease: i64) -> Result<u64, WriteError> {
+        let compare = Compare::absent(key.clone());
+        self.conditional(compare, Op::Put { key, value, lease })
+            .await
+    }
+
+    /// Writes a key that must still be at `expected`; gives the new revision.
+    pub async fn update(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        expected: u64,
+        lease: i64,
+    ) -> Result<u64, WriteError> {
+        let compare = Compare::unchanged(key.clone(), expected);
+        self.conditional(compare, Op::Put { key, value, lease })
+            .await
+    }
+
+    /// Deletes a key that must still be at `expected`; gives the deletion's revision.
+    pub async fn delete(&self, key: Bytes, expected: u64) -> Result<u64, WriteError> {
+        let compare = Compare::unchanged(key.clone(), expected);
+        self.conditional(compare, Op::Delete { key }).await
+    }
+
+    async fn conditional(&self, compare: Compare, op: Op) -> Result<u64, WriteError> {
+        let key = compare.key.clone();
+        let txn = Txn {
+            compares: vec![compare],
+            success: vec![op],
+            failure: vec![Op::Get { key }],
+        };
+        let mut answer = self.backend.txn(txn).await?;
+        if answer.succeeded {
+            return Ok(answer.revision);
+        }
+        match answer.results.pop() {
+            Some(OpResult::Got(now)) => Err(WriteError::Conflict(now)),
+            _ => Err(WriteError::Conflict(None)),
+        }
+    }
+
+    /// One key, newest state.
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<KeyValue>, Error> {
+        Ok(self.backend.range(Range::one(key)).await?.kvs.pop())
+    }
+
+    /// See `Backend::txn`.
+    pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        self.backend.txn(txn).await
+    }
+
+    /// See `Backend::range`.
+    pub async fn range(&self, range: Range) -> Result<RangeResponse, Error> {
+        self.backend.range(range).await
+    }
+
+    /// See `Backend::watch`.
+    pub async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error> {
+        self.backend.watch(range, start_revision).await
+    }
+
+    /// See `Backend::revision`.
+    pub async fn revision(&self) -> Result<u64, Error> {
+        self.backend.revision().await
+    }
+
+    /// See `Backend::lease_grant`.
+    pub async fn lease_grant(&self, id: i64, ttl: Duration) -> Result<i64, Error> {
+        self.backend.lease_grant(id, ttl).await
+    }
+
+    /// See `Backend::lease_keep_alive`.
+    pub async fn lease_keep_alive(&self, id: i64) -> Result<Duration, Error> {
+        self.backend.lease_keep_alive(id).await
+    }
+
+    /// See `Backend::lease_revoke`.
+    pub async fn lease_revoke(&self, id: i64) -> Result<(), Error> {
+        self.backend.lease_revoke(id).await
+    }
+
+    /// See `Backend::compact`.
+    pub async fn compact(&self, revision: u64) -> Result<(), Error> {
+        self.backend.compact(revision).await
+    }
+
+    /// See `Backend::size`.
+    pub async fn size(&self) -> Result<u64, Error> {
+        self.backend.size().await
+    }
+
+    /// Compacts what is older than `keep`, every `keep`, until the store closes: what
+    /// kube-apiserver does to etcd every five minutes.
+    pub async fn compact_forever(self, keep: Duration) {
+        let mut before = self.revision().await.unwrap_or(0);
+        loop {
+            tokio::time::sleep(keep).await;
+            match self.compact(before).await {
+                Ok(()) | Err(Error::Compacted { .. }) => {}
+                Err(Error::Closed) => return,
+                Err(error) => tracing::warn!(%error, revision = before, "compaction failed"),
+            }
+            match self.revision().await {
+                Ok(now) => before = now,
+                Err(Error::Closed) => return,
+                Err(error) => tracing::warn!(%error, "the store's revision is not known"),
+            }
+        }
+    }
+}

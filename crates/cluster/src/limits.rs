@@ -1,0 +1,12 @@
+//! Bounds of this crate.
+
+/// Largest k0s.yaml.
+pub const CONFIG_BYTES: usize = 1 << 20;
+/// Largest manifest file.
+pub const MANIFEST_BYTES: u64 = 10 << 20;
+/// Files in one stack.
+pub const MANIFESTS_PER_STACK: usize = 1_000;
+/// Stacks.
+pub const STACKS: usize = 1_000;
+/// Bytes of a request to the status socket.
+pub const STATUS_REQUEST_BYTES: usize = 8 << 10;

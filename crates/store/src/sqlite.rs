@@ -1,0 +1,296 @@
+//! The embedded backend: SQLite in WAL mode with `synchronous=FULL`, one writer thread that commits
+//! concurrent transactions together. Nothing is visible before it is durable.
+
+mod hub;
+mod reader;
+mod schema;
+mod writer;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use parking_lot::{Condvar, Mutex};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backend::{Backend, WatchStream};
+use crate::error::Error;
+use crate::limits;
+use crate::types::{Op, Range, RangeResponse, Txn, TxnResponse};
+use hub::Hub;
+use writer::{Request, Work};
+
+/// A SQLite file as a store. Dropping it closes the file after the writes in flight.
+pub struct Sqlite {
+    path: PathBuf,
+    work: mpsc::Sender<Request>,
+    hub: Arc<Hub>,
+    readers: Arc<Readers>,
+}
+
+/// A few read connections shared by all reads.
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    freed: Condvar,
+}
+
+// === Sqlite ===
+
+impl Sqlite {
+    /// Opens or creates the file (mode 0600). Must be called inside a tokio runtime.
+    /// `fatal` receives the reason when the writer cannot go on: the owner must end the process.
+    pub fn open(path: &Path, fatal: oneshot::Sender<String>) -> Result<Self, Error> {
+        let mut connection = schema::open(path)?;
+        let state = schema::load(&mut connection)?;
+        let hub = Arc::new(Hub::new(state.revision, state.compacted));
+        let mut idle = Vec::new();
+        for _ in 0..limits::READERS {
+            idle.push(schema::open_reader(path)?);
+        }
+        let readers = Arc::new(Readers {
+            idle: Mutex::new(idle),
+            freed: Condvar::new(),
+        });
+        let (work, waiting) = mpsc::channel(limits::WRITE_QUEUE);
+        let published = hub.clone();
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                if let Err(reason) = writer::run(connection, state, waiting, &published) {
+                    // The owner may have gone first; then there is nobody to tell.
+                    let _ = fatal.send(reason);
+                }
+                published.close();
+            })
+            .map_err(|e| backend("start the writer", e))?;
+        Ok(Self {
+            path: path.into(),
+            work,
+            hub,
+            readers,
+        })
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(writer::Reply<T>) -> Work) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.work
+            .send(Request { work: make(reply) })
+            .await
+            .map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let readers = self.readers.clone();
+        let done = tokio::task::spawn_blocking(move || readers.with(f)).await;
+        done.map_err(|e| backend("read", e))?
+    }
+}
+
+impl Readers {
+    fn with<T>(&self, f: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let mut idle = self.idle.lock();
+        let mut connection = loop {
+            match idle.pop() {
+                Some(c) => break c,
+                None => self.freed.wait(&mut idle),
+            }
+        };
+        drop(idle);
+        let result = f(&mut connection);
+        self.idle.lock().push(connection);
+        self.freed.notify_one();
+        result
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        check(&txn)?;
+        self.ask(|reply| Work::Txn(txn, reply)).await
+    }
+
+    async fn range(&self, range: Range) -> Result<RangeResponse, Error> {
+        let current = self.hub.revision();
+        if range.revision > current {
+            return Err(Error::FutureRevision {
+                asked: range.revision,
+                current,
+            });
+        }
+        let hub = self.hub.clone();
+        self.read(move |c| {
+            let answer = reader::range(c, &range, current)?;
+            // Checked after the read: a compaction in between may have taken rows away.
+            let compact_revision = hub.compacted();
+            if range.revision != 0 && range.revision < compact_revision {
+                return Err(Error::Compacted { compact_revision });
+            }
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error> {
+        let (after, live) = self.hub.subscribe(range.clone())?;
+        let compact_revision = self.hub.compacted();
+        if start_revision != 0 && start_revision <= compact_revision {
+            return Err(Error::Compacted { compact_revision });
+        }
+        let live = hub::live(live, start_revision);
+        if start_revision == 0 || start_revision > after {
+            return Ok(live.boxed());
+        }
+        let past = Past {
+            readers: self.readers.clone(),
+            hub: self.hub.clone(),
+            range,
+            next: start_revision,
+            until: after,
+            ready: VecDeque::new(),
+            failed: false,
+        };
+        let past = futures::stream::unfold(past, |mut past| async move {
+            let item = past.next().await?;
+            Some((item, past))
+        });
+        Ok(hub::until_error(past.chain(live)).boxed())
+    }
+
+    async fn revision(&self) -> Result<u64, Error> {
+        if self.hub.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(self.hub.revision())
+        }
+    }
+
+    async fn lease_grant(&self, id: i64, ttl: Duration) -> Result<i64, Error> {
+        self.ask(|reply| Work::LeaseGrant(id, ttl, reply)).await
+    }
+
+    async fn lease_keep_alive(&self, id: i64) -> Result<Duration, Error> {
+        self.ask(|reply| Work::LeaseKeepAlive(id, reply)).await
+    }
+
+    async fn lease_revoke(&self, id: i64) -> Result<(), Error> {
+        self.ask(|reply| Work::LeaseRevoke(id, reply)).await
+    }
+
+    async fn compact(&self, revision: u64) -> Result<(), Error> {
+        self.ask(|reply| Work::Compact(revision, reply)).await
+    }
+
+    async fn size(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        for suffix in ["", "-wal"] {
+            let mut name = self.path.clone().into_os_string();
+            name.push(suffix);
+            total += std::fs::metadata(name).map(|m| m.len()).unwrap_or(0);
+        }
+        Ok(total)
+    }
+}
+
+/// The part of a watch that lies in the past, read page by page.
+struct Past {
+    readers: Arc<Readers>,
+    hub: Arc<Hub>,
+    range: Range,
+    next: u64,
+    until: u64,
+    ready: VecDeque<crate::WatchBatch>,
+    failed: bool,
+}
+
+impl Past {
+    async fn next(&mut self) -> Option<Result<crate::WatchBatch, Error>> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Some(Ok(batch));
+            }
+            if self.failed || self.next > self.until {
+                return None;
+            }
+            if let Err(e) = self.page().await {
+                self.failed = true;
+                return Some(Err(e));
+            }
+        }
+    }
+
+    async fn page(&mut self) -> Result<(), Error> {
+        let (readers, range) = (self.readers.clone(), self.range.clone());
+        let (from, until) = (self.next, self.until);
+        let done = tokio::task::spawn_blocking(move || {
+            readers.with(|c| reader::history(c, &range, from, until))
+        })
+        .await;
+        let (batches, next) = done.map_err(|e| backend("read history", e))??;
+        let compact_revision = self.hub.compacted();
+        if from <= compact_revision {
+            return Err(Error::Compacted { compact_revision });
+        }
+        self.ready = batches.into();
+        self.next = next;
+        Ok(())
+    }
+}
+
+/// Refuses what passes a bound before it is queued.
+fn check(txn: &Txn) -> Result<(), Error> {
+    for ops in [&txn.success, &txn.failure] {
+        if ops.len() > limits::TXN_OPS || txn.compares.len() > limits::TXN_OPS {
+            return Err(Error::TooLarge("too many operations in txn request".into()));
+        }
+        let mut keys: Vec<&Bytes> = Vec::new();
+        for op in ops {
+            let (key, size) = match op {
+                Op::Put { key, value, .. } => (key, value.len()),
+                Op::Delete { key } | Op::DeleteRange { key, .. } | Op::Get { key } => (key, 0),
+            };
+            if key.is_empty() {
+                return Err(Error::TooLarge("key is not provided".into()));
+            }
+            if key.len() > limits::KEY_BYTES || size > limits::VALUE_BYTES {
+                return Err(Error::TooLarge("request is too large".into()));
+            }
+            if matches!(op, Op::Put { .. } | Op::Delete { .. }) {
+                if keys.contains(&key) {
+                    return Err(Error::DuplicateKey);
+                }
+                keys.push(key);
+            }
+        }
+        // As in etcd, a range that is deleted may not hold a key that the same list puts.
+        for op in ops {
+            if let Op::DeleteRange { key, end } = op {
+                let range = Range {
+                    key: key.clone(),
+                    end: end.clone(),
+                    ..Range::default()
+                };
+                if keys.iter().any(|k| range.contains(k)) {
+                    return Err(Error::DuplicateKey);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn backend(operation: &'static str, e: impl std::fmt::Display) -> Error {
+    Error::Backend {
+        operation,
+        message: e.to_string(),
+    }
+}

@@ -1,0 +1,4 @@
+//! The store's integration tests: one suite for every backend, and what only one of them has.
+
+mod crash;
+mod sqlite;
