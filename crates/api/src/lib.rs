@@ -1,1 +1,12 @@
-//! api
+//! The words of the API: the typed Kubernetes objects (k8s-openapi, v1.37) re-exported, and what that
+//! crate lacks: names, selectors, quantities, the schema table and the protobuf codec.
+
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod names;
+pub mod selector;
+
+pub use k8s_openapi;
+pub use k8s_openapi::api::*;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
