@@ -6,6 +6,7 @@
 pub mod causes;
 pub mod descriptor;
 pub mod error;
+pub mod meta;
 pub mod object;
 pub mod request;
 pub mod strategy;
