@@ -1,1 +1,27 @@
-//! pki
+//! The cluster's keys and certificates under k0s's file names, CSR signing, kubeconfig files and
+//! service account tokens. Pure functions over files in one directory; no network, no clock of its
+//! own where a caller may want to give one.
+
+#![forbid(unsafe_code)]
+
+pub mod ca;
+pub mod csr;
+pub mod error;
+pub mod file;
+pub mod jwt;
+pub mod key;
+pub mod kubeconfig;
+pub mod layout;
+pub mod limits;
+pub mod token;
+
+pub use ca::{Ca, Identity, LeafRequest, Usage};
+pub use csr::Csr;
+pub use error::Error;
+pub use layout::{Pki, PkiOptions};
+pub use token::{Claims, ObjectRef, TokenError, TokenSigner, TokenVerifier};
+
+/// Seconds since 1970 now.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
