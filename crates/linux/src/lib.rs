@@ -1,1 +1,4 @@
 //! linux
+
+pub mod netlink;
+pub mod nftables;
