@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::Stream;
 
 use crate::error::Error;
-use crate::types::{Range, RangeResponse, Txn, TxnResponse, WatchBatch};
+use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse, WatchBatch};
 
 /// Watch batches in order of revision; ends after the first error.
 pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchBatch, Error>> + Send>>;
@@ -26,6 +26,10 @@ pub trait Backend: Send + Sync + 'static {
     /// duplicate; all events of one revision come in one batch.
     async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error>;
 
+    /// Has every live watch give, after the events up to now, a batch without events at the present
+    /// revision. A watch that is behind may leave it out; ask again.
+    async fn request_progress(&self) -> Result<(), Error>;
+
     /// The newest revision.
     async fn revision(&self) -> Result<u64, Error>;
 
@@ -38,9 +42,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Ends a lease and deletes its keys.
     async fn lease_revoke(&self, id: i64) -> Result<(), Error>;
 
+    /// A lease's lifetime and keys.
+    async fn lease_time_to_live(&self, id: i64) -> Result<LeaseInfo, Error>;
+
     /// Forgets history up to and including `revision` but for the newest state of each key.
     async fn compact(&self, revision: u64) -> Result<(), Error>;
 
     /// Bytes on disk.
     async fn size(&self) -> Result<u64, Error>;
+
+    /// Looks for damage; reads everything, so it is slow. An error tells what is damaged.
+    async fn verify(&self) -> Result<(), Error>;
 }

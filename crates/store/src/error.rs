@@ -30,6 +30,15 @@ pub enum Error {
         operation: &'static str,
         message: String,
     },
+    /// The answer is missing: the operation may or may not have taken effect.
+    #[error("store {operation}: it is not known whether it took effect: {message}")]
+    Uncertain {
+        operation: &'static str,
+        message: String,
+    },
+    /// The quota or the disk is full; nothing took effect. Compaction makes room. etcd's `ErrNoSpace`.
+    #[error("database space exceeded")]
+    NoSpace,
     /// The store is closed or its writer ended.
     #[error("the store is closed")]
     Closed,

@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod check;
 pub mod conformance;
 pub mod error;
+pub mod etcd;
 pub mod limits;
 pub mod sqlite;
 pub mod types;
@@ -14,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 pub use backend::{Backend, WatchStream};
 pub use error::{Error, WriteError};
 pub use types::{
-    Compare, Comparison, Event, KeyValue, Op, OpResult, Range, RangeResponse, Target, Txn,
+    Compare, Comparison, Event, KeyValue, LeaseInfo, Op, OpResult, Range, RangeResponse, Target, Txn,
     TxnResponse, WatchBatch, prefix_end,
 };
 
@@ -119,6 +122,52 @@ impl Store {
     /// See `Backend::lease_revoke`.
     pub async fn lease_revoke(&self, id: i64) -> Result<(), Error> {
         self.backend.lease_revoke(id).await
+    }
+
+    /// See `Backend::lease_time_to_live`.
+    pub async fn lease_time_to_live(&self, id: i64) -> Result<LeaseInfo, Error> {
+        self.backend.lease_time_to_live(id).await
+    }
+
+    /// See `Backend::request_progress`.
+    pub async fn request_progress(&self) -> Result<(), Error> {
+        self.backend.request_progress().await
+    }
+
+    /// See `Backend::verify`.
+    pub async fn verify(&self) -> Result<(), Error> {
+        self.backend.verify().await
+    }
+
+    /// SHA-256 over all keys as they are at one revision (0: now), and that revision. Stores with
+    /// the same contents have the same hash, whichever backend keeps them.
+    pub async fn hash(&self, revision: u64) -> Result<(u64, [u8; 32]), Error> {
+        let mut hash = Sha256::new();
+        let mut page = Range {
+            limit: limits::HASH_PAGE,
+            revision,
+            ..Range::prefix(Bytes::new())
+        };
+        loop {
+            let answer = self.range(page.clone()).await?;
+            if page.revision == 0 {
+                page.revision = answer.revision;
+            }
+            for kv in &answer.kvs {
+                for part in [&kv.key, &kv.value] {
+                    hash.update((part.len() as u64).to_le_bytes());
+                    hash.update(part);
+                }
+                for n in [kv.create_revision, kv.mod_revision, kv.version] {
+                    hash.update(n.to_le_bytes());
+                }
+                hash.update(kv.lease.to_le_bytes());
+            }
+            match answer.kvs.last() {
+                Some(last) if answer.more => page.key = [&last.key[..], &[0]].concat().into(),
+                _ => return Ok((page.revision, hash.finalize().into())),
+            }
+        }
     }
 
     /// See `Backend::compact`.

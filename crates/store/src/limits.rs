@@ -1,5 +1,7 @@
 //! Bounds of this crate.
 
+use std::time::Duration;
+
 /// Largest value, as etcd's default request size.
 pub const VALUE_BYTES: usize = 3 << 19;
 /// Longest key.
@@ -18,3 +20,18 @@ pub const HISTORY_PAGE: usize = 1_000;
 pub const READERS: usize = 4;
 /// Live leases.
 pub const LEASES: usize = 1_000_000;
+
+/// Addresses of one etcd cluster.
+pub const ETCD_ENDPOINTS: usize = 64;
+/// Time for one call of etcd with its repeats.
+pub const ETCD_CALL: Duration = Duration::from_secs(10);
+/// Keys asked of etcd at a time.
+pub const ETCD_PAGE: usize = 1_000;
+/// Largest answer of etcd: a page of the largest values.
+pub const ETCD_ANSWER: usize = ETCD_PAGE * (VALUE_BYTES + KEY_BYTES + 64);
+/// Largest request to etcd; a cluster may be set to take more than the default.
+pub const ETCD_REQUEST: usize = TXN_OPS * (VALUE_BYTES + KEY_BYTES + 64);
+/// Requests that wait on one watch's stream.
+pub const ETCD_WATCH_REQUESTS: usize = 8;
+/// Keys that `Store::hash` reads at a time.
+pub const HASH_PAGE: usize = 1_000;

@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, WatchStream};
+use crate::check;
 use crate::error::Error;
 use crate::limits;
-use crate::types::{Op, Range, RangeResponse, Txn, TxnResponse};
+use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse};
 use hub::Hub;
 use writer::{Request, Work};
 
@@ -115,7 +115,7 @@ impl Readers {
 #[async_trait]
 impl Backend for Sqlite {
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        check(&txn)?;
+        check::txn(&txn)?;
         self.ask(|reply| Work::Txn(txn, reply)).await
     }
 
@@ -166,6 +166,11 @@ impl Backend for Sqlite {
         Ok(hub::until_error(past.chain(live)).boxed())
     }
 
+    async fn request_progress(&self) -> Result<(), Error> {
+        self.hub.request_progress();
+        Ok(())
+    }
+
     async fn revision(&self) -> Result<u64, Error> {
         if self.hub.is_closed() {
             Err(Error::Closed)
@@ -186,6 +191,10 @@ impl Backend for Sqlite {
         self.ask(|reply| Work::LeaseRevoke(id, reply)).await
     }
 
+    async fn lease_time_to_live(&self, id: i64) -> Result<LeaseInfo, Error> {
+        self.ask(|reply| Work::LeaseInfo(id, reply)).await
+    }
+
     async fn compact(&self, revision: u64) -> Result<(), Error> {
         self.ask(|reply| Work::Compact(revision, reply)).await
     }
@@ -198,6 +207,11 @@ impl Backend for Sqlite {
             total += std::fs::metadata(name).map(|m| m.len()).unwrap_or(0);
         }
         Ok(total)
+    }
+
+    async fn verify(&self) -> Result<(), Error> {
+        let current = self.hub.revision();
+        self.read(move |c| reader::verify(c, current)).await
     }
 }
 
@@ -244,48 +258,6 @@ impl Past {
         self.next = next;
         Ok(())
     }
-}
-
-/// Refuses what passes a bound before it is queued.
-fn check(txn: &Txn) -> Result<(), Error> {
-    for ops in [&txn.success, &txn.failure] {
-        if ops.len() > limits::TXN_OPS || txn.compares.len() > limits::TXN_OPS {
-            return Err(Error::TooLarge("too many operations in txn request".into()));
-        }
-        let mut keys: Vec<&Bytes> = Vec::new();
-        for op in ops {
-            let (key, size) = match op {
-                Op::Put { key, value, .. } => (key, value.len()),
-                Op::Delete { key } | Op::DeleteRange { key, .. } | Op::Get { key } => (key, 0),
-            };
-            if key.is_empty() {
-                return Err(Error::TooLarge("key is not provided".into()));
-            }
-            if key.len() > limits::KEY_BYTES || size > limits::VALUE_BYTES {
-                return Err(Error::TooLarge("request is too large".into()));
-            }
-            if matches!(op, Op::Put { .. } | Op::Delete { .. }) {
-                if keys.contains(&key) {
-                    return Err(Error::DuplicateKey);
-                }
-                keys.push(key);
-            }
-        }
-        // As in etcd, a range that is deleted may not hold a key that the same list puts.
-        for op in ops {
-            if let Op::DeleteRange { key, end } = op {
-                let range = Range {
-                    key: key.clone(),
-                    end: end.clone(),
-                    ..Range::default()
-                };
-                if keys.iter().any(|k| range.contains(k)) {
-                    return Err(Error::DuplicateKey);
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn backend(operation: &'static str, e: impl std::fmt::Display) -> Error {

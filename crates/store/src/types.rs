@@ -1,5 +1,7 @@
 //! The words of etcd v3: keys, transactions, ranges, events. Upstream: etcd api/v3 rpc.proto.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 /// One key at one revision.
@@ -129,11 +131,23 @@ pub enum Event {
     },
 }
 
-/// All events of one revision that a watcher asked for, in order.
+/// All events of one revision that a watcher asked for, in order. Without events it is a progress
+/// notice (see `Backend::request_progress`): all events up to the revision have been given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchBatch {
     pub revision: u64,
     pub events: Vec<Event>,
+}
+
+/// What is known of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Its whole lifetime.
+    pub granted: Duration,
+    /// What is left of it.
+    pub left: Duration,
+    /// The keys attached to it, in order.
+    pub keys: Vec<Bytes>,
 }
 
 // === Compare ===

@@ -76,6 +76,17 @@ impl Hub {
         self.revision.store(last.revision, Ordering::Release);
     }
 
+    /// Tells every watcher that has room how far it is.
+    pub fn request_progress(&self) {
+        let guard = self.watchers.lock();
+        let revision = self.revision();
+        for watcher in guard.iter().flatten().filter(|w| w.to.capacity() > 1) {
+            let events = Vec::new();
+            // A watcher that is gone needs no notice.
+            let _ = watcher.to.try_send(Ok(WatchBatch { revision, events }));
+        }
+    }
+
     /// Ends all watchers.
     pub fn close(&self) {
         *self.watchers.lock() = None;

@@ -164,10 +164,34 @@ pub fn leased(c: &Connection, lease: i64) -> rusqlite::Result<Vec<Bytes>> {
     let mut rows = c.prepare_cached(
         "SELECT key FROM history h WHERE lease = ?1 AND lease <> 0
          AND revision = (SELECT MAX(revision) FROM history WHERE key = h.key)
-         AND deleted = 0",
+         AND deleted = 0 ORDER BY key",
     )?;
     rows.query_map([lease], |r| Ok(Bytes::from(r.get::<_, Vec<u8>>(0)?)))?
         .collect()
+}
+
+/// Looks for damage in the file and for states that no sequence of transactions leads to.
+pub fn verify(c: &mut Connection, current: u64) -> Result<(), Error> {
+    let failed = |e: rusqlite::Error| backend("verify", e);
+    let told: String = c
+        .query_row("PRAGMA integrity_check(1)", [], |r| r.get(0))
+        .map_err(failed)?;
+    if told != "ok" {
+        return Err(backend("verify", told));
+    }
+    let impossible: i64 = c
+        .query_row(
+            "SELECT COUNT(*) FROM history WHERE revision > ?1 AND revision > (
+               SELECT value FROM number WHERE name = 'revision')
+             OR (deleted = 0 AND (create_revision > revision OR create_revision < 1 OR version < 1))",
+            [to_i64(current)],
+            |r| r.get(0),
+        )
+        .map_err(failed)?;
+    match impossible {
+        0 => Ok(()),
+        n => Err(backend("verify", format!("{n} impossible rows of history"))),
+    }
 }
 
 fn previous_statement(c: &Connection) -> rusqlite::Result<CachedStatement<'_>> {

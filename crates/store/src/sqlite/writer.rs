@@ -12,7 +12,7 @@ use super::reader::{self, to_i64};
 use super::schema::{Lease, State};
 use crate::error::Error;
 use crate::limits;
-use crate::types::{Event, KeyValue, Op, OpResult, Range, Txn, TxnResponse, WatchBatch};
+use crate::types::{Event, KeyValue, LeaseInfo, Op, OpResult, Range, Txn, TxnResponse, WatchBatch};
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -28,6 +28,7 @@ pub enum Work {
     LeaseGrant(i64, Duration, Reply<i64>),
     LeaseKeepAlive(i64, Reply<Duration>),
     LeaseRevoke(i64, Reply<()>),
+    LeaseInfo(i64, Reply<LeaseInfo>),
     Compact(u64, Reply<()>),
 }
 
@@ -236,6 +237,17 @@ impl Pending {
                     Ok(())
                 } else {
                     Err(Error::LeaseNotFound)
+                };
+                Some(answer(reply, result))
+            }
+            Work::LeaseInfo(id, reply) => {
+                let result = match state.leases.get(&id) {
+                    Some(lease) => Ok(LeaseInfo {
+                        granted: lease.ttl,
+                        left: lease.ends.saturating_duration_since(Instant::now()),
+                        keys: reader::leased(c, id)?,
+                    }),
+                    None => Err(Error::LeaseNotFound),
                 };
                 Some(answer(reply, result))
             }

@@ -1,4 +1,5 @@
 //! The store's integration tests: one suite for every backend, and what only one of them has.
 
 mod crash;
+mod etcd;
 mod sqlite;
