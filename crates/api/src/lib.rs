@@ -5,6 +5,7 @@
 
 pub mod limits;
 pub mod names;
+pub mod schema;
 pub mod selector;
 
 pub use k8s_openapi;

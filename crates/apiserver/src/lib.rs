@@ -1,1 +1,37 @@
-//! apiserver
+//! The generic API server over `machinery::Descriptor`s: filters, router, verbs, watch cache.
+//! It is given its resources, authenticators, authorizers and admission plugins, and knows none.
+//!
+//! The way of a request: `transport` → `filters::handle` → `verbs::dispatch` → `verbs::<verb>` →
+//! `store` → `cache::Follower` → the answer.
+
+#![forbid(unsafe_code)]
+
+pub mod body;
+pub mod cache;
+pub mod call;
+pub mod connect;
+mod decode;
+mod discovery;
+mod filter;
+mod filters;
+mod gzip;
+mod impersonate;
+pub mod limits;
+mod metrics;
+pub mod negotiate;
+mod openapi;
+mod paths;
+pub mod query;
+pub mod registry;
+pub mod request_info;
+pub mod response;
+mod scale;
+pub mod server;
+mod transform;
+pub mod transport;
+mod verbs;
+
+pub use connect::{ConnectRequest, Connector};
+pub use filters::{authorize, forbidden};
+pub use server::{Identity, Peer, Plugins, Server, Target};
+pub use transport::{Tls, TlsError};

@@ -16,6 +16,9 @@ pub struct ApiError {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+    /// Goes into the Status' `metadata.continue`: where an expired list can go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_token: Option<String>,
 }
 
 /// `Status.details`.
@@ -60,6 +63,7 @@ impl ApiError {
             reason: reason.into(),
             message: message.into(),
             details: None,
+            continue_token: None,
         }
     }
 
@@ -288,6 +292,9 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code,
         });
+        if let Some(token) = &self.continue_token {
+            status["metadata"] = json!({"continue": token});
+        }
         if !self.reason.is_empty() {
             status["reason"] = json!(self.reason);
         }

@@ -8,6 +8,7 @@ pub mod descriptor;
 pub mod error;
 pub mod meta;
 pub mod object;
+pub mod patch;
 pub mod request;
 pub mod strategy;
 pub mod table;

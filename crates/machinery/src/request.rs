@@ -34,6 +34,8 @@ pub struct Credentials<'a> {
     /// The bearer token, without the scheme.
     pub bearer: Option<&'a str>,
     pub headers: &'a http::HeaderMap,
+    /// The request's path: anonymous users are let in for some paths only.
+    pub path: &'a str,
 }
 
 /// One way of telling who asks. `Ok(None)` means "not mine"; an error is a 401 unless a later one succeeds.

@@ -115,6 +115,21 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether something outside `metadata.finalizers` still holds a deleted object (the
+    /// `spec.finalizers` of namespaces).
+    fn is_held(&self, _obj: &Value) -> bool {
+        false
+    }
+
+    /// Called when an object is marked as being deleted (namespaces become Terminating).
+    fn mark_deleting(&self, _obj: &mut Value) {}
+
+    /// Whether a deletion answers with the object instead of a Status (upstream's
+    /// ReturnDeletedObject: pods, services, service accounts, volumes, claims ...).
+    fn returns_deleted(&self) -> bool {
+        false
+    }
+
     /// Columns of the Table, the first being Name. Default: Name and Age.
     fn columns(&self) -> Vec<Column> {
         vec![Column::name(), Column::new("Age")]

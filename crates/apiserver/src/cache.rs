@@ -1,0 +1,286 @@
+//! The watch cache: one copy of each resource's objects, shared by network watchers and by every
+//! in-process part. It follows the store through one watch; `Follower` is that loop.
+
+mod follow;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use client::{Cache, Change, ChangeKind, Entry, Subscription};
+use machinery::Descriptor;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, watch};
+
+pub use follow::{Follower, ROOT, entry};
+
+use crate::limits;
+
+/// One change as network watchers share it: its JSON frame is made at most once.
+pub struct CacheEvent {
+    pub change: Change,
+    pub revision: u64,
+    json: OnceLock<Bytes>,
+}
+
+/// The objects of one resource.
+pub struct WatchCache {
+    pub descriptor: Arc<Descriptor>,
+    /// Key prefix in the store, with a trailing slash.
+    pub prefix: String,
+    state: RwLock<State>,
+    /// The revision all caches of the process are at.
+    progress: watch::Receiver<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<(Box<str>, Box<str>), Arc<Entry>>,
+    /// Newest changes, oldest first.
+    ring: VecDeque<Arc<CacheEvent>>,
+    /// Changes up to and including this revision have left the ring.
+    forgotten: u64,
+    network: Vec<mpsc::Sender<Arc<CacheEvent>>>,
+    parts: Vec<mpsc::Sender<Change>>,
+}
+
+/// Where a network watch begins.
+pub enum Start {
+    /// Everything that is there now, as ADDED, then what comes.
+    Snapshot,
+    /// What came after a revision.
+    After(u64),
+}
+
+/// A begun network watch.
+pub struct Begun {
+    pub snapshot: Vec<Arc<Entry>>,
+    pub replay: Vec<Arc<CacheEvent>>,
+    pub revision: u64,
+    /// Ends when the watcher lagged too far or the resource is gone.
+    pub live: mpsc::Receiver<Arc<CacheEvent>>,
+}
+
+/// The revision asked for has left the ring; the oldest that can be resumed from.
+pub struct TooOld(pub u64);
+
+// === CacheEvent ===
+
+impl CacheEvent {
+    /// `{"type":...,"object":...}` and a newline, made once and shared.
+    pub fn json(&self) -> Bytes {
+        self.json
+            .get_or_init(|| frame(self.change.kind, &self.change.entry.bytes))
+            .clone()
+    }
+}
+
+/// A JSON watch frame.
+pub fn frame(kind: ChangeKind, object: &[u8]) -> Bytes {
+    let name = match kind {
+        ChangeKind::Added => "ADDED",
+        ChangeKind::Modified => "MODIFIED",
+        ChangeKind::Deleted => "DELETED",
+    };
+    frame_named(name, object)
+}
+
+/// A JSON watch frame of any type.
+pub fn frame_named(name: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+// === WatchCache ===
+
+impl WatchCache {
+    fn new(descriptor: Arc<Descriptor>, prefix: String, progress: watch::Receiver<u64>) -> Self {
+        Self {
+            descriptor,
+            prefix,
+            state: RwLock::default(),
+            progress,
+        }
+    }
+
+    /// Entries of a namespace (or all) in order, after a key if one is given, and the revision.
+    pub fn snapshot(&self, namespace: Option<&str>) -> (Vec<Arc<Entry>>, u64) {
+        let state = self.state.read();
+        let revision = *self.progress.borrow();
+        (state.entries(namespace), revision)
+    }
+
+    /// Begins a network watch.
+    pub fn begin(&self, start: Start) -> Result<Begun, TooOld> {
+        let mut state = self.state.write();
+        let revision = *self.progress.borrow();
+        let (snapshot, replay) = match start {
+            Start::Snapshot => (state.entries(None), Vec::new()),
+            Start::After(from) if from < state.forgotten => return Err(TooOld(state.forgotten)),
+            Start::After(from) => {
+                let later = state.ring.iter().filter(|e| e.revision > from);
+                (Vec::new(), later.cloned().collect())
+            }
+        };
+        let (sender, live) = mpsc::channel(limits::WATCHER_EVENTS);
+        state.network.push(sender);
+        Ok(Begun {
+            snapshot,
+            replay,
+            revision,
+            live,
+        })
+    }
+
+    fn apply(&self, change: Change, revision: u64) {
+        let mut state = self.state.write();
+        let key = (change.entry.namespace.clone(), change.entry.name.clone());
+        match change.kind {
+            ChangeKind::Deleted => {
+                state.objects.remove(&key);
+            }
+            _ => {
+                state.objects.insert(key, change.entry.clone());
+            }
+        }
+        state.parts.retain(|p| p.try_send(change.clone()).is_ok());
+        let event = Arc::new(CacheEvent {
+            change,
+            revision,
+            json: OnceLock::new(),
+        });
+        // A watcher without room is cut off: it resumes from the ring or lists anew.
+        state.network.retain(|w| w.try_send(event.clone()).is_ok());
+        state.ring.push_back(event);
+        if state.ring.len() > limits::RING_EVENTS
+            && let Some(oldest) = state.ring.pop_front()
+        {
+            state.forgotten = oldest.revision;
+        }
+    }
+
+    fn close(&self) {
+        let mut state = self.state.write();
+        state.network.clear();
+        state.parts.clear();
+    }
+}
+
+impl State {
+    fn entries(&self, namespace: Option<&str>) -> Vec<Arc<Entry>> {
+        match namespace {
+            None => self.objects.values().cloned().collect(),
+            Some(ns) => {
+                let from: (Box<str>, Box<str>) = (ns.into(), "".into());
+                let all = self.objects.range(from..);
+                all.take_while(|((n, _), _)| &**n == ns)
+                    .map(|(_, e)| e.clone())
+                    .collect()
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Cache for WatchCache {
+    fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        self.state
+            .read()
+            .objects
+            .get(&(namespace.into(), name.into()))
+            .cloned()
+    }
+
+    fn list(&self, namespace: Option<&str>) -> Vec<Arc<Entry>> {
+        self.state.read().entries(namespace)
+    }
+
+    fn revision(&self) -> u64 {
+        *self.progress.borrow()
+    }
+
+    fn subscribe(&self) -> Subscription {
+        let (sender, changes) = mpsc::channel(client::limits::SUBSCRIPTION_CHANGES);
+        let mut state = self.state.write();
+        state.parts.push(sender);
+        Subscription {
+            snapshot: state.entries(None),
+            revision: *self.progress.borrow(),
+            changes,
+        }
+    }
+
+    async fn wait_for(&self, revision: u64) {
+        let mut progress = self.progress.clone();
+        // An error means that the follower ended with the process; there is nothing to wait for.
+        let _ = progress.wait_for(|r| *r >= revision).await;
+    }
+}
+
+/// Puts `"resourceVersion":"N"` first into the metadata of an encoded object. Stored objects have
+/// none, and their maps are sorted, so `metadata` follows `apiVersion` and `kind`.
+pub fn with_revision(stored: &[u8], revision: u64) -> Bytes {
+    const MARK: &[u8] = b"\"metadata\":{";
+    let at = top_level(stored, MARK).map(|i| i + MARK.len());
+    let Some(at) = at else {
+        return Bytes::copy_from_slice(stored);
+    };
+    let empty = stored.get(at) == Some(&b'}');
+    let text = format!(
+        "\"resourceVersion\":\"{revision}\"{}",
+        if empty { "" } else { "," }
+    );
+    let mut out = BytesMut::with_capacity(stored.len() + text.len());
+    out.put_slice(&stored[..at]);
+    out.put_slice(text.as_bytes());
+    out.put_slice(&stored[at..]);
+    out.freeze()
+}
+
+/// Where `mark` begins at depth one of a JSON object.
+fn top_level(json: &[u8], mark: &[u8]) -> Option<usize> {
+    let (mut depth, mut i) = (0usize, 0);
+    while i < json.len() {
+        match json[i] {
+            b'"' if depth == 1 && json[i..].starts_with(mark) => return Some(i),
+            b'"' => {
+                i += 1;
+                while i < json.len() && json[i] != b'"' {
+                    i += if json[i] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_revision;
+
+    #[test]
+    fn the_revision_goes_into_the_objects_own_metadata() {
+        for (stored, expected) in [
+            (
+                r#"{"apiVersion":"v1","kind":"A","metadata":{"name":"x"}}"#,
+                r#"{"apiVersion":"v1","kind":"A","metadata":{"resourceVersion":"7","name":"x"}}"#,
+            ),
+            (
+                r#"{"a":{"metadata":{"b":1}},"aa":"\"metadata\":{","metadata":{}}"#,
+                r#"{"a":{"metadata":{"b":1}},"aa":"\"metadata\":{","metadata":{"resourceVersion":"7"}}"#,
+            ),
+        ] {
+            assert_eq!(with_revision(stored.as_bytes(), 7), expected);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The loop that follows the store: one watch over everything, each event to the cache of its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use client::{Cache, Change, ChangeKind, Entry};
+use futures::StreamExt;
+use machinery::Descriptor;
+use store::{Event, KeyValue, Range, Store, WatchBatch};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{WatchCache, with_revision};
+
+/// Every key the API server owns.
+pub const ROOT: &str = "/registry/";
+
+/// Asks the loop for a new cache, or to forget one.
+enum Order {
+    Add(
+        Arc<Descriptor>,
+        String,
+        oneshot::Sender<Result<Arc<WatchCache>, String>>,
+    ),
+    Remove(String),
+}
+
+/// A handle on the loop. Cheap to clone.
+#[derive(Clone)]
+pub struct Follower {
+    orders: mpsc::Sender<Order>,
+    progress: watch::Receiver<u64>,
+}
+
+struct Loop {
+    store: Store,
+    caches: BTreeMap<String, Arc<WatchCache>>,
+    progress: watch::Sender<u64>,
+}
+
+// === Follower ===
+
+impl Follower {
+    /// Starts following a store.
+    pub async fn start(store: Store) -> Result<Self, store::Error> {
+        let revision = store.revision().await?;
+        let (progress, seen) = watch::channel(revision);
+        let (orders, waiting) = mpsc::channel(64);
+        let looped = Loop {
+            store,
+            caches: BTreeMap::new(),
+            progress,
+        };
+        tokio::spawn(looped.run(waiting));
+        Ok(Self {
+            orders,
+            progress: seen,
+        })
+    }
+
+    /// Makes and fills the cache of a resource stored under `prefix` (with a trailing slash), or
+    /// gives the one that is there.
+    pub async fn add(&self, d: Arc<Descriptor>, prefix: String) -> Result<Arc<WatchCache>, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| "the store is closed".to_string();
+        self.orders
+            .send(Order::Add(d, prefix, reply))
+            .await
+            .map_err(|_| gone(()))?;
+        answer.await.map_err(|_| gone(()))?
+    }
+
+    /// Forgets a cache; its watchers end.
+    pub async fn remove(&self, prefix: &str) {
+        // Without a loop there is no cache either.
+        let _ = self.orders.send(Order::Remove(prefix.to_string())).await;
+    }
+
+    /// The revision every cache is at.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.clone()
+    }
+}
+
+// === Loop ===
+
+impl Loop {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            let from = *self.progress.borrow() + 1;
+            let mut watch = match self.store.watch(Range::prefix(ROOT), from).await {
+                Ok(w) => w,
+                Err(store::Error::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the store cannot be followed, loading everything anew");
+                    if !self.reload().await {
+                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    }
+                    continue;
+                }
+            };
+            loop {
+                tokio::select! {
+                    biased;
+                    batch = watch.next() => match batch {
+                        Some(Ok(batch)) => self.batch(batch),
+                        Some(Err(store::Error::Closed)) => return self.close(),
+                        Some(Err(error)) => {
+                            tracing::warn!(%error, "the watch of the store broke");
+                            break;
+                        }
+                        None => return self.close(),
+                    },
+                    order = orders.recv() => match order {
+                        Some(order) => self.order(order).await,
+                        None => return self.close(),
+                    },
+                }
+            }
+        }
+    }
+
+    fn close(&self) {
+        for cache in self.caches.values() {
+            cache.close();
+        }
+    }
+
+    fn cache_of(&self, key: &[u8]) -> Option<&Arc<WatchCache>> {
+        let text = std::str::from_utf8(key).ok()?;
+        // The greatest prefix that is not after the key is the only one that can be its prefix:
+        // prefixes end in a slash and none is a prefix of another.
+        let (prefix, cache) = self.caches.range(..=text.to_string()).next_back()?;
+        text.starts_with(prefix.as_str()).then_some(cache)
+    }
+
+    fn batch(&self, batch: WatchBatch) {
+        for event in batch.events {
+            let Some(cache) = self.cache_of(event.key()) else {
+                continue;
+            };
+            let change = match event {
+                Event::Put { kv, .. } => put(cache, &kv),
+                Event::Delete { key, revision, .. } => deleted(cache, &key, revision),
+            };
+            match change {
+                Ok(Some(change)) => cache.apply(change, batch.revision),
+                Ok(None) => {}
+                Err((key, error)) => {
+                    tracing::error!(key, %error, "stored object does not parse and is left out");
+                }
+            }
+        }
+        self.progress.send_replace(batch.revision);
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Add(descriptor, prefix, reply) => {
+                let made = match self.caches.get(&prefix) {
+                    Some(known) => Ok(known.clone()),
+                    None => self.fill(descriptor, prefix).await,
+                };
+                // The caller may have given up waiting.
+                let _ = reply.send(made);
+            }
+            Order::Remove(prefix) => {
+                if let Some(cache) = self.caches.remove(&prefix) {
+                    cache.close();
+                }
+            }
+        }
+    }
+
+    async fn fill(
+        &mut self,
+        d: Arc<Descriptor>,
+        prefix: String,
+    ) -> Result<Arc<WatchCache>, String> {
+        let revision = *self.progress.borrow();
+        let cache = WatchCache::new(d, prefix.clone(), self.progress.subscribe());
+        let range = Range {
+            revision,
+            ..Range::prefix(prefix.clone())
+        };
+        let found = self.store.range(range).await.map_err(|e| e.to_string())?;
+        {
+            let mut state = cache.state.write();
+            state.forgotten = revision;
+            for kv in found.kvs {
+                match entry(&cache, &kv) {
+                    Ok(e) => {
+                        let key = (e.namespace.clone(), e.name.clone());
+                        state.objects.insert(key, Arc::new(e));
+                    }
+                    Err((key, error)) => {
+                        tracing::error!(key, %error, "stored object does not parse and is left out");
+                    }
+                }
+            }
+        }
+        let cache = Arc::new(cache);
+        self.caches.insert(prefix, cache.clone());
+        Ok(cache)
+    }
+
+    /// Brings every cache to the store's newest state by comparing, after history was compacted away.
+    async fn reload(&mut self) -> bool {
+        let Ok(revision) = self.store.revision().await else {
+            return false;
+        };
+        for (prefix, cache) in &self.caches {
+            let range = Range {
+                revision,
+                ..Range::prefix(prefix.clone())
+            };
+            let Ok(found) = self.store.range(range).await else {
+                return false;
+            };
+            let mut missing: BTreeMap<Vec<u8>, Arc<Entry>> = cache
+                .list(None)
+                .into_iter()
+                .map(|e| (key_of(prefix, &e), e))
+                .collect();
+            for kv in found.kvs {
+                let known = missing.remove(&kv.key[..]);
+                if known.is_none_or(|e| e.revision != kv.mod_revision)
+                    && let Ok(Some(change)) = put(cache, &kv)
+                {
+                    cache.apply(change, revision);
+                }
+            }
+            for key in missing.keys() {
+                if let Ok(Some(change)) = deleted(cache, key, revision) {
+                    cache.apply(change, revision);
+                }
+            }
+        }
+        self.progress.send_replace(revision);
+        true
+    }
+}
+
+fn key_of(prefix: &str, e: &Entry) -> Vec<u8> {
+    format!("{prefix}{}", e.key()).into_bytes()
+}
+
+/// A key whose value does not parse.
+pub type Bad = (String, serde_json::Error);
+
+/// The entry of a stored object.
+pub fn entry(cache: &WatchCache, kv: &KeyValue) -> Result<Entry, Bad> {
+    make(
+        cache,
+        &kv.key,
+        with_revision(&kv.value, kv.mod_revision),
+        kv.mod_revision,
+    )
+}
+
+fn make(cache: &WatchCache, key: &[u8], bytes: Bytes, revision: u64) -> Result<Entry, Bad> {
+    let bad = |e| (String::from_utf8_lossy(key).into_owned(), e);
+    let strategy = &cache.descriptor.strategy;
+    let fields = if strategy.selectable_keys().is_empty() {
+        Vec::new()
+    } else {
+        let value = serde_json::from_slice(&bytes).map_err(bad)?;
+        let all = strategy.selectable_fields(&value);
+        all.into_iter()
+            .map(|(k, v)| (k, v.into_boxed_str()))
+            .collect()
+    };
+    Entry::new(bytes, revision, fields).map_err(bad)
+}
+
+fn put(cache: &WatchCache, kv: &KeyValue) -> Result<Option<Change>, Bad> {
+    let entry = Arc::new(entry(cache, kv)?);
+    let before = cache.get(&entry.namespace, &entry.name);
+    let kind = if before.is_some() {
+        ChangeKind::Modified
+    } else {
+        ChangeKind::Added
+    };
+    Ok(Some(Change {
+        kind,
+        entry,
+        before,
+    }))
+}
+
+/// The last state of a deleted object, under the deletion's revision.
+fn deleted(cache: &WatchCache, key: &[u8], revision: u64) -> Result<Option<Change>, Bad> {
+    let text = String::from_utf8_lossy(key);
+    let rest = text.strip_prefix(cache.prefix.as_str()).unwrap_or("");
+    let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+    let Some(before) = cache.get(namespace, name) else {
+        return Ok(None);
+    };
+    let bad = |e| (text.to_string(), e);
+    let mut value = before.value().map_err(bad)?;
+    machinery::object::remove(&mut value, "metadata.resourceVersion");
+    let stored = serde_json::to_vec(&value).map_err(bad)?;
+    let entry = Arc::new(make(
+        cache,
+        key,
+        with_revision(&stored, revision),
+        revision,
+    )?);
+    Ok(Some(Change {
+        kind: ChangeKind::Deleted,
+        entry,
+        before: Some(before),
+    }))
+}

@@ -1,0 +1,305 @@
+//! The chain every request passes, network and in-process alike, in upstream's order:
+//! panic, audit id, request info, deadline, authentication, impersonation, in-flight, authorization.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::{AUTHORIZATION, HeaderValue};
+use machinery::ApiError;
+use machinery::request::{Attributes, Credentials, Decision, User};
+
+use crate::call::Call;
+use crate::limits;
+use crate::negotiate::{self, Format, Media, Offer, Transform};
+use crate::query::Query;
+use crate::request_info::{self, RequestInfo};
+use crate::response::{self, Answer};
+use crate::server::{Incoming, Inner};
+
+const PLAIN: Format = Format {
+    media: Media::Json,
+    transform: Transform::None,
+    pretty: false,
+};
+
+/// Answers a request. Never panics and never fails: everything becomes an answer.
+pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
+    let begun = Instant::now();
+    let audit = incoming
+        .headers
+        .get("audit-id")
+        .cloned()
+        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    let query = Query::parse(&incoming.raw_query);
+    let info = match request_info::parse(&incoming.method, &incoming.path, &query) {
+        Ok(info) => info,
+        Err(request_info::NoKind) => {
+            let path = &incoming.path;
+            return response::text(
+                500,
+                &format!(
+                    "Internal Server Error: \"{path}\": failed to create RequestInfo: unable to determine kind and namespace from url, {path}"
+                ),
+            );
+        }
+    };
+    let timed = timed(server.clone(), incoming, query, info.clone());
+    let mut answer = match std::panic::AssertUnwindSafe(timed).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(_) => {
+            tracing::error!(path = info.path, verb = info.verb, "request panicked");
+            response::text(
+                500,
+                "This request caused apiserver to panic. Look in the logs for details.",
+            )
+        }
+    };
+    if let Some(id) = audit {
+        answer.headers_mut().insert("audit-id", id);
+    }
+    server
+        .metrics
+        .count(&info, answer.status().as_u16(), begun.elapsed());
+    answer
+}
+
+async fn timed(server: Arc<Inner>, incoming: Incoming, query: Query, info: RequestInfo) -> Answer {
+    if info.is_long_running() {
+        return authenticated(server, incoming, query, info).await;
+    }
+    let work = authenticated(server, incoming, query, info);
+    match tokio::time::timeout(limits::REQUEST_TIMEOUT, work).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let text = "Timeout: request did not complete within the allotted timeout";
+            response::error(&ApiError::timeout(text, 0), &PLAIN)
+        }
+    }
+}
+
+async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: RequestInfo) -> Answer {
+    if *server.shutdown.borrow() && i.peer.part.is_none() {
+        return response::error(&ApiError::unavailable("apiserver is shutting down"), &PLAIN);
+    }
+    if server.plugins.get().is_none() {
+        return response::error(&ApiError::unavailable("the server is starting"), &PLAIN);
+    }
+    let user = match who(&server, &i).await {
+        Ok(user) => user,
+        Err(e) => return response::error(&e, &PLAIN),
+    };
+    let user = match crate::impersonate::impersonated(&server, &i.headers, user).await {
+        Ok(user) => user,
+        Err(e) => return response::error(&e, &PLAIN),
+    };
+    let exempt = info.is_long_running() || user.in_group("system:masters");
+    let seats = if info.is_read_only() {
+        &server.reading
+    } else {
+        &server.mutating
+    };
+    let seat = if exempt || i.peer.part.is_some() {
+        None
+    } else {
+        Some(seats.try_acquire())
+    };
+    if let Some(Err(_)) = seat {
+        let mut answer = response::text(429, "Too many requests, please try again later.");
+        answer
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+        return answer;
+    }
+    if let Err(e) = authorize(&server, &attributes(&info, &query, &user)).await {
+        return response::error(&e, &PLAIN);
+    }
+    if !info.is_resource {
+        return crate::paths::serve(&server, &i, &query).await;
+    }
+    resource(server.clone(), i, query, info, user).await
+}
+
+/// Tells who asks; 401 where nobody knows.
+async fn who(server: &Inner, i: &Incoming) -> Result<User, ApiError> {
+    if let Some(part) = &i.peer.part {
+        return Ok((**part).clone());
+    }
+    let header = i
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let bearer = header
+        .split_once(' ')
+        .filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    let credentials = Credentials {
+        path: &i.path,
+        certificates: &i.peer.certificates,
+        bearer: bearer
+            .map(|(_, token)| token.trim())
+            .filter(|t| !t.is_empty()),
+        headers: &i.headers,
+    };
+    let plugins = server.plugins.get().ok_or_else(ApiError::unauthorized)?;
+    for authenticator in &plugins.authenticators {
+        match authenticator.authenticate(&credentials).await {
+            Ok(Some(found)) => {
+                let mut user = found.user;
+                let everyone = ["system:authenticated", "system:unauthenticated"];
+                if !user.groups.iter().any(|g| everyone.contains(&g.as_str())) {
+                    user.groups.push("system:authenticated".into());
+                }
+                return Ok(user);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(authenticator = authenticator.name(), %error, "not authenticated");
+            }
+        }
+    }
+    Err(ApiError::unauthorized())
+}
+
+/// What an authorizer is asked about a request.
+pub fn attributes(info: &RequestInfo, query: &Query, user: &User) -> Attributes {
+    let selective = ["list", "watch", "deletecollection"].contains(&info.verb.as_str());
+    let selector = |name: &str| query.get(name).filter(|_| selective).map(str::to_string);
+    Attributes {
+        user: user.clone(),
+        verb: info.verb.clone(),
+        group: info.group.clone(),
+        version: info.version.clone(),
+        resource: info.resource.clone(),
+        subresource: info.subresource.clone(),
+        namespace: info.namespace.clone(),
+        name: info.name.clone(),
+        path: info.path.clone(),
+        is_resource: info.is_resource,
+        field_selector: selector("fieldSelector"),
+        label_selector: selector("labelSelector"),
+    }
+}
+
+/// Asks the authorizers in order; 403 with upstream's text unless one allows.
+pub async fn authorize(server: &Inner, a: &Attributes) -> Result<(), ApiError> {
+    let mut reasons = Vec::new();
+    for authorizer in server
+        .plugins
+        .get()
+        .map(|p| p.authorizers.as_slice())
+        .unwrap_or(&[])
+    {
+        match authorizer.authorize(a).await {
+            Decision::Allow(_) => return Ok(()),
+            Decision::Deny(reason) => return Err(forbidden(a, &reason)),
+            Decision::NoOpinion(reason) => {
+                if !reason.is_empty() && !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+        }
+    }
+    Err(forbidden(a, &reasons.join(", ")))
+}
+
+/// Upstream's responsewriters.Forbidden.
+pub fn forbidden(a: &Attributes, reason: &str) -> ApiError {
+    let user = &a.user.name;
+    let mut text = if a.is_resource {
+        let resource = if a.subresource.is_empty() {
+            a.resource.clone()
+        } else {
+            format!("{}/{}", a.resource, a.subresource)
+        };
+        let mut text = format!(
+            "User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\"",
+            a.verb, a.group
+        );
+        if a.namespace.is_empty() {
+            text.push_str(" at the cluster scope");
+        } else {
+            text.push_str(&format!(" in the namespace \"{}\"", a.namespace));
+        }
+        text
+    } else {
+        format!("User \"{user}\" cannot {} path \"{}\"", a.verb, a.path)
+    };
+    if !reason.is_empty() {
+        text.push_str(": ");
+        text.push_str(reason);
+    }
+    ApiError::forbidden(&a.group, &a.resource, &a.name, &text)
+}
+
+async fn resource(
+    server: Arc<Inner>,
+    i: Incoming,
+    query: Query,
+    info: RequestInfo,
+    user: User,
+) -> Answer {
+    let Some(served) = server
+        .registry
+        .find(&info.group, &info.version, &info.resource)
+    else {
+        if server
+            .registry
+            .has_group_version(&info.group, &info.version)
+        {
+            return response::error(&ApiError::path_not_found(), &PLAIN);
+        }
+        return response::text(404, "404 page not found");
+    };
+    if let Some(connector) = server.connector(&served.descriptor, &info.subresource) {
+        let request = crate::connect::ConnectRequest {
+            user,
+            namespace: info.namespace,
+            name: info.name,
+            subresource: info.subresource,
+            rest: info.rest,
+            method: i.method,
+            query,
+            raw_query: i.raw_query,
+            headers: i.headers,
+            body: i.body,
+            upgrade: i.upgrade,
+        };
+        return connector
+            .connect(request)
+            .await
+            .unwrap_or_else(|e| response::error(&e, &PLAIN));
+    }
+    let offer = Offer {
+        protobuf: false,
+        transforms: true,
+    };
+    let format = match negotiate::response(&i.headers, &query, offer) {
+        Ok(format) => format,
+        Err(e) => return response::error(&e, &PLAIN),
+    };
+    let call = Call::new(server, served, info, user, (query, i.headers, format));
+    let mut answer = match crate::verbs::dispatch(&call, i.body).await {
+        Ok(answer) => answer,
+        Err(e) => response::error(&e, &call.format),
+    };
+    for text in call.warnings() {
+        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            answer.headers_mut().append(http::header::WARNING, v);
+        }
+    }
+    crate::gzip::compressed(answer, &call.headers).await
+}
+
+impl RequestInfo {
+    /// The namespace under which objects of this resource are stored: a Namespace lies in none.
+    pub fn namespace_of(&self, d: &machinery::Descriptor) -> String {
+        if d.namespaced() {
+            self.namespace.clone()
+        } else {
+            String::new()
+        }
+    }
+}

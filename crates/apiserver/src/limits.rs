@@ -1,0 +1,42 @@
+//! Bounds of this crate.
+
+use std::time::Duration;
+
+/// Largest request body, as upstream's `--max-request-body-bytes`.
+pub const BODY_BYTES: usize = 3 << 20;
+/// Events of one resource kept for watches that resume.
+pub const RING_EVENTS: usize = 1_024;
+/// Events a network watcher may lag behind before it is cut off.
+pub const WATCHER_EVENTS: usize = 1_024;
+/// Objects of one page when a client names no limit but an old revision is read from the store.
+pub const PAGE: usize = 500;
+/// Tries of a patch or an unconditional write against concurrent changes, as upstream's.
+pub const CONFLICT_TRIES: usize = 5;
+/// Most operations of a JSON patch.
+pub const JSON_PATCH_OPS: usize = 10_000;
+/// Longest request before it is answered with 504 (watches and streams excepted).
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a read waits for a revision that is not there yet.
+pub const FRESH_WAIT: Duration = Duration::from_secs(3);
+/// Shortest lifetime of a watch without `timeoutSeconds`; the longest is twice that.
+pub const WATCH_MIN: Duration = Duration::from_secs(1800);
+/// Between two bookmarks.
+pub const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Connections at a time.
+pub const CONNECTIONS: usize = 10_000;
+/// Time for a TLS handshake.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes of request headers.
+pub const HEADER_BYTES: usize = 1 << 20;
+/// Mutating and reading requests at a time, as upstream's max-in-flight.
+pub const IN_FLIGHT_MUTATING: usize = 200;
+/// Reading requests at a time.
+pub const IN_FLIGHT_READING: usize = 400;
+/// Bodies larger than this are compressed where the client accepts gzip.
+pub const GZIP_ABOVE: usize = 128 << 10;
+/// How long events live.
+pub const EVENT_TTL: Duration = Duration::from_secs(3600);
+/// Random letters that `generateName` appends.
+pub const SUFFIX_LETTERS: usize = 5;
+/// Longest base of `generateName` that is kept.
+pub const GENERATE_BASE: usize = 63 - SUFFIX_LETTERS;

@@ -1,0 +1,234 @@
+//! Content negotiation. Upstream: apiserver/pkg/endpoints/handlers/negotiation; api-semantics §3.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use machinery::ApiError;
+
+use crate::query::Query;
+
+/// A wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// What is sent in place of the object itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transform {
+    None,
+    /// The version of `meta.k8s.io` asked for.
+    Table(String),
+    PartialMetadata(String),
+    PartialMetadataList(String),
+}
+
+/// How a response is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    pub media: Media,
+    pub transform: Transform,
+    pub pretty: bool,
+}
+
+/// What an endpoint can produce.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    pub protobuf: bool,
+    pub transforms: bool,
+}
+
+// === Media ===
+
+impl Media {
+    /// The bare media type.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+}
+
+struct Clause<'a> {
+    media: &'a str,
+    q: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut out: Vec<Clause<'_>> = accept
+        .split(',')
+        .map(|part| {
+            let mut words = part.split(';').map(str::trim);
+            let media = words.next().unwrap_or("");
+            let parameters: Vec<(&str, &str)> = words
+                .filter_map(|w| w.split_once('='))
+                .map(|(k, v)| (k.trim(), v.trim().trim_matches('"')))
+                .collect();
+            let q = parameters
+                .iter()
+                .find(|(k, _)| *k == "q")
+                .and_then(|(_, v)| v.parse().ok());
+            Clause {
+                media,
+                q: q.unwrap_or(1.0),
+                parameters,
+            }
+        })
+        .filter(|c| !c.media.is_empty())
+        .collect();
+    out.sort_by(|a, b| b.q.total_cmp(&a.q));
+    out
+}
+
+/// Chooses the response's format, or 406.
+pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Format, ApiError> {
+    let all: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    let accept = all.join(",");
+    let default = Format {
+        media: Media::Json,
+        transform: Transform::None,
+        pretty: false,
+    };
+    let mut format = if accept.trim().is_empty() {
+        default
+    } else {
+        clauses(&accept)
+            .iter()
+            .find_map(|c| choose(c, offer))
+            .ok_or_else(|| {
+                let mut names = vec![Media::Json.text(), Media::Yaml.text()];
+                if offer.protobuf {
+                    names.push(Media::Protobuf.text());
+                }
+                ApiError::not_acceptable(&names)
+            })?
+    };
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    format.pretty |= match query.get("pretty") {
+        Some(_) => query.is_true("pretty"),
+        None => ["curl", "Wget", "Mozilla/5.0"]
+            .iter()
+            .any(|p| agent.starts_with(p)),
+    };
+    Ok(format)
+}
+
+fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
+    let parameter = |name: &str| {
+        c.parameters
+            .iter()
+            .find(|(k, _)| *k == name)
+            .map(|(_, v)| *v)
+    };
+    let transform = match (parameter("as"), parameter("g"), parameter("v")) {
+        (None, _, _) => Transform::None,
+        (Some(_), _, _) if !offer.transforms => return None,
+        (Some(kind), Some("meta.k8s.io"), Some(v @ ("v1" | "v1beta1"))) => match kind {
+            "Table" => Transform::Table(v.into()),
+            "PartialObjectMetadata" => Transform::PartialMetadata(v.into()),
+            "PartialObjectMetadataList" => Transform::PartialMetadataList(v.into()),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let table = matches!(transform, Transform::Table(_));
+    let offered = [
+        (Media::Json, true),
+        (Media::Yaml, true),
+        (Media::Protobuf, offer.protobuf && !table),
+    ];
+    let media = offered
+        .iter()
+        .filter(|(_, on)| *on)
+        .map(|(m, _)| *m)
+        .find(|m| {
+            c.media == m.text()
+                || c.media == "*/*"
+                || (c.media == "application/*")
+                || (*m == Media::Json && c.media == "application/json;stream=watch")
+        })?;
+    Some(Format {
+        media,
+        transform,
+        pretty: parameter("pretty") == Some("1"),
+    })
+}
+
+/// The format of a request's body, or 415.
+pub fn request(headers: &HeaderMap, protobuf: bool) -> Result<Media, ApiError> {
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let bare = text.split(';').next().unwrap_or("").trim().to_lowercase();
+    match bare.as_str() {
+        "" | "application/json" => Ok(Media::Json),
+        "application/yaml" => Ok(Media::Yaml),
+        "application/vnd.kubernetes.protobuf" if protobuf => Ok(Media::Protobuf),
+        _ => {
+            let mut names = vec![Media::Json.text(), Media::Yaml.text()];
+            if protobuf {
+                names.push(Media::Protobuf.text());
+            }
+            Err(ApiError::unsupported_media_type(&names))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(accept: &str) -> Option<(Media, Transform)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().expect("a header"));
+        let offer = Offer {
+            protobuf: true,
+            transforms: true,
+        };
+        response(&headers, &Query::default(), offer)
+            .ok()
+            .map(|f| (f.media, f.transform))
+    }
+
+    #[test]
+    fn accepts_are_chosen_as_upstream_does() {
+        let table = Transform::Table("v1".into());
+        for (accept, expected) in [
+            ("", Some((Media::Json, Transform::None))),
+            ("*/*", Some((Media::Json, Transform::None))),
+            ("application/yaml", Some((Media::Yaml, Transform::None))),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Some((Media::Protobuf, Transform::None)),
+            ),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Some((Media::Json, table)),
+            ),
+            ("application/json;as=Nope;v=v1;g=meta.k8s.io", None),
+            (
+                "application/json;as=Nope;v=v1;g=meta.k8s.io,application/yaml",
+                Some((Media::Yaml, Transform::None)),
+            ),
+            (
+                "application/json;q=0.1,application/yaml;q=0.9",
+                Some((Media::Yaml, Transform::None)),
+            ),
+            ("text/html", None),
+        ] {
+            assert_eq!(of(accept), expected, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Writing answers: objects, Statuses and plain texts in the format that was negotiated.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use machinery::ApiError;
+use serde_json::Value;
+
+use crate::body::{self, Body};
+use crate::negotiate::{Format, Media, Transform};
+
+/// Every answer of the server.
+pub type Answer = Response<Body>;
+
+/// Encodes a JSON value in a text format.
+pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiError> {
+    match media {
+        Media::Json if pretty => Ok(serde_json::to_vec_pretty(value)
+            .map_err(ApiError::internal)?
+            .into()),
+        Media::Json => {
+            let mut out = serde_json::to_vec(value).map_err(ApiError::internal)?;
+            out.push(b'\n');
+            Ok(out.into())
+        }
+        Media::Yaml => Ok(serde_saphyr::to_string(value)
+            .map_err(ApiError::internal)?
+            .into_bytes()
+            .into()),
+        Media::Protobuf => Err(ApiError::not_acceptable(&[
+            Media::Json.text(),
+            Media::Yaml.text(),
+        ])),
+    }
+}
+
+/// An answer with a body of one buffer.
+pub fn bytes(code: u16, content_type: &'static str, data: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(body::full(data));
+    *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    answer
+}
+
+/// An object that takes no transform.
+pub fn value(code: u16, object: &Value, format: &Format) -> Answer {
+    match encode(object, format.media, format.pretty) {
+        Ok(data) => bytes(code, format.media.text(), data),
+        Err(e) => error(
+            &e,
+            &Format {
+                media: Media::Json,
+                transform: Transform::None,
+                pretty: false,
+            },
+        ),
+    }
+}
+
+/// A Status of a failure.
+pub fn error(e: &ApiError, format: &Format) -> Answer {
+    let media = if format.media == Media::Protobuf {
+        Media::Json
+    } else {
+        format.media
+    };
+    let status = e.to_status();
+    let data = encode(&status, media, format.pretty).unwrap_or_else(|_| Bytes::from_static(b"{}"));
+    let mut answer = bytes(e.code, media.text(), data);
+    let retry = e.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+    if retry > 0
+        && let Ok(v) = HeaderValue::from_str(&retry.to_string())
+    {
+        answer.headers_mut().insert(http::header::RETRY_AFTER, v);
+    }
+    answer
+}
+
+/// A plain text, ending in a newline, as Go's `http.Error` writes it.
+pub fn text(code: u16, message: &str) -> Answer {
+    let mut answer = bytes(code, "text/plain; charset=utf-8", format!("{message}\n"));
+    answer.headers_mut().insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
+}
+
+/// Plain JSON that is never transformed (discovery, version).
+pub fn json(code: u16, object: &Value) -> Answer {
+    let mut data = serde_json::to_vec(object).unwrap_or_default();
+    data.push(b'\n');
+    bytes(code, Media::Json.text(), data)
+}

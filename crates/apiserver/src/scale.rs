@@ -1,0 +1,157 @@
+//! `/scale`: an autoscaling/v1 Scale mapped onto the resource's own fields. api-semantics §9.8.
+
+use api::selector::LabelSelector;
+use bytes::Bytes;
+use client::Cache;
+use machinery::object::{at, i64_at, set, str_at};
+use machinery::{ApiError, Causes, SubresourceKind};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::decode;
+use crate::negotiate;
+use crate::response::{self, Answer};
+use crate::verbs;
+
+/// The paths of one scale subresource.
+struct Paths<'a> {
+    spec: &'a str,
+    status: &'a str,
+    selector: &'a str,
+}
+
+/// GET, PUT and PATCH of a Scale.
+pub async fn scale(call: &Call, body: &Bytes, kind: &SubresourceKind) -> Result<Answer, ApiError> {
+    let SubresourceKind::Scale {
+        spec,
+        status,
+        selector,
+    } = kind
+    else {
+        return Err(ApiError::path_not_found());
+    };
+    let paths = Paths {
+        spec,
+        status,
+        selector,
+    };
+    let value = match call.info.verb.as_str() {
+        "get" => {
+            let cache = call.cache()?;
+            call.server
+                .wait_fresh(cache, call.query.get("resourceVersion"))
+                .await?;
+            let namespace = call.info.namespace_of(call.descriptor());
+            let entry = cache.get(&namespace, &call.info.name);
+            let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
+            of(&entry.value().map_err(ApiError::internal)?, &paths)
+        }
+        _ => change(call, body, &paths).await?,
+    };
+    Ok(response::value(200, &value, &call.format))
+}
+
+/// The Scale of an object.
+fn of(obj: &Value, p: &Paths<'_>) -> Value {
+    let mut meta = json!({});
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        if let Some(v) = at(obj, &format!("metadata.{field}")) {
+            meta[field] = v.clone();
+        }
+    }
+    let mut out = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": {},
+        "status": {"replicas": i64_at(obj, p.status).unwrap_or(0)},
+    });
+    if let Some(n) = i64_at(obj, p.spec).filter(|n| *n != 0) {
+        out["spec"]["replicas"] = json!(n);
+    }
+    match at(obj, p.selector) {
+        Some(Value::String(s)) if !s.is_empty() => out["status"]["selector"] = json!(s),
+        Some(object @ Value::Object(map)) => {
+            let text = match map.contains_key("matchLabels") || map.contains_key("matchExpressions")
+            {
+                true => LabelSelector::from_object(object).map(|s| s.to_string()),
+                // The plain map of a ReplicationController.
+                false => LabelSelector::from_object(&json!({"matchLabels": object}))
+                    .map(|s| s.to_string()),
+            };
+            out["status"]["selector"] = json!(text.unwrap_or_default());
+        }
+        _ => {}
+    }
+    out
+}
+
+async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
+    let dry_run = call.dry_run()?;
+    let patch_type = call
+        .headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let patch_type = patch_type
+        .unwrap_or("")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .to_string();
+    let sent = if call.info.verb == "update" {
+        let media = negotiate::request(&call.headers, false)?;
+        let mut sent = decode::object(body, media, "Scale")?;
+        decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
+        Some(sent)
+    } else {
+        None
+    };
+    let mut make = |before: &Value| {
+        let now = of(before, p);
+        let wanted = match &sent {
+            Some(sent) => sent.clone(),
+            None => match patch_type.as_str() {
+                "application/json-patch+json" => machinery::patch::json_patch(&now, body)?,
+                // A Scale has no lists: strategic and plain merge are the same.
+                "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                    machinery::patch::merge_patch(&now, body)?
+                }
+                other => verbs::patched(call, other, body, &now)?,
+            },
+        };
+        apply(call, before, &wanted, p)
+    };
+    let obj = verbs::replace(call, "scale", dry_run, &mut make).await?;
+    Ok(of(&obj, p))
+}
+
+/// The object with a Scale's replicas and resourceVersion.
+fn apply(call: &Call, before: &Value, scale: &Value, p: &Paths<'_>) -> Result<Value, ApiError> {
+    let replicas = i64_at(scale, "spec.replicas").unwrap_or(0);
+    let mut causes = Causes::new();
+    if replicas < 0 {
+        causes.at("spec", |c| {
+            c.at("replicas", |c| {
+                c.invalid(&json!(replicas), "must be greater than or equal to 0");
+            });
+        });
+        let name = &call.info.name;
+        return Err(ApiError::invalid(
+            "autoscaling",
+            "Scale",
+            name,
+            causes.as_slice(),
+        ));
+    }
+    let mut obj = before.clone();
+    set(&mut obj, p.spec, json!(replicas));
+    set(
+        &mut obj,
+        "metadata.resourceVersion",
+        json!(str_at(scale, "metadata.resourceVersion")),
+    );
+    Ok(obj)
+}

@@ -1,0 +1,254 @@
+//! The server: its registries, what it was given, and the way of a request through it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Cache, Reads};
+use http::{HeaderMap, Method, Request};
+use machinery::request::{Admission, Authenticator, Authorizer, User};
+use machinery::{ApiError, Descriptor, descriptor::Creator};
+use parking_lot::Mutex;
+use store::Store;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::cache::{Follower, WatchCache};
+use crate::connect::Connector;
+use crate::limits;
+use crate::registry::Registry;
+
+/// Group, plural and subresource (`""` for the kind itself).
+pub type Target = (String, String, String);
+
+/// What the server is given once the parts that need its caches exist.
+#[derive(Default)]
+pub struct Plugins {
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    pub admission: Vec<Arc<dyn Admission>>,
+    pub creators: HashMap<Target, Arc<dyn Creator>>,
+    pub connectors: HashMap<Target, Arc<dyn Connector>>,
+    /// Documents under fixed paths that need no more than authentication:
+    /// `/.well-known/openid-configuration`, `/openid/v1/jwks`.
+    pub documents: HashMap<String, serde_json::Value>,
+}
+
+/// What the server says about itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `v1.37.0+k0s`.
+    pub git_version: String,
+    pub git_commit: String,
+    pub build_date: String,
+}
+
+/// The API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// The server's state, shared by all requests.
+pub struct Inner {
+    pub store: Store,
+    pub registry: Registry,
+    pub identity: Identity,
+    pub(crate) plugins: OnceLock<Plugins>,
+    pub(crate) shutdown: watch::Sender<bool>,
+    pub(crate) mutating: Semaphore,
+    pub(crate) reading: Semaphore,
+    pub(crate) metrics: crate::metrics::Metrics,
+    event_lease: Mutex<Option<(i64, Instant)>>,
+}
+
+/// A request after TLS: who is at the other end.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Verified client certificates in DER, leaf first.
+    pub certificates: Arc<Vec<Vec<u8>>>,
+    /// An in-process part's identity; such requests skip authentication and nothing else.
+    pub part: Option<Arc<User>>,
+}
+
+// === Server ===
+
+impl Server {
+    /// A server over a store, serving these resources. Requests are answered with 503 until `install`.
+    pub async fn new(
+        store: Store,
+        descriptors: Vec<Descriptor>,
+        identity: Identity,
+    ) -> Result<Self, String> {
+        let follower = Follower::start(store.clone())
+            .await
+            .map_err(|e| e.to_string())?;
+        let registry = Registry::new(follower);
+        for d in descriptors {
+            registry.add(d).await?;
+        }
+        let inner = Inner {
+            store,
+            registry,
+            identity,
+            plugins: OnceLock::new(),
+            shutdown: watch::channel(false).0,
+            mutating: Semaphore::new(limits::IN_FLIGHT_MUTATING),
+            reading: Semaphore::new(limits::IN_FLIGHT_READING),
+            metrics: crate::metrics::Metrics::default(),
+            event_lease: Mutex::new(None),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Gives the server its plugins; the first call counts.
+    pub fn install(&self, plugins: Plugins) {
+        if self.inner.plugins.set(plugins).is_err() {
+            tracing::warn!("the server has its plugins already");
+        }
+    }
+
+    /// The shared caches.
+    pub fn reads(&self) -> Arc<dyn Reads> {
+        Arc::new(RegistryReads(self.inner.clone()))
+    }
+
+    /// Which resources are served; for the parts that add and remove some.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// A client of an in-process part: its requests pass the same filters, under this identity.
+    pub fn client_for(&self, user: User) -> client::Client {
+        let service = crate::transport::InProcess::new(self.inner.clone(), user.clone());
+        client::Client::new(kube::Client::new(service, "default"), self.reads(), user)
+    }
+
+    /// Ends watches and refuses new requests.
+    pub fn shutdown(&self) {
+        self.inner.shutdown.send_replace(true);
+    }
+}
+
+struct RegistryReads(Arc<Inner>);
+
+impl Reads for RegistryReads {
+    fn cache(&self, resource: &machinery::GroupResource) -> Option<Arc<dyn Cache>> {
+        self.0.registry.cache(resource)
+    }
+
+    fn resources(&self) -> Vec<Arc<Descriptor>> {
+        self.0.registry.resources()
+    }
+
+    fn resources_changed(&self) -> watch::Receiver<u64> {
+        self.0.registry.resources_changed()
+    }
+}
+
+// === Inner ===
+
+impl Inner {
+    pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
+        self.plugins
+            .get()
+            .map(|p| p.admission.as_slice())
+            .unwrap_or(&[])
+    }
+
+    pub(crate) fn creator(&self, d: &Descriptor, sub: &str) -> Option<Arc<dyn Creator>> {
+        let key = (d.group.to_string(), d.resource.to_string(), sub.to_string());
+        self.plugins.get()?.creators.get(&key).cloned()
+    }
+
+    pub(crate) fn connector(&self, d: &Descriptor, sub: &str) -> Option<Arc<dyn Connector>> {
+        let key = (d.group.to_string(), d.resource.to_string(), sub.to_string());
+        self.plugins.get()?.connectors.get(&key).cloned()
+    }
+
+    /// Waits until a cache is as fresh as a read asks: `None` or `""` is the newest write, `0` anything.
+    pub(crate) async fn wait_fresh(
+        &self,
+        cache: &WatchCache,
+        version: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let wanted = match version {
+            None | Some("") => self.store.revision().await.map_err(ApiError::internal)?,
+            Some("0") => return Ok(()),
+            Some(text) => text.parse().map_err(|_| {
+                ApiError::bad_request(format!(
+                    "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+                ))
+            })?,
+        };
+        if cache.revision() >= wanted {
+            return Ok(());
+        }
+        let waited = tokio::time::timeout(limits::FRESH_WAIT, cache.wait_for(wanted)).await;
+        waited.map_err(|_| too_large(wanted, cache.revision()))
+    }
+
+    /// A lease shared by the events of a minute, as upstream reuses its leases.
+    pub(crate) async fn event_lease(&self) -> Result<i64, ApiError> {
+        let known = *self.event_lease.lock();
+        if let Some((id, until)) = known
+            && Instant::now() < until
+        {
+            return Ok(id);
+        }
+        let reuse = Duration::from_secs(60);
+        let granted = self.store.lease_grant(0, limits::EVENT_TTL + reuse).await;
+        let id = granted.map_err(ApiError::internal)?;
+        *self.event_lease.lock() = Some((id, Instant::now() + reuse));
+        Ok(id)
+    }
+}
+
+/// Upstream's answer to a revision that is not there yet.
+pub fn too_large(asked: u64, current: u64) -> ApiError {
+    let mut e = ApiError::timeout(
+        format!("Too large resource version: {asked}, current: {current}"),
+        1,
+    );
+    if let Some(d) = e.details.as_mut() {
+        d.causes.push(machinery::error::StatusCause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            field: String::new(),
+        });
+    }
+    e
+}
+
+/// A request with its body read.
+pub struct Incoming {
+    pub method: Method,
+    pub path: String,
+    pub raw_query: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub peer: Peer,
+    /// For connects: the request whose connection can be upgraded.
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+}
+
+impl Incoming {
+    /// The parts of a request, without its body.
+    pub fn of<B>(request: &mut Request<B>, peer: Peer) -> Self {
+        let upgrade = request
+            .extensions_mut()
+            .remove::<hyper::upgrade::OnUpgrade>();
+        Self {
+            method: request.method().clone(),
+            path: crate::query::decode(request.uri().path(), false),
+            raw_query: request.uri().query().unwrap_or("").to_string(),
+            headers: request.headers().clone(),
+            body: Bytes::new(),
+            peer,
+            upgrade,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! How requests reach the server: TLS connections with HTTP/1.1 and HTTP/2, and calls of in-process
+//! parts, which take the same way from `filters::handle` on.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming as HyperBody;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use machinery::request::User;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::body::{self, Body};
+use crate::filters;
+use crate::limits;
+use crate::negotiate::{Format, Media, Transform};
+use crate::response;
+use crate::server::{Incoming, Inner, Peer, Server};
+
+/// Certificates the server shows and trusts.
+pub struct Tls {
+    /// The server's chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    /// CAs whose client certificates are accepted.
+    pub client_cas: Vec<CertificateDer<'static>>,
+}
+
+/// Why the server cannot listen with these certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("client CA: {0}")]
+    ClientCa(String),
+    #[error("server certificate: {0}")]
+    Server(#[from] rustls::Error),
+}
+
+// === Tls ===
+
+impl Tls {
+    /// The acceptor: client certificates are optional, and verified where given.
+    pub fn acceptor(self) -> Result<TlsAcceptor, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        for ca in self.client_cas {
+            roots
+                .add(ca)
+                .map_err(|e| TlsError::ClientCa(e.to_string()))?;
+        }
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .allow_unauthenticated()
+                .build()
+                .map_err(|e| TlsError::ClientCa(e.to_string()))?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain, self.key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl Server {
+    /// Serves connections until `shutdown`. Each connection is a task of its own.
+    pub async fn serve(&self, listener: TcpListener, tls: TlsAcceptor) {
+        let seats = Arc::new(Semaphore::new(limits::CONNECTIONS));
+        let mut shutdown = self.inner.shutdown.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                // The sender lives in the server, so this ends only by the value.
+                _ = shutdown.wait_for(|down| *down) => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(seat) = seats.clone().try_acquire_owned() else {
+                tracing::warn!("too many connections, one was refused");
+                continue;
+            };
+            let (inner, tls) = (self.inner.clone(), tls.clone());
+            tokio::spawn(async move {
+                if let Err(error) = connection(inner, stream, tls).await {
+                    tracing::debug!(%error, "connection ended");
+                }
+                drop(seat);
+            });
+        }
+    }
+}
+
+async fn connection(
+    inner: Arc<Inner>,
+    stream: TcpStream,
+    tls: TlsAcceptor,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(limits::HANDSHAKE, tls.accept(stream)).await??;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or(&[]);
+    let certificates = Arc::new(chain.iter().map(|c| c.to_vec()).collect());
+    let peer = Peer {
+        certificates,
+        part: None,
+    };
+    let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(limits::HEADER_BYTES);
+    builder
+        .http2()
+        .max_concurrent_streams(1_000)
+        .max_header_list_size(limits::HEADER_BYTES as u32);
+    builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await
+}
+
+async fn network(
+    inner: Arc<Inner>,
+    mut request: Request<HyperBody>,
+    peer: Peer,
+) -> Result<Response<Body>, Infallible> {
+    let mut incoming = Incoming::of(&mut request, peer);
+    match body::read(request.into_body()).await {
+        Ok(bytes) => incoming.body = bytes,
+        Err(e) => {
+            let plain = Format {
+                media: Media::Json,
+                transform: Transform::None,
+                pretty: false,
+            };
+            return Ok(response::error(&e, &plain));
+        }
+    }
+    Ok(filters::handle(inner, incoming).await)
+}
+
+/// The tower service behind the clients of in-process parts.
+#[derive(Clone)]
+pub struct InProcess {
+    inner: Arc<Inner>,
+    user: Arc<User>,
+}
+
+impl InProcess {
+    /// Calls under an identity.
+    pub fn new(inner: Arc<Inner>, mut user: User) -> Self {
+        if !user.in_group("system:authenticated") {
+            user.groups.push("system:authenticated".into());
+        }
+        Self {
+            inner,
+            user: Arc::new(user),
+        }
+    }
+}
+
+impl tower::Service<Request<kube::client::Body>> for InProcess {
+    type Response = Response<Body>;
+    type Error = machinery::ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
+        let inner = self.inner.clone();
+        let peer = Peer {
+            certificates: Arc::default(),
+            part: Some(self.user.clone()),
+        };
+        Box::pin(async move {
+            let mut incoming = Incoming::of(&mut request, peer);
+            incoming.body = body::read(request.into_body()).await?;
+            Ok(filters::handle(inner, incoming).await)
+        })
+    }
+}

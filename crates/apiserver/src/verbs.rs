@@ -1,0 +1,87 @@
+//! The verbs over any resource. `dispatch` is the only way in; each verb is a file.
+
+mod create;
+mod delete;
+mod get;
+mod list;
+mod patch;
+mod update;
+mod watch;
+mod write;
+
+use bytes::Bytes;
+use machinery::{ApiError, SubresourceKind, Verb};
+
+use crate::call::Call;
+use crate::response::Answer;
+
+/// Carries out a resource request.
+pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
+    let info = &call.info;
+    if !info.subresource.is_empty() {
+        return subresource(call, body).await;
+    }
+    let verb = match info.verb.as_str() {
+        "get" => Verb::Get,
+        "list" => Verb::List,
+        "watch" => Verb::Watch,
+        "create" => Verb::Create,
+        "update" => Verb::Update,
+        "patch" => Verb::Patch,
+        "delete" => Verb::Delete,
+        "deletecollection" => Verb::DeleteCollection,
+        _ => return Err(no_method()),
+    };
+    if !call.descriptor().verbs.contains(&verb) || (verb == Verb::Create && !info.name.is_empty()) {
+        return Err(no_method());
+    }
+    match verb {
+        Verb::Get => get::get(call).await,
+        Verb::List => list::list(call).await,
+        Verb::Watch => watch::watch(call).await,
+        Verb::Create => create::create(call, &body).await,
+        Verb::Update => update::update(call, &body, "").await,
+        Verb::Patch => patch::patch(call, &body, "").await,
+        Verb::Delete => delete::delete(call, &body).await,
+        Verb::DeleteCollection => delete::collection(call, &body).await,
+    }
+}
+
+async fn subresource(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
+    let name = call.info.subresource.as_str();
+    let Some(sub) = call
+        .descriptor()
+        .subresources
+        .iter()
+        .find(|s| s.name == name)
+    else {
+        return Err(ApiError::path_not_found());
+    };
+    match (&sub.kind, call.info.verb.as_str()) {
+        (SubresourceKind::Status | SubresourceKind::Object, "get") => get::get(call).await,
+        (SubresourceKind::Status | SubresourceKind::Object, "update") => {
+            update::update(call, &body, name).await
+        }
+        (SubresourceKind::Status | SubresourceKind::Object, "patch") => {
+            patch::patch(call, &body, name).await
+        }
+        (SubresourceKind::Scale { .. }, "get" | "update" | "patch") => {
+            crate::scale::scale(call, &body, &sub.kind).await
+        }
+        (SubresourceKind::Connect { .. }, "create") => create::connect(call, &body).await,
+        _ => Err(no_method()),
+    }
+}
+
+fn no_method() -> ApiError {
+    let mut e = ApiError::new(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+    );
+    e.details = Some(machinery::error::Details::default());
+    e
+}
+
+pub use patch::patched;
+pub use update::replace;

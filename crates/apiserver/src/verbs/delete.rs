@@ -1,0 +1,305 @@
+//! DELETE and DELETECOLLECTION. Upstream: registry/generic/registry/store.go; api-semantics §5.6.
+
+use bytes::Bytes;
+use client::Cache;
+use machinery::ApiError;
+use machinery::object::{at, i64_at, is_deleting, list_at, set, str_at};
+use machinery::request::Operation;
+use serde_json::{Value, json};
+use store::WriteError;
+
+use super::update::is_finished;
+use super::write::{self, Target};
+use crate::call::Call;
+use crate::decode;
+use crate::filter::Filter;
+use crate::limits;
+use crate::negotiate;
+use crate::registry::storage_key;
+use crate::response::{self, Answer};
+
+/// How a deletion treats dependents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Propagation {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+/// DeleteOptions, checked.
+#[derive(Clone, Debug, Default)]
+struct Options {
+    grace: Option<i64>,
+    uid: Option<String>,
+    version: Option<String>,
+    propagation: Option<Propagation>,
+    dry_run: bool,
+    object: Value,
+}
+
+/// What a deletion came to.
+enum Deleted {
+    /// Gone: its last state.
+    Gone(Value),
+    /// Marked; finalizers or its grace period hold it.
+    Marked(Value),
+}
+
+/// Deletes the object that the call names.
+pub async fn delete(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
+    let options = options(call, body)?;
+    let namespace = call.info.namespace_of(call.descriptor());
+    match one(call, &options, &namespace, &call.info.name).await? {
+        Deleted::Marked(value) => super::get::object(call, 200, value),
+        Deleted::Gone(value) if call.descriptor().strategy.returns_deleted() => {
+            super::get::object(call, 200, value)
+        }
+        Deleted::Gone(value) => {
+            let d = call.descriptor();
+            let mut details = json!({
+                "name": call.info.name, "kind": d.resource, "uid": str_at(&value, "metadata.uid")});
+            if !d.group.is_empty() {
+                details["group"] = json!(d.group);
+            }
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                "details": details});
+            Ok(response::value(200, &status, &call.format))
+        }
+    }
+}
+
+/// Deletes everything that matches the selectors; answers with the list of what was there.
+pub async fn collection(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
+    let options = options(call, body)?;
+    let filter = Filter::of(call)?;
+    let (entries, revision) = call.cache()?.snapshot(filter.namespace.as_deref());
+    let mut items = Vec::new();
+    for e in entries.iter().filter(|e| filter.matches(e)) {
+        match one(call, &options, &e.namespace, &e.name).await {
+            Ok(Deleted::Gone(v) | Deleted::Marked(v)) => items.push(v),
+            Err(e) if e.is_not_found() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let d = call.descriptor();
+    let list = json!({
+        "kind": d.list_kind, "apiVersion": d.api_version(),
+        "metadata": {"resourceVersion": revision.to_string()}, "items": items});
+    Ok(response::value(200, &list, &call.format))
+}
+
+fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
+    let mut object = if body.is_empty() {
+        json!({})
+    } else {
+        let media = negotiate::request(&call.headers, false)?;
+        decode::object(body, media, "DeleteOptions")?
+    };
+    for name in [
+        "gracePeriodSeconds",
+        "propagationPolicy",
+        "orphanDependents",
+    ] {
+        if let Some(text) = call.query.get(name) {
+            let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+            set(&mut object, name, value);
+        }
+    }
+    let invalid = |text: String| {
+        ApiError::new(
+            422,
+            "Invalid",
+            format!("DeleteOptions.meta.k8s.io \"\" is invalid: {text}"),
+        )
+    };
+    let orphan = at(&object, "orphanDependents").and_then(Value::as_bool);
+    let propagation = match str_at(&object, "propagationPolicy") {
+        "" => orphan.map(|o| {
+            if o {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            }
+        }),
+        _ if orphan.is_some() => {
+            return Err(invalid(
+                "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set".into(),
+            ));
+        }
+        "Background" => Some(Propagation::Background),
+        "Foreground" => Some(Propagation::Foreground),
+        "Orphan" => Some(Propagation::Orphan),
+        other => {
+            return Err(invalid(format!(
+                "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+            )));
+        }
+    };
+    let dry_run = call.dry_run()? || list_at(&object, "dryRun").iter().any(|v| v == "All");
+    let text = |path: &str| {
+        at(&object, path)
+            .and_then(Value::as_str)
+            .map(str::to_string)
+    };
+    Ok(Options {
+        grace: i64_at(&object, "gracePeriodSeconds"),
+        uid: text("preconditions.uid"),
+        version: text("preconditions.resourceVersion"),
+        propagation,
+        dry_run,
+        object,
+    })
+}
+
+async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<Deleted, ApiError> {
+    let cache = call.cache()?.clone();
+    let d = call.descriptor();
+    for tried in 1.. {
+        let entry = cache
+            .get(namespace, name)
+            .ok_or_else(|| call.not_found(name))?;
+        let before = entry.value().map_err(ApiError::internal)?;
+        preconditions(call, o, &before, name)?;
+        let target = Target {
+            operation: Operation::Delete,
+            subresource: "",
+            namespace,
+            name,
+            dry_run: o.dry_run,
+            options: o.object.clone(),
+        };
+        write::mutate(call, &target, None, Some(&before)).await?;
+        write::validate(call, &target, None, Some(&before)).await?;
+        let mut obj = before.clone();
+        let changed = mark(call, o, &mut obj);
+        let finished = is_finished(d, &obj);
+        if o.dry_run || (!finished && !changed) {
+            return Ok(if finished {
+                Deleted::Gone(obj)
+            } else {
+                Deleted::Marked(obj)
+            });
+        }
+        let key = storage_key(d, namespace, name);
+        let written = if finished {
+            call.server.store.delete(key.into(), entry.revision).await
+        } else {
+            call.server
+                .store
+                .update(key.into(), write::encode(&obj)?, entry.revision, 0)
+                .await
+        };
+        match written {
+            Ok(revision) => {
+                write::visible(call, &mut obj, revision).await?;
+                if !finished {
+                    return Ok(Deleted::Marked(obj));
+                }
+                release(call, &obj).await;
+                return Ok(Deleted::Gone(before));
+            }
+            Err(WriteError::Conflict(None)) => return Err(call.not_found(name)),
+            Err(WriteError::Conflict(Some(_))) if tried < limits::CONFLICT_TRIES => {
+                let newest = call
+                    .server
+                    .store
+                    .revision()
+                    .await
+                    .map_err(write::store_error)?;
+                cache.wait_for(newest).await;
+            }
+            Err(WriteError::Conflict(Some(_))) => {
+                return Err(ApiError::modified(&d.group, &d.resource, name));
+            }
+            Err(WriteError::Store(e)) => return Err(write::store_error(e)),
+        }
+    }
+    Err(ApiError::internal("no deletion was tried"))
+}
+
+fn preconditions(call: &Call, o: &Options, before: &Value, name: &str) -> Result<(), ApiError> {
+    let d = call.descriptor();
+    let checks = [
+        ("UID", &o.uid, str_at(before, "metadata.uid")),
+        (
+            "ResourceVersion",
+            &o.version,
+            str_at(before, "metadata.resourceVersion"),
+        ),
+    ];
+    for (what, asked, is) in checks {
+        if let Some(asked) = asked
+            && asked != is
+        {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}"
+            );
+            return Err(ApiError::conflict(&d.group, &d.resource, name, &why));
+        }
+    }
+    Ok(())
+}
+
+/// Marks an object as being deleted as the options ask; tells whether that changed it.
+fn mark(call: &Call, o: &Options, obj: &mut Value) -> bool {
+    let strategy = &call.descriptor().strategy;
+    let before = obj.clone();
+    finalizers(o, obj);
+    let mut grace = strategy.grace_seconds(obj, o.grace).unwrap_or(0).max(0);
+    if is_deleting(obj) {
+        // A running grace period can only become shorter.
+        let running = i64_at(obj, "metadata.deletionGracePeriodSeconds").unwrap_or(0);
+        if o.grace.is_none() || grace >= running {
+            return *obj != before;
+        }
+        let begun = str_at(obj, "metadata.deletionTimestamp").parse::<jiff::Timestamp>();
+        let begun = begun.map_or(call.now.as_second(), |t| t.as_second()) - running;
+        grace = grace.max(0);
+        set_deletion(obj, begun + grace, grace);
+    } else {
+        set_deletion(obj, call.now.as_second() + grace, grace);
+        if strategy.has_generation() {
+            let n = i64_at(obj, "metadata.generation").unwrap_or(0);
+            set(obj, "metadata.generation", json!(n + 1));
+        }
+        strategy.mark_deleting(obj);
+    }
+    *obj != before
+}
+
+fn set_deletion(obj: &mut Value, at_second: i64, grace: i64) {
+    let time = jiff::Timestamp::from_second(at_second).unwrap_or_default();
+    set(obj, "metadata.deletionTimestamp", json!(time.to_string()));
+    set(obj, "metadata.deletionGracePeriodSeconds", json!(grace));
+}
+
+/// Adds or removes the garbage collector's finalizers.
+fn finalizers(o: &Options, obj: &mut Value) {
+    let Some(propagation) = o.propagation else {
+        return;
+    };
+    let wanted = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some("foregroundDeletion"),
+        Propagation::Orphan => Some("orphan"),
+    };
+    let mut list: Vec<Value> = list_at(obj, "metadata.finalizers")
+        .iter()
+        .filter(|f| *f != "orphan" && *f != "foregroundDeletion")
+        .cloned()
+        .collect();
+    list.extend(wanted.map(|w| json!(w)));
+    if list.is_empty() {
+        machinery::object::remove(obj, "metadata.finalizers");
+    } else {
+        set(obj, "metadata.finalizers", json!(list));
+    }
+}
+
+/// Gives back what a deleted object held outside itself.
+pub async fn release(call: &Call, obj: &Value) {
+    for allocator in &call.descriptor().allocators {
+        allocator.release(obj).await;
+    }
+}

@@ -1,0 +1,54 @@
+//! GET of one object.
+
+use client::Cache;
+use machinery::ApiError;
+
+use crate::call::Call;
+use crate::negotiate::{Media, Transform};
+use crate::response::{self, Answer};
+use crate::transform::{self, IncludeObject};
+
+/// Answers with one object: its shared bytes where no transform is asked for.
+pub async fn get(call: &Call) -> Result<Answer, ApiError> {
+    let cache = call.cache()?;
+    call.server
+        .wait_fresh(cache, call.query.get("resourceVersion"))
+        .await?;
+    let entry = cache
+        .get(&call.info.namespace_of(call.descriptor()), &call.info.name)
+        .ok_or_else(|| call.not_found(&call.info.name))?;
+    let plain = call.format.transform == Transform::None && !call.format.pretty;
+    if plain && call.format.media == Media::Json {
+        return Ok(response::bytes(
+            200,
+            Media::Json.text(),
+            entry.bytes.clone(),
+        ));
+    }
+    let value = entry.value().map_err(ApiError::internal)?;
+    object(call, 200, value)
+}
+
+/// Answers with an object in the format and transform asked for.
+pub fn object(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer, ApiError> {
+    let d = call.descriptor();
+    let shown = match &call.format.transform {
+        Transform::None => value,
+        Transform::Table(v) => {
+            let include = IncludeObject::parse(call.query.get("includeObject"))?;
+            let meta = serde_json::json!({
+                "resourceVersion": machinery::object::str_at(&value, "metadata.resourceVersion")});
+            let row = transform::row(d, &value, v, include, call.now);
+            transform::table(transform::columns(d), vec![row], v, meta)
+        }
+        Transform::PartialMetadata(v) => transform::partial(&value, v),
+        Transform::PartialMetadataList(_) => {
+            let text = format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{}.{})",
+                d.version, d.kind
+            );
+            return Err(ApiError::new(406, "NotAcceptable", text));
+        }
+    };
+    Ok(response::value(code, &shown, &call.format))
+}

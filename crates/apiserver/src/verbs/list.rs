@@ -1,0 +1,370 @@
+//! LIST: from the cache at its newest revision, or page by page at an older one from the store.
+//! Upstream: apiserver storage cacher and etcd3 store; api-semantics §6.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use client::Entry;
+use machinery::ApiError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::Range;
+
+use crate::body;
+use crate::call::Call;
+use crate::filter::Filter;
+use crate::limits;
+use crate::negotiate::{Media, Transform};
+use crate::registry::storage_prefix;
+use crate::response::{self, Answer};
+use crate::transform::{self, IncludeObject};
+
+/// Where a list goes on: upstream's token, base64 of this as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+/// One page.
+struct Page {
+    entries: Vec<Arc<Entry>>,
+    revision: u64,
+    next: Option<String>,
+    remaining: Option<usize>,
+}
+
+/// Answers with the objects that match.
+pub async fn list(call: &Call) -> Result<Answer, ApiError> {
+    let filter = Filter::of(call)?;
+    let page = page(call, &filter).await?;
+    write(call, page)
+}
+
+async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
+    let cache = call.cache()?;
+    let limit = match call.query.get("limit") {
+        None | Some("") => 0,
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            ApiError::bad_request(format!(
+                "strconv.ParseInt: parsing \"{text}\": invalid syntax"
+            ))
+        })?,
+    };
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let version = call.query.get("resourceVersion").unwrap_or("");
+    let matching = call.query.get("resourceVersionMatch").unwrap_or("");
+    check_options(call, version, matching)?;
+    if let Some(token) = call.query.get("continue").filter(|t| !t.is_empty()) {
+        if !version.is_empty() && version != "0" {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        return older(call, filter, &parse_token(token)?, limit).await;
+    }
+    if matching == "Exact" {
+        let rv = version.parse().map_err(|_| bad_version(version))?;
+        let start = Continue {
+            v: "meta.k8s.io/v1".into(),
+            rv,
+            start: String::new(),
+        };
+        return older(call, filter, &start, limit).await;
+    }
+    call.server.wait_fresh(cache, Some(version)).await?;
+    let (all, revision) = cache.snapshot(filter.namespace.as_deref());
+    let mut matching = all.into_iter().filter(|e| filter.matches(e));
+    if limit == 0 {
+        return Ok(Page {
+            entries: matching.collect(),
+            revision,
+            next: None,
+            remaining: None,
+        });
+    }
+    let entries: Vec<Arc<Entry>> = matching.by_ref().take(limit).collect();
+    let left = matching.count();
+    let next = match (left, entries.last()) {
+        (0, _) | (_, None) => None,
+        (_, Some(last)) => Some(token(revision, &relative_key(call, last))),
+    };
+    let remaining = (left > 0 && filter.is_everything()).then_some(left);
+    Ok(Page {
+        entries,
+        revision,
+        next,
+        remaining,
+    })
+}
+
+fn check_options(call: &Call, version: &str, matching: &str) -> Result<(), ApiError> {
+    let invalid = |text: &str| {
+        ApiError::new(
+            422,
+            "Invalid",
+            format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"),
+        )
+    };
+    let continues = call.query.get("continue").is_some_and(|c| !c.is_empty());
+    match matching {
+        "" => {}
+        _ if continues => {
+            return Err(invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
+        _ if version.is_empty() => {
+            return Err(invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        "Exact" if version == "0" => {
+            return Err(invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+        "Exact" | "NotOlderThan" => {}
+        other => {
+            return Err(invalid(&format!(
+                "resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\""
+            )));
+        }
+    }
+    if call.query.is_true("sendInitialEvents") {
+        return Err(invalid(
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ));
+    }
+    Ok(())
+}
+
+fn bad_version(text: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+    ))
+}
+
+/// A page at an older revision, read from the store until it is full.
+async fn older(
+    call: &Call,
+    filter: &Filter,
+    from: &Continue,
+    limit: usize,
+) -> Result<Page, ApiError> {
+    let cache = call.cache()?;
+    let d = call.descriptor();
+    let mut prefix = storage_prefix(d);
+    if let (true, Some(ns)) = (d.namespaced(), &filter.namespace) {
+        prefix.push_str(ns);
+        prefix.push('/');
+    }
+    let revision = match u64::try_from(from.rv) {
+        // An inconsistent continuation goes on at the newest revision.
+        Ok(0) | Err(_) => *call.server.registry.follower().progress().borrow(),
+        Ok(rv) => rv,
+    };
+    let end = store::prefix_end(prefix.as_bytes());
+    let mut start = format!("{}{}", storage_prefix(d), from.start);
+    if from.start.is_empty() {
+        start = prefix.clone();
+    }
+    if !start.starts_with(&prefix) {
+        return Err(ApiError::bad_request(
+            "continue key is not valid: the prefix does not match",
+        ));
+    }
+    let mut entries = Vec::new();
+    loop {
+        let range = Range {
+            key: start.clone().into(),
+            end: end.clone(),
+            limit: if limit == 0 { limits::PAGE } else { limit },
+            revision,
+            ..Range::default()
+        };
+        let found = call
+            .server
+            .store
+            .range(range)
+            .await
+            .map_err(|e| read_error(e, from))?;
+        let last = found.kvs.last().map(|kv| kv.key.clone());
+        for kv in found.kvs {
+            let entry = cache_entry(cache, &kv)?;
+            if filter.matches(&entry) {
+                entries.push(Arc::new(entry));
+            }
+        }
+        let Some(last) = last.filter(|_| found.more) else {
+            return Ok(Page {
+                entries,
+                revision,
+                next: None,
+                remaining: None,
+            });
+        };
+        let last = String::from_utf8_lossy(&last).into_owned();
+        if limit != 0 && entries.len() >= limit {
+            let relative = last.strip_prefix(&storage_prefix(d)).unwrap_or(&last);
+            let rest = found.count.saturating_sub(limit);
+            let next = Some(token(revision, relative));
+            let remaining = filter.is_everything().then_some(rest);
+            return Ok(Page {
+                entries,
+                revision,
+                next,
+                remaining,
+            });
+        }
+        start = format!("{last}\0");
+    }
+}
+
+fn cache_entry(cache: &crate::cache::WatchCache, kv: &store::KeyValue) -> Result<Entry, ApiError> {
+    crate::cache::entry(cache, kv).map_err(|(key, e)| ApiError::internal(format!("{key}: {e}")))
+}
+
+fn read_error(e: store::Error, from: &Continue) -> ApiError {
+    match e {
+        store::Error::Compacted { .. } if from.start.is_empty() => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        store::Error::Compacted { .. } => {
+            let fresh = Continue {
+                v: from.v.clone(),
+                rv: -1,
+                start: from.start.clone(),
+            };
+            let mut e = ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            );
+            e.continue_token = Some(encode_token(&fresh));
+            e
+        }
+        store::Error::FutureRevision { asked, current } => crate::server::too_large(asked, current),
+        other => ApiError::internal(other),
+    }
+}
+
+fn relative_key(call: &Call, e: &Entry) -> String {
+    if call.descriptor().namespaced() {
+        format!("{}/{}", e.namespace, e.name)
+    } else {
+        e.name.to_string()
+    }
+}
+
+/// A token that goes on right after a key.
+fn token(revision: u64, last_key: &str) -> String {
+    let rv = i64::try_from(revision).unwrap_or(0);
+    encode_token(&Continue {
+        v: "meta.k8s.io/v1".into(),
+        rv,
+        start: format!("{last_key}\0"),
+    })
+}
+
+fn encode_token(c: &Continue) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(c).unwrap_or_default())
+}
+
+fn parse_token(text: &str) -> Result<Continue, ApiError> {
+    let bad = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+    let data = BASE64_URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|e| bad(&e.to_string()))?;
+    let c: Continue = serde_json::from_slice(&data).map_err(|e| bad(&e.to_string()))?;
+    if c.v != "meta.k8s.io/v1" {
+        return Err(bad(&format!(
+            "server does not recognize this encoded version \"{}\"",
+            c.v
+        )));
+    }
+    if c.start.is_empty() || c.start.contains("..") {
+        return Err(bad("encoded start key empty or invalid"));
+    }
+    Ok(c)
+}
+
+fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
+    let mut meta = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = page.next {
+        meta["continue"] = json!(next);
+    }
+    if let Some(n) = page.remaining {
+        meta["remainingItemCount"] = json!(n);
+    }
+    let d = call.descriptor();
+    if call.format.transform == Transform::None
+        && call.format.media == Media::Json
+        && !call.format.pretty
+    {
+        return Ok(raw(d, &meta, &page.entries));
+    }
+    let mut values = Vec::with_capacity(page.entries.len());
+    for e in &page.entries {
+        values.push(e.value().map_err(ApiError::internal)?);
+    }
+    let shown = match &call.format.transform {
+        Transform::None => json!({
+            "kind": d.list_kind, "apiVersion": d.api_version(), "metadata": meta, "items": values}),
+        Transform::Table(v) => {
+            let include = IncludeObject::parse(call.query.get("includeObject"))?;
+            let row = |o: &Value| transform::row(d, o, v, include, call.now);
+            transform::table(
+                transform::columns(d),
+                values.iter().map(row).collect(),
+                v,
+                meta,
+            )
+        }
+        Transform::PartialMetadataList(v) => transform::partial_list(&values, v, meta),
+        Transform::PartialMetadata(_) => {
+            let text = format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{}.{})",
+                d.version, d.list_kind
+            );
+            return Err(ApiError::new(406, "NotAcceptable", text));
+        }
+    };
+    Ok(response::value(200, &shown, &call.format))
+}
+
+/// The list as its shared buffers, one after the other.
+fn raw(d: &machinery::Descriptor, meta: &Value, entries: &[Arc<Entry>]) -> Answer {
+    let head = format!(
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+        d.list_kind,
+        d.api_version()
+    );
+    let mut parts: Vec<Bytes> = Vec::new();
+    let mut small = BytesMut::from(head.as_bytes());
+    for (i, e) in entries.iter().enumerate() {
+        if i > 0 {
+            small.put_u8(b',');
+        }
+        // Small objects are gathered into larger writes; large ones are handed over as they are.
+        if e.bytes.len() < 16 << 10 {
+            small.put_slice(&e.bytes);
+            if small.len() > 64 << 10 {
+                parts.push(small.split().freeze());
+            }
+        } else {
+            parts.push(small.split().freeze());
+            parts.push(e.bytes.clone());
+        }
+    }
+    small.put_slice(b"]}\n");
+    parts.push(small.freeze());
+    let mut answer = response::bytes(200, Media::Json.text(), Bytes::new());
+    *answer.body_mut() = if parts.len() == 1 {
+        body::full(parts.remove(0))
+    } else {
+        body::chunks(parts)
+    };
+    answer
+}

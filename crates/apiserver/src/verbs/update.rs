@@ -1,0 +1,265 @@
+//! UPDATE, and the loop that every change of a stored object goes through.
+//! Upstream: registry/rest/update.go, GuaranteedUpdate; api-semantics §5.4.
+
+use bytes::Bytes;
+use client::Cache;
+use machinery::object::{at, is_deleting, remove, set, str_at};
+use machinery::request::Operation;
+use machinery::{ApiError, Causes};
+use serde_json::{Value, json};
+use store::WriteError;
+
+use super::write::{self, Reservations, Target};
+use crate::call::Call;
+use crate::decode;
+use crate::limits;
+use crate::negotiate;
+use crate::registry::storage_key;
+use crate::response::Answer;
+
+/// Replaces an object by the body's.
+pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiError> {
+    let d = call.descriptor().clone();
+    let dry_run = call.dry_run()?;
+    call.validation()?;
+    let media = negotiate::request(&call.headers, false)?;
+    let mut obj = decode::object(body, media, &d.kind)?;
+    decode::check_kind(&mut obj, &d.api_version(), &d.kind)?;
+    let name = str_at(&obj, "metadata.name");
+    if name.is_empty() {
+        return Err(ApiError::bad_request("name is required"));
+    }
+    if name != call.info.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.info.name
+        )));
+    }
+    let namespace = call.info.namespace_of(&d);
+    let given = str_at(&obj, "metadata.namespace");
+    if d.namespaced() && !given.is_empty() && given != namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let missing = client::Cache::get(&**call.cache()?, &namespace, &call.info.name).is_none();
+    if missing && sub.is_empty() && d.strategy.allow_create_on_update() {
+        let (value, code) = super::create::new_object(call, obj, dry_run).await?;
+        return super::get::object(call, code, value);
+    }
+    let value = replace(call, sub, dry_run, &mut |_| Ok(obj.clone())).await?;
+    super::get::object(call, 200, value)
+}
+
+/// Changes the object that the call names: `make` gives the new object from the stored one and runs
+/// anew when somebody else was faster, unless the new object insists on a resourceVersion.
+pub async fn replace(
+    call: &Call,
+    sub: &str,
+    dry_run: bool,
+    make: &mut (dyn FnMut(&Value) -> Result<Value, ApiError> + Send),
+) -> Result<Value, ApiError> {
+    let cache = call.cache()?.clone();
+    let namespace = call.info.namespace_of(call.descriptor());
+    for tried in 1.. {
+        let name = &call.info.name;
+        let entry = cache
+            .get(&namespace, name)
+            .ok_or_else(|| call.not_found(name))?;
+        let before = entry.value().map_err(ApiError::internal)?;
+        let mut obj = make(&before)?;
+        let insists = check_identity(call, &mut obj, &before)?;
+        let one = One {
+            call,
+            sub,
+            dry_run,
+            namespace: &namespace,
+            before: &before,
+        };
+        match one.change(obj, entry.revision).await? {
+            Changed::Done(value) => return Ok(value),
+            Changed::Conflict if insists || tried >= limits::CONFLICT_TRIES => {
+                let d = call.descriptor();
+                return Err(ApiError::modified(&d.group, &d.resource, name));
+            }
+            // The newer state is in the store already; wait until this cache has it.
+            Changed::Conflict => {
+                let newest = call
+                    .server
+                    .store
+                    .revision()
+                    .await
+                    .map_err(write::store_error)?;
+                cache.wait_for(newest).await;
+            }
+        }
+    }
+    Err(ApiError::internal("no update was tried"))
+}
+
+/// Checks resourceVersion and uid against what is stored; tells whether the request insists on a version.
+fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<bool, ApiError> {
+    let d = call.descriptor();
+    let stored = str_at(before, "metadata.resourceVersion").to_string();
+    let asked = str_at(obj, "metadata.resourceVersion").to_string();
+    let uid = str_at(obj, "metadata.uid").to_string();
+    let known = str_at(before, "metadata.uid").to_string();
+    if uid.is_empty() {
+        set(obj, "metadata.uid", json!(known));
+    } else if uid != known {
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
+        return Err(ApiError::conflict(
+            &d.group,
+            &d.resource,
+            &call.info.name,
+            &why,
+        ));
+    }
+    if asked.is_empty() || asked == "0" {
+        if !d.strategy.allow_unconditional_update() {
+            let mut causes = Causes::new();
+            causes.at("metadata", |c| {
+                c.at("resourceVersion", |c| {
+                    c.invalid(&json!(0), "must be specified for an update");
+                });
+            });
+            return Err(ApiError::invalid(
+                &d.group,
+                &d.kind,
+                &call.info.name,
+                causes.as_slice(),
+            ));
+        }
+        set(obj, "metadata.resourceVersion", json!(stored));
+        return Ok(false);
+    }
+    if asked != stored {
+        return Err(ApiError::modified(&d.group, &d.resource, &call.info.name));
+    }
+    Ok(true)
+}
+
+enum Changed {
+    Done(Value),
+    Conflict,
+}
+
+/// One try of a change.
+struct One<'a> {
+    call: &'a Call,
+    sub: &'a str,
+    dry_run: bool,
+    namespace: &'a str,
+    before: &'a Value,
+}
+
+impl One<'_> {
+    async fn change(&self, mut obj: Value, expected: u64) -> Result<Changed, ApiError> {
+        let call = self.call;
+        let d = call.descriptor().clone();
+        if d.namespaced() {
+            set(&mut obj, "metadata.namespace", json!(self.namespace));
+        }
+        d.strategy.set_defaults(&mut obj);
+        let target = Target {
+            operation: Operation::Update,
+            subresource: self.sub,
+            namespace: self.namespace,
+            name: &call.info.name,
+            dry_run: self.dry_run,
+            options: call.options("UpdateOptions"),
+        };
+        let obj = write::mutate(call, &target, Some(obj), Some(self.before)).await?;
+        let mut obj = obj.unwrap_or_default();
+        d.strategy.set_defaults(&mut obj);
+        self.prepare(&mut obj);
+        let before = Some(self.before);
+        let reserved = Reservations::begin(call, &mut obj, before, self.dry_run).await?;
+        self.judge(&obj)?;
+        d.strategy
+            .warnings(&obj, before)
+            .into_iter()
+            .for_each(|w| call.warn(w));
+        let obj = write::validate(call, &target, Some(obj), before).await?;
+        let mut obj = obj.unwrap_or_default();
+        if self.dry_run || obj == *self.before {
+            return Ok(Changed::Done(obj));
+        }
+        let key = storage_key(&d, self.namespace, &call.info.name);
+        let written = if is_finished(&d, &obj) {
+            let gone = call.server.store.delete(key.into(), expected).await;
+            if gone.is_ok() {
+                super::delete::release(call, &obj).await;
+            }
+            gone
+        } else {
+            let lease = write::lease(call).await?;
+            call.server
+                .store
+                .update(key.into(), write::encode(&obj)?, expected, lease)
+                .await
+        };
+        match written {
+            Ok(revision) => {
+                reserved.commit();
+                write::visible(call, &mut obj, revision).await?;
+                Ok(Changed::Done(obj))
+            }
+            Err(WriteError::Conflict(None)) => Err(call.not_found(&call.info.name)),
+            Err(WriteError::Conflict(Some(_))) => Ok(Changed::Conflict),
+            Err(WriteError::Store(e)) => Err(write::store_error(e)),
+        }
+    }
+
+    /// The strategy's preparation, and the metadata that clients cannot change.
+    fn prepare(&self, obj: &mut Value) {
+        let strategy = &self.call.descriptor().strategy;
+        let cx = write::context(self.call, self.namespace, self.sub);
+        match self.sub {
+            "" => strategy.prepare_update(obj, self.before, &cx),
+            "status" => strategy.prepare_status_update(obj, self.before, &cx),
+            other => strategy.prepare_subresource(other, obj, self.before, &cx),
+        }
+        for field in [
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+        ] {
+            let path = format!("metadata.{field}");
+            match at(self.before, &path) {
+                Some(v) => set(obj, &path, v.clone()),
+                None => {
+                    remove(obj, &path);
+                }
+            }
+        }
+        remove(obj, "metadata.selfLink");
+        let counts = strategy.has_generation() && self.sub != "status";
+        if counts && strategy.generation_changes(obj, self.before) {
+            let n = machinery::object::i64_at(self.before, "metadata.generation").unwrap_or(0);
+            set(obj, "metadata.generation", json!(n + 1));
+        }
+    }
+
+    fn judge(&self, obj: &Value) -> Result<(), ApiError> {
+        let strategy = &self.call.descriptor().strategy;
+        let mut causes = Causes::new();
+        machinery::meta::validate_update(obj, self.before, &mut causes);
+        match self.sub {
+            "" => strategy.validate_update(obj, self.before, &mut causes),
+            "status" => strategy.validate_status_update(obj, self.before, &mut causes),
+            other => strategy.validate_subresource(other, obj, self.before, &mut causes),
+        }
+        write::judge(self.call, obj, &causes)
+    }
+}
+
+/// Whether a deleted object has nothing left that holds it.
+pub fn is_finished(d: &machinery::Descriptor, obj: &Value) -> bool {
+    is_deleting(obj)
+        && machinery::object::list_at(obj, "metadata.finalizers").is_empty()
+        && machinery::object::i64_at(obj, "metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
+        && !d.strategy.is_held(obj)
+}

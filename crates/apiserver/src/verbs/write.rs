@@ -1,0 +1,233 @@
+//! What every write shares: system fields, admission, validation, encoding, storing.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use client::Cache;
+use machinery::descriptor::Reservation;
+use machinery::object::{remove, set, str_at};
+use machinery::request::{Attempt, Operation};
+use machinery::{ApiError, Causes, WriteContext};
+use rand::Rng;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::limits;
+
+/// Letters of generated names: upstream leaves out vowels and look-alikes.
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A write on its way: which operation on which part of which object.
+pub struct Target<'a> {
+    pub operation: Operation,
+    /// `""` for the main resource.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub dry_run: bool,
+    pub options: Value,
+}
+
+/// What the strategy is told about a write.
+pub fn context<'a>(call: &'a Call, namespace: &'a str, subresource: &'a str) -> WriteContext<'a> {
+    WriteContext {
+        now: call.now,
+        user: &call.user,
+        namespace,
+        subresource,
+    }
+}
+
+/// Runs the mutating plugins over an object.
+pub async fn mutate(
+    call: &Call,
+    t: &Target<'_>,
+    object: Option<Value>,
+    before: Option<&Value>,
+) -> Result<Option<Value>, ApiError> {
+    let mut attempt = attempt(call, t, object, before);
+    for plugin in call.server.admission() {
+        if plugin.handles(t.operation) {
+            plugin.mutate(&mut attempt).await?;
+        }
+    }
+    attempt.warnings.drain(..).for_each(|w| call.warn(w));
+    Ok(attempt.object)
+}
+
+/// Runs the validating plugins over an object.
+pub async fn validate(
+    call: &Call,
+    t: &Target<'_>,
+    object: Option<Value>,
+    before: Option<&Value>,
+) -> Result<Option<Value>, ApiError> {
+    let mut attempt = attempt(call, t, object, before);
+    for plugin in call.server.admission() {
+        if plugin.handles(t.operation) {
+            plugin.validate(&attempt).await?;
+        }
+    }
+    attempt.warnings.drain(..).for_each(|w| call.warn(w));
+    Ok(attempt.object)
+}
+
+fn attempt<'a>(
+    call: &'a Call,
+    t: &'a Target<'_>,
+    object: Option<Value>,
+    before: Option<&'a Value>,
+) -> Attempt<'a> {
+    Attempt {
+        operation: t.operation,
+        descriptor: call.descriptor(),
+        subresource: t.subresource,
+        namespace: t.namespace,
+        name: t.name,
+        user: &call.user,
+        object,
+        before,
+        dry_run: t.dry_run,
+        options: t.options.clone(),
+        warnings: Vec::new(),
+        audit_annotations: BTreeMap::new(),
+    }
+}
+
+/// Fills in what the server owns of a new object's metadata; a generateName becomes a name.
+pub fn system_fields(call: &Call, obj: &mut Value, namespace: &str) {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+    ] {
+        remove(obj, &format!("metadata.{field}"));
+    }
+    set(obj, "metadata.uid", json!(uuid::Uuid::new_v4().to_string()));
+    set(
+        obj,
+        "metadata.creationTimestamp",
+        json!(timestamp(call.now)),
+    );
+    if call.descriptor().namespaced() {
+        set(obj, "metadata.namespace", json!(namespace));
+    }
+    let base = str_at(obj, "metadata.generateName").to_string();
+    if str_at(obj, "metadata.name").is_empty() && !base.is_empty() {
+        set(obj, "metadata.name", json!(generate_name(&base)));
+    }
+    if call.descriptor().strategy.has_generation() {
+        set(obj, "metadata.generation", json!(1));
+    } else {
+        remove(obj, "metadata.generation");
+    }
+}
+
+/// A time as the API writes it: whole seconds.
+pub fn timestamp(t: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(t.as_second())
+        .unwrap_or(t)
+        .to_string()
+}
+
+/// A base with five random letters behind it.
+pub fn generate_name(base: &str) -> String {
+    let mut rng = rand::rng();
+    let mut end = base.len().min(limits::GENERATE_BASE);
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    let letters =
+        (0..limits::SUFFIX_LETTERS).map(|_| char::from(SUFFIX[rng.random_range(0..SUFFIX.len())]));
+    format!("{}{}", &base[..end], letters.collect::<String>())
+}
+
+/// 422 where something is wrong.
+pub fn judge(call: &Call, obj: &Value, causes: &Causes) -> Result<(), ApiError> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let d = call.descriptor();
+    let name = match str_at(obj, "metadata.name") {
+        "" => str_at(obj, "metadata.generateName"),
+        name => name,
+    };
+    Err(ApiError::invalid(
+        &d.group,
+        &d.kind,
+        name,
+        causes.as_slice(),
+    ))
+}
+
+/// Reservations of a write; whatever way it ends, each is told.
+#[derive(Default)]
+pub struct Reservations(Vec<Box<dyn Reservation>>);
+
+impl Reservations {
+    /// Asks every allocator of the resource.
+    pub async fn begin(
+        call: &Call,
+        obj: &mut Value,
+        before: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<Self, ApiError> {
+        let mut all = Self::default();
+        for allocator in &call.descriptor().allocators {
+            all.0.push(allocator.begin(obj, before, dry_run).await?);
+        }
+        Ok(all)
+    }
+
+    /// The write was stored.
+    pub fn commit(mut self) {
+        for r in self.0.drain(..) {
+            r.finish(true);
+        }
+    }
+}
+
+impl Drop for Reservations {
+    fn drop(&mut self) {
+        for r in self.0.drain(..) {
+            r.finish(false);
+        }
+    }
+}
+
+/// The bytes to store: no resourceVersion, maps sorted.
+pub fn encode(obj: &Value) -> Result<Bytes, ApiError> {
+    let mut stored = obj.clone();
+    remove(&mut stored, "metadata.resourceVersion");
+    let data = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
+    if data.len() > store::limits::VALUE_BYTES {
+        return Err(ApiError::too_large("etcdserver: request is too large"));
+    }
+    Ok(data.into())
+}
+
+/// A lease for objects that expire by themselves, 0 for all others.
+pub async fn lease(call: &Call) -> Result<i64, ApiError> {
+    let d = call.descriptor();
+    if d.resource != "events" {
+        return Ok(0);
+    }
+    call.server.event_lease().await
+}
+
+/// Waits until readers see a write, and puts its revision into the object.
+pub async fn visible(call: &Call, obj: &mut Value, revision: u64) -> Result<(), ApiError> {
+    set(obj, "metadata.resourceVersion", json!(revision.to_string()));
+    call.cache()?.wait_for(revision).await;
+    Ok(())
+}
+
+/// An error of the store as the client reads it.
+pub fn store_error(e: store::Error) -> ApiError {
+    match e {
+        store::Error::TooLarge(text) => ApiError::too_large(text),
+        store::Error::Closed => ApiError::unavailable("the store is closed"),
+        other => ApiError::internal(other),
+    }
+}
