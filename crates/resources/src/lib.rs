@@ -1,1 +1,80 @@
-//! resources
+//! The built-in resources: one file per kind, one line per kind in `RESOURCES`.
+//! Everything here is pure: defaults, preparation, validation, table rows.
+
+#![forbid(unsafe_code)]
+
+mod cells;
+mod coordination;
+mod core;
+mod rbac;
+
+use machinery::Descriptor;
+
+/// Every built-in kind, in the order of discovery.
+static RESOURCES: &[fn() -> Descriptor] = &[
+    core::config_map::resource,
+    core::event::resource,
+    core::namespace::resource,
+    core::secret::resource,
+    core::service_account::resource,
+    coordination::lease::resource,
+    rbac::cluster_role::resource,
+    rbac::cluster_role_binding::resource,
+    rbac::role::resource,
+    rbac::role_binding::resource,
+];
+
+/// The descriptors of all built-in kinds.
+pub fn all() -> Vec<Descriptor> {
+    RESOURCES.iter().map(|make| make()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_kind_is_in_the_list() {
+        let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let list = std::fs::read_to_string(src.join("lib.rs")).expect("lib.rs");
+        let mut files = 0;
+        for group in std::fs::read_dir(&src)
+            .expect("src")
+            .flatten()
+            .filter(|e| e.path().is_dir())
+        {
+            for file in std::fs::read_dir(group.path()).expect("group").flatten() {
+                let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+                if !text.contains("pub fn resource()") {
+                    continue;
+                }
+                files += 1;
+                let path = file.path();
+                let stem = path.file_stem().and_then(|s| s.to_str()).expect("a name");
+                let group = group.file_name().into_string().expect("a name");
+                let line = format!("{group}::{stem}::resource,");
+                assert!(list.contains(&line), "{line} is missing in RESOURCES");
+            }
+        }
+        assert_eq!(files, RESOURCES.len());
+    }
+
+    #[test]
+    fn paths_and_prefixes_are_unique_and_rows_fit_columns() {
+        let all = all();
+        for (i, d) in all.iter().enumerate() {
+            let columns = d.strategy.columns().len();
+            let row = d
+                .strategy
+                .row(&serde_json::json!({}), jiff::Timestamp::UNIX_EPOCH);
+            assert_eq!(row.len(), columns, "{d:?}");
+            for other in &all[i + 1..] {
+                assert!(
+                    (&d.group, &d.version, &d.resource)
+                        != (&other.group, &other.version, &other.resource),
+                    "{d:?} twice"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Kinds of the core group, v1.
+
+pub mod config_map;
+pub mod event;
+pub mod namespace;
+pub mod secret;
+pub mod service_account;
