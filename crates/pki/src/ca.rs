@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey as _,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -69,6 +69,19 @@ impl LeafRequest {
         }
     }
 
+    /// The subject as a DER Name. Written here because rcgen holds one value per attribute type and a user
+    /// may be in several groups.
+    fn subject(&self) -> Vec<u8> {
+        let mut names = Vec::new();
+        for o in &self.organizations {
+            attribute(ORGANIZATION, o, &mut names);
+        }
+        attribute(COMMON_NAME, &self.common_name, &mut names);
+        let mut out = Vec::new();
+        key::tlv(0x30, &names, &mut out);
+        out
+    }
+
     fn params(&self, now: i64) -> Result<CertificateParams, Error> {
         check_count(
             "organizations",
@@ -80,13 +93,8 @@ impl LeafRequest {
             self.sans.len(),
             limits::SANS_MAX,
         )?;
-        let mut name = DistinguishedName::new();
-        for o in &self.organizations {
-            name.push(DnType::OrganizationName, o.as_str());
-        }
-        name.push(DnType::CommonName, self.common_name.as_str());
         let mut params = base_params(now, self.validity_seconds);
-        params.distinguished_name = name;
+        params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = sans(&self.sans)?;
         params.extended_key_usages = self.usages.iter().map(|u| u.extended()).collect();
         Ok(params)
@@ -172,7 +180,7 @@ impl Ca {
     pub fn issue(&self, request: &LeafRequest) -> Result<Identity, Error> {
         let key = key::generate()?;
         let cert_pem =
-            self.sign_params(&request.params(crate::now())?, &key, &request.common_name)?;
+            self.sign_params(&request.params(crate::now())?, &key, &request.subject())?;
         Ok(Identity {
             cert_pem,
             key_pem: key.serialize_pem(),
@@ -183,7 +191,7 @@ impl Ca {
     pub fn issue_for(&self, request: &LeafRequest, key_pem: &str) -> Result<Identity, Error> {
         let key = key::parse(key_pem)?;
         let cert_pem =
-            self.sign_params(&request.params(crate::now())?, &key, &request.common_name)?;
+            self.sign_params(&request.params(crate::now())?, &key, &request.subject())?;
         Ok(Identity {
             cert_pem,
             key_pem: key_pem.into(),
@@ -194,15 +202,23 @@ impl Ca {
         &self,
         params: &CertificateParams,
         public: &impl PublicKeyData,
-        name: &str,
+        subject: &[u8],
     ) -> Result<String, Error> {
-        let cert = params
-            .signed_by(public, &self.issuer)
-            .map_err(|source| Error::Issue {
-                name: name.into(),
-                source,
-            })?;
-        Ok(cert.pem())
+        let failed = |source| Error::Issue {
+            name: subject_text(subject),
+            source,
+        };
+        let cert = params.signed_by(public, &self.issuer).map_err(failed)?;
+        let (tbs, algorithm) = with_subject(cert.der(), subject)?;
+        let signature = self.issuer.key().sign(&tbs).map_err(failed)?;
+        let mut bits = vec![0];
+        bits.extend_from_slice(&signature);
+        let mut body = tbs;
+        body.extend_from_slice(&algorithm);
+        key::tlv(0x03, &bits, &mut body);
+        let mut der = Vec::new();
+        key::tlv(0x30, &body, &mut der);
+        Ok(pem("CERTIFICATE", &der))
     }
 
     /// Why a leaf on disk must be issued anew, `None` while it still says what `request` asks, belongs to
@@ -294,6 +310,92 @@ pub(crate) fn base_params(now: i64, validity_seconds: i64) -> CertificateParams 
     ];
     params.is_ca = IsCa::ExplicitNoCa;
     params
+}
+
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
+
+/// Appends a RelativeDistinguishedName with one UTF-8 attribute.
+fn attribute(oid: &[u8], value: &str, out: &mut Vec<u8>) {
+    let mut pair = Vec::new();
+    key::tlv(0x06, oid, &mut pair);
+    key::tlv(0x0c, value.as_bytes(), &mut pair);
+    let mut sequence = Vec::new();
+    key::tlv(0x30, &pair, &mut sequence);
+    key::tlv(0x31, &sequence, out);
+}
+
+/// The part of a certificate that is signed, with another subject put in, and its signature algorithm.
+fn with_subject(der: &[u8], subject: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let bad = || Error::ParseCertificate {
+        why: "unexpected shape".into(),
+    };
+    let cert = parse_certificate(der)?;
+    let tbs: &[u8] = cert.tbs_certificate.as_ref();
+    let offset = |inner: &[u8]| (inner.as_ptr() as usize).checked_sub(tbs.as_ptr() as usize);
+    let old = cert.subject().as_raw();
+    let start = offset(old).ok_or_else(bad)?;
+    let algorithm = offset(cert.issuer().as_raw()).ok_or_else(bad)?;
+    // The issuer stands right behind the algorithm, which is short: walk the fields up to it.
+    let mut field = tbs.len() - content(tbs).ok_or_else(bad)?.len();
+    let mut last = field..field;
+    while field < algorithm {
+        let rest = tbs.get(field..).ok_or_else(bad)?;
+        let len = rest.len() - after(rest).ok_or_else(bad)?.len();
+        last = field..field + len;
+        field += len;
+    }
+    let head = tbs.len() - content(tbs).ok_or_else(bad)?.len();
+    let mut body = tbs.get(head..start).ok_or_else(bad)?.to_vec();
+    body.extend_from_slice(subject);
+    body.extend_from_slice(tbs.get(start + old.len()..).ok_or_else(bad)?);
+    let mut out = Vec::new();
+    key::tlv(0x30, &body, &mut out);
+    Ok((out, tbs.get(last).ok_or_else(bad)?.to_vec()))
+}
+
+/// The content of the first DER element and everything behind it.
+fn content(der: &[u8]) -> Option<&[u8]> {
+    let first = *der.get(1)?;
+    let skip = if first < 0x80 {
+        2
+    } else {
+        2 + usize::from(first & 0x7f)
+    };
+    der.get(skip..)
+}
+
+/// What stands behind the first DER element.
+fn after(der: &[u8]) -> Option<&[u8]> {
+    let body = content(der)?;
+    let first = *der.get(1)?;
+    let len = if first < 0x80 {
+        usize::from(first)
+    } else {
+        let bytes = der.get(2..2 + usize::from(first & 0x7f))?;
+        bytes
+            .iter()
+            .fold(0_usize, |n, b| n.wrapping_shl(8) | usize::from(*b))
+    };
+    body.get(len..)
+}
+
+fn subject_text(der: &[u8]) -> String {
+    use x509_parser::x509::X509Name;
+    X509Name::from_der(der).map_or_else(|_| String::new(), |(_, n)| n.to_string())
+}
+
+/// A PEM block.
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut out = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        out.extend(line.iter().map(|b| char::from(*b)));
+        out.push('\n');
+    }
+    out.push_str(&format!("-----END {label}-----\n"));
+    out
 }
 
 fn sans(names: &[String]) -> Result<Vec<SanType>, Error> {

@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, KeyUsagePurpose};
+use rcgen::{
+    CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyUsagePurpose,
+};
 use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate};
 
 use crate::ca::{Ca, base_params};
@@ -13,6 +15,7 @@ use crate::limits;
 /// A request whose signature was checked.
 pub struct Csr {
     inner: CertificateSigningRequestParams,
+    subject: Vec<u8>,
     pub common_name: String,
     pub organizations: Vec<String>,
     pub dns_names: Vec<String>,
@@ -37,6 +40,7 @@ impl Csr {
             .map_err(|e| Error::ParseCsr { why: e.to_string() })?;
         let mut csr = Self {
             inner,
+            subject: Vec::new(),
             common_name: String::new(),
             organizations: Vec::new(),
             dns_names: Vec::new(),
@@ -57,6 +61,7 @@ impl Csr {
         let (_, csr) =
             X509CertificationRequest::from_der(&block.contents).map_err(|e| bad(e.to_string()))?;
         let subject = &csr.certification_request_info.subject;
+        self.subject = subject.as_raw().to_vec();
         if let Some(cn) = subject.iter_common_name().last() {
             self.common_name = cn.as_str().map_err(|e| bad(e.to_string()))?.into();
         }
@@ -88,7 +93,7 @@ impl Csr {
     /// an unknown one is an error. The answer is the PEM certificate.
     pub fn sign(&self, ca: &Ca, usages: &[&str], validity_seconds: i64) -> Result<String, Error> {
         let mut params = base_params(crate::now(), validity_seconds);
-        params.distinguished_name = self.inner.params.distinguished_name.clone();
+        params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = self.inner.params.subject_alt_names.clone();
         params.key_usages = Vec::new();
         for usage in usages {
@@ -102,7 +107,7 @@ impl Csr {
                 }
             }
         }
-        ca.sign_params(&params, &self.inner.public_key, &self.common_name)
+        ca.sign_params(&params, &self.inner.public_key, &self.subject)
     }
 }
 

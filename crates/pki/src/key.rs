@@ -58,7 +58,7 @@ fn wrap(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
 }
 
 /// Appends a DER element.
-fn tlv(tag: u8, content: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn tlv(tag: u8, content: &[u8], out: &mut Vec<u8>) {
     out.push(tag);
     let n = content.len();
     if n < 0x80 {

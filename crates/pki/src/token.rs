@@ -174,17 +174,34 @@ impl TokenVerifier {
         wanted: &[String],
         now: i64,
     ) -> Result<(Claims, Vec<String>), TokenError> {
+        let claims = self.authentic(token)?;
+        let common = self.accept(&claims, wanted, now)?;
+        Ok((claims, common))
+    }
+
+    /// The claims of a token that one of our keys signed for one of our issuers. The answer for a given
+    /// token never changes, so callers may remember it.
+    pub fn authentic(&self, token: &str) -> Result<Claims, TokenError> {
         let parsed = jwt::parse(token).ok_or(TokenError::NotMine)?;
-        let unverified: Claims =
+        let claims: Claims =
             serde_json::from_slice(&parsed.payload).map_err(|_| TokenError::NotMine)?;
-        if !self.issuers.contains(&unverified.iss) {
+        if !self.issuers.contains(&claims.iss) {
             return Err(TokenError::NotMine);
         }
-        let signed = |k: &&PublicJwk| k.may_have_signed(&parsed) && k.verifies(&parsed);
-        if self.keys.iter().find(signed).is_none() {
+        let signed = |k: &PublicJwk| k.may_have_signed(&parsed) && k.verifies(&parsed);
+        if !self.keys.iter().any(signed) {
             return Err(TokenError::Signature);
         }
-        let claims = unverified;
+        Ok(claims)
+    }
+
+    /// Checks audience, times and subject of authentic claims; gives the common audiences.
+    pub fn accept(
+        &self,
+        claims: &Claims,
+        wanted: &[String],
+        now: i64,
+    ) -> Result<Vec<String>, TokenError> {
         if claims.aud.len() > limits::TOKEN_AUDIENCES_MAX {
             return Err(TokenError::Claims("too many audiences".into()));
         }
@@ -196,13 +213,13 @@ impl TokenVerifier {
         let common = intersection(target, &claims.aud);
         if common.is_empty() {
             return Err(TokenError::Audience {
-                token: claims.aud,
+                token: claims.aud.clone(),
                 target: target.to_vec(),
             });
         }
-        check_times(&claims, now)?;
-        check_subject(&claims)?;
-        Ok((claims, common))
+        check_times(claims, now)?;
+        check_subject(claims)?;
+        Ok(common)
     }
 }
 

@@ -102,6 +102,30 @@ fn leaf_is_issued_anew_when_it_no_longer_fits() {
 }
 
 #[test]
+fn subject_holds_several_groups_and_openssl_agrees() {
+    let ca = Ca::generate("kubernetes-ca", crate::now()).unwrap();
+    let request = LeafRequest::client("u", &["a", "b", "c"]);
+    let leaf = ca.issue(&request).unwrap();
+    assert_eq!(ca.outdated(&leaf, &request, crate::now()), None);
+    let temp = tempfile::tempdir().unwrap();
+    let (ca_path, leaf_path) = (temp.path().join("ca"), temp.path().join("leaf"));
+    std::fs::write(&ca_path, ca.pem()).unwrap();
+    std::fs::write(&leaf_path, &leaf.cert_pem).unwrap();
+    let verify = std::process::Command::new("openssl")
+        .args(["verify", "-purpose", "sslclient", "-CAfile"])
+        .args([&ca_path, &leaf_path])
+        .output();
+    match verify {
+        Ok(out) => assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        ),
+        Err(e) => eprintln!("SKIPPED: openssl as oracle: {e}"),
+    }
+}
+
+#[test]
 fn ca_without_key_is_an_error_not_a_new_ca() {
     let temp = tempfile::tempdir().unwrap();
     let o = options(temp.path());
