@@ -203,6 +203,10 @@ impl Socket {
         }
     }
 
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// Reserves `count` sequence numbers and gives the first.
     pub(crate) fn next_sequence(&mut self, count: u32) -> u32 {
         let first = self.sequence;

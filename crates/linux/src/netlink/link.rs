@@ -187,6 +187,15 @@ impl Socket {
         Ok(all.iter().filter_map(|o| parse_link(o)).collect())
     }
 
+    /// The index of an interface, `None` where there is none of that name.
+    pub fn link_index(&mut self, name: &str) -> Result<Option<u32>, Error> {
+        match rustix::net::netdevice::name_to_index(self.fd(), name) {
+            Ok(index) => Ok(Some(index)),
+            Err(Errno::NODEV) => Ok(None),
+            Err(e) => Err(Error::new(format!("look up link {name}"), e)),
+        }
+    }
+
     /// The interface of a name.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
         Ok(self.links()?.into_iter().find(|l| l.name == name))

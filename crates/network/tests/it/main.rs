@@ -1,0 +1,4 @@
+//! The pod network and the proxy on the real kernel, in throw-away network namespaces.
+
+mod bridge;
+mod world;
