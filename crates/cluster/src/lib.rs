@@ -3,7 +3,15 @@
 
 #![forbid(unsafe_code)]
 
+mod bootstrap;
 pub mod config;
+pub mod host;
 pub mod limits;
+pub mod node;
+pub mod paths;
+mod progress;
+pub mod status;
 
 pub use config::ClusterConfig;
+pub use node::{Options, controller};
+pub use paths::Paths;

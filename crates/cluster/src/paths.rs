@@ -1,0 +1,70 @@
+//! Every path on disk, under the data directory and the run directory. k0s: docs/directories.md.
+
+use std::path::{Path, PathBuf};
+
+/// The data directory k0s uses when none is named.
+pub const DATA_DIR: &str = "/var/lib/k0s";
+/// The configuration file k0s reads when none is named.
+pub const CONFIG_FILE: &str = "/etc/k0s/k0s.yaml";
+
+/// The paths of one node.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub data: PathBuf,
+    pub run: PathBuf,
+}
+
+// === Paths ===
+
+impl Paths {
+    /// The paths under a data directory. The run directory is `/run/k0s` for the default data directory
+    /// of root; any other data directory holds its own, so that several nodes live side by side.
+    pub fn new(data: &Path) -> Self {
+        let default = data == Path::new(DATA_DIR) && is_root();
+        let run = if default {
+            PathBuf::from("/run/k0s")
+        } else {
+            data.join("run")
+        };
+        Self {
+            data: data.to_path_buf(),
+            run,
+        }
+    }
+
+    /// `pki`.
+    pub fn pki(&self) -> PathBuf {
+        self.data.join("pki")
+    }
+
+    /// The admin's kubeconfig.
+    pub fn admin_conf(&self) -> PathBuf {
+        self.pki().join("admin.conf")
+    }
+
+    /// The embedded store's file.
+    pub fn database(&self) -> PathBuf {
+        self.data.join("db/state.db")
+    }
+
+    /// Manifest stacks.
+    pub fn manifests(&self) -> PathBuf {
+        self.data.join("manifests")
+    }
+
+    /// Air-gap image bundles.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// The socket `k0s status` talks to.
+    pub fn status_socket(&self) -> PathBuf {
+        self.run.join("status.sock")
+    }
+}
+
+/// Whether this process is root; the owner of `/proc/self` is its effective user.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}

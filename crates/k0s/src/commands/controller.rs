@@ -1,0 +1,71 @@
+//! `k0s controller`: runs a controller in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use cluster::{Options, Paths};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Common;
+
+/// Flags of `k0s controller`.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// join-token for joining an existing cluster
+    join_token: Option<String>,
+    /// config file, use '-' to read the config from stdin
+    #[arg(short, long, default_value = cluster::paths::CONFIG_FILE)]
+    config: PathBuf,
+    /// enable single node (implies --enable-worker, default false)
+    #[arg(long)]
+    single: bool,
+    /// enable worker (default false)
+    #[arg(long)]
+    enable_worker: bool,
+    /// disable default taints for controller node
+    #[arg(long)]
+    no_taints: bool,
+    /// Path to the file containing the join-token.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs until a signal comes.
+pub fn run(flags: Flags) -> anyhow::Result<ExitCode> {
+    logging(&flags.common)?;
+    if flags.join_token.is_some()
+        || flags.token_file.is_some()
+        || std::env::var_os("K0S_TOKEN").is_some()
+    {
+        bail!("joining an existing cluster is not there yet in this version");
+    }
+    let config = super::read_config(&flags.config)?;
+    let data = std::path::absolute(&flags.common.data_dir)?;
+    let options = Options {
+        config,
+        paths: Paths::new(&data),
+        single: flags.single,
+        args: std::env::args().collect(),
+        version: crate::VERSION.into(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(cluster::controller(options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logging(common: &Common) -> anyhow::Result<()> {
+    let level = if common.debug { "debug" } else { "info" };
+    let filter = EnvFilter::try_from_env("K0S_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init()
+        .map_err(|e| anyhow::anyhow!("starting the log: {e}"))
+}
