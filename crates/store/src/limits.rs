@@ -35,3 +35,18 @@ pub const ETCD_REQUEST: usize = TXN_OPS * (VALUE_BYTES + KEY_BYTES + 64);
 pub const ETCD_WATCH_REQUESTS: usize = 8;
 /// Keys that `Store::hash` reads at a time.
 pub const HASH_PAGE: usize = 1_000;
+/// Largest SQLite file unless the owner says otherwise: etcd's largest advised quota.
+pub const QUOTA_BYTES: u64 = 8 << 30;
+/// Rows that compaction looks at between two commits.
+pub const COMPACT_ROWS: i64 = 500;
+/// Pages in the write-ahead log at which SQLite moves them to the file.
+pub const WAL_CHECKPOINT_PAGES: i64 = 2_000;
+/// What is kept of the write-ahead log's file when it is begun anew.
+pub const WAL_KEPT_BYTES: i64 = 16 << 20;
+/// Size at which the writer waits for readers so that the write-ahead log can be cut.
+pub const WAL_BYTES: u64 = 64 << 20;
+/// SQLite's page caches, of the writer and of each reader.
+pub const WRITER_CACHE_KIB: i64 = 8_192;
+pub const READER_CACHE_KIB: i64 = 1_024;
+/// How often the writer looks for leases that have ended.
+pub const LEASE_TICK: Duration = Duration::from_millis(500);

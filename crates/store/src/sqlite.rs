@@ -1,7 +1,9 @@
 //! The embedded backend: SQLite in WAL mode with `synchronous=FULL`, one writer thread that commits
 //! concurrent transactions together. Nothing is visible before it is durable.
 
+mod compact;
 mod hub;
+mod pending;
 mod reader;
 mod schema;
 mod writer;
@@ -23,12 +25,12 @@ use crate::error::Error;
 use crate::limits;
 use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse};
 use hub::Hub;
-use writer::{Request, Work};
+use writer::{Work, Writer};
 
 /// A SQLite file as a store. Dropping it closes the file after the writes in flight.
 pub struct Sqlite {
     path: PathBuf,
-    work: mpsc::Sender<Request>,
+    work: mpsc::Sender<Work>,
     hub: Arc<Hub>,
     readers: Arc<Readers>,
 }
@@ -45,7 +47,17 @@ impl Sqlite {
     /// Opens or creates the file (mode 0600). Must be called inside a tokio runtime.
     /// `fatal` receives the reason when the writer cannot go on: the owner must end the process.
     pub fn open(path: &Path, fatal: oneshot::Sender<String>) -> Result<Self, Error> {
-        let mut connection = schema::open(path)?;
+        Self::open_with_quota(path, limits::QUOTA_BYTES, fatal)
+    }
+
+    /// The same with a bound in bytes on the file: writes past it fail with `NoSpace` until a
+    /// compaction has made room.
+    pub fn open_with_quota(
+        path: &Path,
+        quota: u64,
+        fatal: oneshot::Sender<String>,
+    ) -> Result<Self, Error> {
+        let mut connection = schema::open(path, quota)?;
         let state = schema::load(&mut connection)?;
         let hub = Arc::new(Hub::new(state.revision, state.compacted));
         let mut idle = Vec::new();
@@ -58,16 +70,29 @@ impl Sqlite {
         });
         let (work, waiting) = mpsc::channel(limits::WRITE_QUEUE);
         let published = hub.clone();
+        let wal = beside(path, "-wal");
+        let body = move || {
+            let writer = Writer {
+                connection,
+                state,
+                hub: &published,
+                wal,
+            };
+            // A writer that panicked may have told nobody what it did.
+            let run = std::panic::AssertUnwindSafe(|| writer.run(waiting));
+            let ended = std::panic::catch_unwind(run)
+                .unwrap_or_else(|_| Err("the writer panicked".into()));
+            if let Err(reason) = ended {
+                // The owner may have gone first; then there is nobody to tell.
+                let _ = fatal.send(reason);
+            }
+            published.close();
+        };
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || {
-                if let Err(reason) = writer::run(connection, state, waiting, &published) {
-                    // The owner may have gone first; then there is nobody to tell.
-                    let _ = fatal.send(reason);
-                }
-                published.close();
-            })
+            .spawn(body)
             .map_err(|e| backend("start the writer", e))?;
+        tokio::spawn(tick(work.downgrade()));
         Ok(Self {
             path: path.into(),
             work,
@@ -79,7 +104,7 @@ impl Sqlite {
     async fn ask<T>(&self, make: impl FnOnce(writer::Reply<T>) -> Work) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.work
-            .send(Request { work: make(reply) })
+            .send(make(reply))
             .await
             .map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
@@ -92,6 +117,18 @@ impl Sqlite {
         let readers = self.readers.clone();
         let done = tokio::task::spawn_blocking(move || readers.with(f)).await;
         done.map_err(|e| backend("read", e))?
+    }
+}
+
+/// Has the writer look at the leases now and then, as long as the store is there.
+async fn tick(work: mpsc::WeakSender<Work>) {
+    let mut ticks = tokio::time::interval(limits::LEASE_TICK);
+    loop {
+        ticks.tick().await;
+        let Some(work) = work.upgrade() else { return };
+        if work.send(Work::Tick).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -120,22 +157,30 @@ impl Backend for Sqlite {
     }
 
     async fn range(&self, range: Range) -> Result<RangeResponse, Error> {
-        let current = self.hub.revision();
-        if range.revision > current {
-            return Err(Error::FutureRevision {
-                asked: range.revision,
-                current,
-            });
-        }
         let hub = self.hub.clone();
         self.read(move |c| {
-            let answer = reader::range(c, &range, current)?;
-            // Checked after the read: a compaction in between may have taken rows away.
-            let compact_revision = hub.compacted();
-            if range.revision != 0 && range.revision < compact_revision {
-                return Err(Error::Compacted { compact_revision });
+            loop {
+                let current = hub.revision();
+                if range.revision > current {
+                    return Err(Error::FutureRevision {
+                        asked: range.revision,
+                        current,
+                    });
+                }
+                let at = match range.revision {
+                    0 => current,
+                    at => at,
+                };
+                let answer = reader::range(c, &range, at, current)?;
+                // Asked after the read: a compaction meanwhile may have taken rows away.
+                let compact_revision = hub.compacted();
+                if at >= compact_revision {
+                    return Ok(answer);
+                }
+                if range.revision != 0 {
+                    return Err(Error::Compacted { compact_revision });
+                }
             }
-            Ok(answer)
         })
         .await
     }
@@ -143,7 +188,7 @@ impl Backend for Sqlite {
     async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error> {
         let (after, live) = self.hub.subscribe(range.clone())?;
         let compact_revision = self.hub.compacted();
-        if start_revision != 0 && start_revision <= compact_revision {
+        if start_revision != 0 && start_revision < compact_revision {
             return Err(Error::Compacted { compact_revision });
         }
         let live = hub::live(live, start_revision);
@@ -202,16 +247,13 @@ impl Backend for Sqlite {
     async fn size(&self) -> Result<u64, Error> {
         let mut total = 0;
         for suffix in ["", "-wal"] {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            total += std::fs::metadata(name).map(|m| m.len()).unwrap_or(0);
+            total += std::fs::metadata(beside(&self.path, suffix)).map_or(0, |m| m.len());
         }
         Ok(total)
     }
 
     async fn verify(&self) -> Result<(), Error> {
-        let current = self.hub.revision();
-        self.read(move |c| reader::verify(c, current)).await
+        self.read(reader::verify).await
     }
 }
 
@@ -251,7 +293,7 @@ impl Past {
         .await;
         let (batches, next) = done.map_err(|e| backend("read history", e))??;
         let compact_revision = self.hub.compacted();
-        if from <= compact_revision {
+        if from < compact_revision {
             return Err(Error::Compacted { compact_revision });
         }
         self.ready = batches.into();
@@ -265,4 +307,31 @@ fn backend(operation: &'static str, e: impl std::fmt::Display) -> Error {
         operation,
         message: e.to_string(),
     }
+}
+
+/// SQLite's error as the store's. Where the disk failed, nobody knows what it holds.
+fn failed(operation: &'static str, e: &rusqlite::Error) -> Error {
+    let message = e.to_string();
+    match e.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => Error::NoSpace,
+        Some(rusqlite::ErrorCode::SystemIoFailure) => Error::Uncertain { operation, message },
+        _ => Error::Backend { operation, message },
+    }
+}
+
+/// Whether the file or the disk is broken: going on could build on what is not there. After a
+/// failed fsync in particular, a later one tells nothing about the earlier pages.
+fn is_fatal(e: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+    matches!(
+        e.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase | SystemIoFailure)
+    )
+}
+
+/// The file that SQLite keeps beside its database under this suffix.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

@@ -3,12 +3,30 @@
 use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::backend;
+use super::failed;
+use super::schema::{revision_of, row_id};
 use crate::error::Error;
 use crate::limits;
 use crate::types::{Event, KeyValue, Range, RangeResponse, WatchBatch};
 
-/// The end of a range as SQLite compares blobs: `\0` means everything, empty means one key.
+/// The newest change of each key of `[?1, ?2)` before the row `?3`; the index has all of it, and
+/// the bare column is that of the row with the greatest id.
+const NEWEST_OF_EACH: &str = "SELECT MAX(id), deleted FROM history INDEXED BY history_by_key
+     WHERE key >= ?1 AND key < ?2 AND id < ?3 GROUP BY key";
+
+const BY_ID: &str =
+    "SELECT key, create_revision, id, version, lease, value FROM history WHERE id = ?1";
+
+/// The same without the value.
+const BARE_BY_ID: &str =
+    "SELECT key, create_revision, id, version, lease, NULL FROM history WHERE id = ?1";
+
+/// A key's newest state before the row `?2`, unless that is a deletion.
+const NEWEST: &str = "SELECT key, create_revision, id, version, lease, value FROM history
+     WHERE id = (SELECT id FROM history INDEXED BY history_by_key
+       WHERE key = ?1 AND id < ?2 ORDER BY id DESC LIMIT 1) AND deleted = 0";
+
+/// The bounds of a range as SQLite compares blobs: `\0` means everything, empty means one key.
 fn bounds(range: &Range) -> (Vec<u8>, Vec<u8>) {
     let low = range.key.to_vec();
     let high = match &range.end[..] {
@@ -24,60 +42,40 @@ fn bounds(range: &Range) -> (Vec<u8>, Vec<u8>) {
     (low, high)
 }
 
-/// The keys of a range as they were at its revision (`current` for 0).
-pub fn range(c: &mut Connection, range: &Range, current: u64) -> Result<RangeResponse, Error> {
-    let at = if range.revision == 0 {
-        current
-    } else {
-        range.revision
-    };
-    let (low, high) = bounds(range);
+/// The keys of a range as they were at revision `at`; `current` is the store's.
+pub fn range(
+    c: &mut Connection,
+    range: &Range,
+    at: u64,
+    current: u64,
+) -> Result<RangeResponse, Error> {
     let read = |c: &Connection| -> rusqlite::Result<RangeResponse> {
         let mut answer = RangeResponse {
             revision: current,
             ..RangeResponse::default()
         };
-        if range.count_only || range.limit != 0 {
-            let mut count = c.prepare_cached(
-                "SELECT COUNT(*) FROM history h WHERE key >= ?1 AND key < ?2 AND revision = (
-                   SELECT MAX(revision) FROM history WHERE key = h.key AND revision <= ?3)
-                 AND deleted = 0",
-            )?;
-            answer.count =
-                count.query_row(params![low, high, to_i64(at)], |r| r.get::<_, i64>(0))? as usize;
-        }
-        if range.count_only {
-            return Ok(answer);
-        }
-        let mut rows = c.prepare_cached(
-            "SELECT key, value, create_revision, revision, version, lease FROM history h
-             WHERE key >= ?1 AND key < ?2 AND revision = (
-               SELECT MAX(revision) FROM history WHERE key = h.key AND revision <= ?3)
-             AND deleted = 0 ORDER BY key LIMIT ?4",
-        )?;
-        let limit = if range.limit == 0 {
-            -1
-        } else {
-            range.limit as i64
-        };
-        let found = rows.query_map(params![low, high, to_i64(at), limit], key_value)?;
-        for kv in found {
-            let mut kv = kv?;
-            if range.keys_only {
-                kv.value = Bytes::new();
+        let mut each = c.prepare_cached(NEWEST_OF_EACH)?;
+        let mut one = c.prepare_cached(if range.keys_only { BARE_BY_ID } else { BY_ID })?;
+        let (low, high) = bounds(range);
+        let mut found = each.query(params![low, high, row_id(at + 1, 0)])?;
+        while let Some(row) = found.next()? {
+            if row.get::<_, bool>(1)? {
+                continue;
             }
-            answer.kvs.push(kv);
+            answer.count += 1;
+            if range.count_only || (range.limit != 0 && answer.kvs.len() >= range.limit) {
+                continue;
+            }
+            let id: i64 = row.get(0)?;
+            answer.kvs.push(one.query_row([id], key_value)?);
         }
-        if range.limit == 0 {
-            answer.count = answer.kvs.len();
-        }
-        answer.more = answer.count > answer.kvs.len();
+        answer.more = !range.count_only && answer.count > answer.kvs.len();
         Ok(answer)
     };
-    // One read transaction, so that count and keys are of one moment.
-    let tx = c.transaction().map_err(|e| backend("read", e))?;
-    let answer = read(&tx).map_err(|e| backend("read", e))?;
-    tx.finish().map_err(|e| backend("read", e))?;
+    // One read transaction, so that all is of one moment.
+    let tx = c.transaction().map_err(|e| failed("read", &e))?;
+    let answer = read(&tx).map_err(|e| failed("read", &e))?;
+    tx.finish().map_err(|e| failed("read", &e))?;
     Ok(answer)
 }
 
@@ -91,39 +89,37 @@ pub fn history(
 ) -> Result<(Vec<WatchBatch>, u64), Error> {
     let read = |c: &Connection| -> rusqlite::Result<(Vec<WatchBatch>, u64)> {
         let mut rows = c.prepare_cached(
-            "SELECT key, value, create_revision, revision, version, lease, deleted FROM history
-             WHERE revision >= ?1 AND revision <= ?2 ORDER BY revision, sub",
+            "SELECT key, create_revision, id, version, lease, value, deleted FROM history
+             WHERE id >= ?1 AND id < ?2 ORDER BY id",
         )?;
-        let mut before = previous_statement(c)?;
+        let mut before = c.prepare_cached(NEWEST)?;
         let mut batches: Vec<WatchBatch> = Vec::new();
-        let mut seen = 0;
-        let mut rows = rows.query(params![to_i64(from), to_i64(until)])?;
+        let (mut seen, mut at) = (0, 0);
+        let mut rows = rows.query(params![row_id(from, 0), row_id(until + 1, 0)])?;
         while let Some(row) = rows.next()? {
-            let kv = key_value(row)?;
-            let revision = kv.mod_revision;
-            let same = batches.last().is_some_and(|b| b.revision == revision);
-            if seen >= limits::HISTORY_PAGE && !same {
+            let id: i64 = row.get(2)?;
+            let revision = revision_of(id);
+            if seen >= limits::HISTORY_PAGE && revision != at {
                 return Ok((batches, revision));
             }
             seen += 1;
+            at = revision;
+            let kv = key_value(row)?;
             if !range.contains(&kv.key) {
                 continue;
             }
-            let previous = previous(&mut before, &kv.key, revision)?;
+            let before = one_before(&mut before, &kv.key, id)?;
             let event = if row.get::<_, bool>(6)? {
                 Event::Delete {
                     key: kv.key,
                     revision,
-                    before: previous,
+                    before,
                 }
             } else {
-                Event::Put {
-                    kv,
-                    before: previous,
-                }
+                Event::Put { kv, before }
             };
             match batches.last_mut() {
-                Some(last) if same => last.events.push(event),
+                Some(last) if last.revision == revision => last.events.push(event),
                 _ => batches.push(WatchBatch {
                     revision,
                     events: vec![event],
@@ -132,96 +128,93 @@ pub fn history(
         }
         Ok((batches, until + 1))
     };
-    read(c).map_err(|e| backend("read history", e))
+    read(c).map_err(|e| failed("read history", &e))
 }
 
 /// The state of a key now, as the given connection sees it.
-pub fn newest(c: &Connection, key: &[u8]) -> rusqlite::Result<Option<KeyValue>> {
-    let mut statement = c.prepare_cached(
-        "SELECT key, value, create_revision, revision, version, lease, deleted FROM history
-         WHERE key = ?1 ORDER BY revision DESC LIMIT 1",
-    )?;
-    let found = statement
-        .query_row(params![key], |r| Ok((key_value(r)?, r.get::<_, bool>(6)?)))
-        .optional()?;
-    Ok(found.and_then(|(kv, deleted)| (!deleted).then_some(kv)))
+pub fn newest(c: &Connection, key: &[u8]) -> rusqlite::Result<Option<(i64, KeyValue)>> {
+    let mut statement = c.prepare_cached(NEWEST)?;
+    let found = statement.query_row(params![key, i64::MAX], |r| Ok((r.get(2)?, key_value(r)?)));
+    found.optional()
 }
 
-/// The keys of a range now, as the given connection sees them.
-pub fn newest_range(c: &Connection, range: &Range) -> rusqlite::Result<Vec<KeyValue>> {
+fn one_before(
+    statement: &mut CachedStatement<'_>,
+    key: &[u8],
+    id: i64,
+) -> rusqlite::Result<Option<KeyValue>> {
+    statement
+        .query_row(params![key, id], key_value)
+        .optional()
+}
+
+/// The keys that there are in a range now, as the given connection sees them.
+pub fn keys(c: &Connection, range: &Range) -> rusqlite::Result<Vec<Bytes>> {
     let (low, high) = bounds(range);
     let mut rows = c.prepare_cached(
-        "SELECT key, value, create_revision, revision, version, lease FROM history h
-         WHERE key >= ?1 AND key < ?2
-         AND revision = (SELECT MAX(revision) FROM history WHERE key = h.key)
-         AND deleted = 0 ORDER BY key",
+        "SELECT key, MAX(id), deleted FROM history INDEXED BY history_by_key
+         WHERE key >= ?1 AND key < ?2 GROUP BY key",
     )?;
-    rows.query_map(params![low, high], key_value)?.collect()
+    let mut found = rows.query(params![low, high])?;
+    let mut keys = Vec::new();
+    while let Some(row) = found.next()? {
+        if !row.get::<_, bool>(2)? {
+            keys.push(row.get::<_, Vec<u8>>(0)?.into());
+        }
+    }
+    Ok(keys)
 }
 
-/// Keys attached to a lease now.
+/// Keys attached to a lease now, in order.
 pub fn leased(c: &Connection, lease: i64) -> rusqlite::Result<Vec<Bytes>> {
     let mut rows = c.prepare_cached(
         "SELECT key FROM history h WHERE lease = ?1 AND lease <> 0
-         AND revision = (SELECT MAX(revision) FROM history WHERE key = h.key)
-         AND deleted = 0 ORDER BY key",
+         AND id = (SELECT MAX(id) FROM history WHERE key = h.key) ORDER BY key",
     )?;
     rows.query_map([lease], |r| Ok(Bytes::from(r.get::<_, Vec<u8>>(0)?)))?
         .collect()
 }
 
 /// Looks for damage in the file and for states that no sequence of transactions leads to.
-pub fn verify(c: &mut Connection, current: u64) -> Result<(), Error> {
-    let failed = |e: rusqlite::Error| backend("verify", e);
+pub fn verify(c: &mut Connection) -> Result<(), Error> {
+    let failed = |e: rusqlite::Error| failed("verify", &e);
+    let damaged = |message: String| Error::Backend {
+        operation: "verify",
+        message,
+    };
     let told: String = c
         .query_row("PRAGMA integrity_check(1)", [], |r| r.get(0))
         .map_err(failed)?;
     if told != "ok" {
-        return Err(backend("verify", told));
+        return Err(damaged(told));
     }
-    let impossible: i64 = c
+    let tx = c.transaction().map_err(failed)?;
+    let revision: i64 = tx
+        .query_row("SELECT value FROM number WHERE name = 'revision'", [], |r| r.get(0))
+        .map_err(failed)?;
+    let impossible: i64 = tx
         .query_row(
-            "SELECT COUNT(*) FROM history WHERE revision > ?1 AND revision > (
-               SELECT value FROM number WHERE name = 'revision')
-             OR (deleted = 0 AND (create_revision > revision OR create_revision < 1 OR version < 1))",
-            [to_i64(current)],
+            "SELECT COUNT(*) FROM history WHERE id >= ?1 OR previous >= id OR (deleted = 0 AND (
+               version < 1 OR create_revision < 1 OR (create_revision << 20) > id))",
+            [row_id(revision.unsigned_abs() + 1, 0)],
             |r| r.get(0),
         )
         .map_err(failed)?;
     match impossible {
         0 => Ok(()),
-        n => Err(backend("verify", format!("{n} impossible rows of history"))),
+        n => Err(damaged(format!("{n} impossible rows of history"))),
     }
 }
 
-fn previous_statement(c: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-    c.prepare_cached(
-        "SELECT key, value, create_revision, revision, version, lease, deleted FROM history
-         WHERE key = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT 1",
-    )
-}
-
-fn previous(
-    statement: &mut CachedStatement<'_>,
-    key: &[u8],
-    revision: u64,
-) -> rusqlite::Result<Option<KeyValue>> {
-    let found = statement
-        .query_row(params![key, to_i64(revision)], |r| {
-            Ok((key_value(r)?, r.get::<_, bool>(6)?))
-        })
-        .optional()?;
-    Ok(found.and_then(|(kv, deleted)| (!deleted).then_some(kv)))
-}
-
+/// Reads the columns of `BY_ID`.
 fn key_value(r: &Row<'_>) -> rusqlite::Result<KeyValue> {
     Ok(KeyValue {
         key: r.get::<_, Vec<u8>>(0)?.into(),
-        value: r.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default().into(),
-        create_revision: r.get::<_, i64>(2)?.unsigned_abs(),
-        mod_revision: r.get::<_, i64>(3)?.unsigned_abs(),
-        version: r.get::<_, i64>(4)?.unsigned_abs(),
-        lease: r.get(5)?,
+        create_revision: r.get::<_, i64>(1)?.unsigned_abs(),
+        mod_revision: revision_of(r.get(2)?),
+        version: r.get::<_, i64>(3)?.unsigned_abs(),
+        lease: r.get(4)?,
+        value: r.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default().into(),
     })
 }
 
