@@ -23,10 +23,6 @@ pub(crate) enum Ip {
 impl Ip {
     pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    pub(crate) fn of(v6: bool) -> Self {
-        if v6 { Self::V6 } else { Self::V4 }
-    }
-
     pub(crate) fn is_v6(self) -> bool {
         self == Self::V6
     }

@@ -1,4 +1,5 @@
 //! The pod network and the proxy on the real kernel, in throw-away network namespaces.
 
 mod bridge;
+mod proxy;
 mod world;

@@ -27,7 +27,6 @@ pub struct World {
 }
 
 pub struct Pod {
-    pub id: String,
     pub netns: OwnedFd,
     pub ip: IpAddr,
     pub request: PodNetworkRequest,
