@@ -21,7 +21,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let place = arguments.next();
     let keys: usize = arguments.next().map_or(Ok(100_000), |n| n.parse())?;
-    let dir = tempfile::tempdir_in(place.as_deref().filter(|p| Path::new(p).is_dir()).unwrap_or("."))?;
+    let dir = tempfile::tempdir_in(
+        place
+            .as_deref()
+            .filter(|p| Path::new(p).is_dir())
+            .unwrap_or("."),
+    )?;
     let store = match place {
         Some(url) if url.contains("://") => {
             let config = EtcdConfig {
@@ -47,13 +52,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let now = store.revision().await?;
     store.compact(now).await?;
-    println!("compact {:?}, size {} MiB", begun.elapsed(), store.size().await? >> 20);
+    println!(
+        "compact {:?}, size {} MiB",
+        begun.elapsed(),
+        store.size().await? >> 20
+    );
     Ok(())
 }
 
 fn value(n: u64) -> Bytes {
     // Not compressible to nothing, not random either: as objects are.
-    (0..VALUE as u64).map(|i| ((i * 31) ^ (n >> (i % 8))) as u8).collect()
+    (0..VALUE as u64)
+        .map(|i| ((i * 31) ^ (n >> (i % 8))) as u8)
+        .collect()
 }
 
 fn key(n: u64) -> Bytes {

@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 pub use backend::{Backend, WatchStream};
 pub use error::{Error, WriteError};
 pub use types::{
-    Compare, Comparison, Event, KeyValue, LeaseInfo, Op, OpResult, Range, RangeResponse, Target, Txn,
-    TxnResponse, WatchBatch, prefix_end,
+    Compare, Comparison, Event, KeyValue, LeaseInfo, Op, OpResult, Range, RangeResponse, Target,
+    Txn, TxnResponse, WatchBatch, prefix_end,
 };
 
 /// A store, whichever backend keeps it. Cheap to clone.

@@ -80,8 +80,8 @@ impl Sqlite {
             };
             // A writer that panicked may have told nobody what it did.
             let run = std::panic::AssertUnwindSafe(|| writer.run(waiting));
-            let ended = std::panic::catch_unwind(run)
-                .unwrap_or_else(|_| Err("the writer panicked".into()));
+            let ended =
+                std::panic::catch_unwind(run).unwrap_or_else(|_| Err("the writer panicked".into()));
             if let Err(reason) = ended {
                 // The owner may have gone first; then there is nobody to tell.
                 let _ = fatal.send(reason);

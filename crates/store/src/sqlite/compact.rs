@@ -102,11 +102,7 @@ impl Cleaning {
 
 /// Looks at some rows from `next` on: takes the row each of them replaced, and deletions themselves.
 /// Gives the row to go on with, if any, and the revision up to which all is done.
-fn walk(
-    c: &mut Connection,
-    next: i64,
-    compacted: u64,
-) -> rusqlite::Result<(Option<i64>, u64)> {
+fn walk(c: &mut Connection, next: i64, compacted: u64) -> rusqlite::Result<(Option<i64>, u64)> {
     let tx = c.transaction()?;
     let rows: Vec<(i64, i64, bool)> = tx
         .prepare_cached(

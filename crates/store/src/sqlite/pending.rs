@@ -11,9 +11,7 @@ use super::schema::{Lease, POSITIONS, State, row_id};
 use super::writer::Work;
 use crate::error::Error;
 use crate::limits;
-use crate::types::{
-    Event, KeyValue, LeaseInfo, Op, OpResult, Range, Txn, TxnResponse, WatchBatch,
-};
+use crate::types::{Event, KeyValue, LeaseInfo, Op, OpResult, Range, Txn, TxnResponse, WatchBatch};
 
 /// What a request led to.
 pub enum Outcome {
@@ -193,7 +191,11 @@ impl Pending {
                 break;
             }
         }
-        let ops = if succeeded { &txn.success } else { &txn.failure };
+        let ops = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
         // Everything that can be refused is refused before the first write: the batch goes on.
         if let Err(e) = self.check(c, state, ops)? {
             return Ok(Err(e));

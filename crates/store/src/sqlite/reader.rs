@@ -143,9 +143,7 @@ fn one_before(
     key: &[u8],
     id: i64,
 ) -> rusqlite::Result<Option<KeyValue>> {
-    statement
-        .query_row(params![key, id], key_value)
-        .optional()
+    statement.query_row(params![key, id], key_value).optional()
 }
 
 /// The keys that there are in a range now, as the given connection sees them.
@@ -190,7 +188,11 @@ pub fn verify(c: &mut Connection) -> Result<(), Error> {
     }
     let tx = c.transaction().map_err(failed)?;
     let revision: i64 = tx
-        .query_row("SELECT value FROM number WHERE name = 'revision'", [], |r| r.get(0))
+        .query_row(
+            "SELECT value FROM number WHERE name = 'revision'",
+            [],
+            |r| r.get(0),
+        )
         .map_err(failed)?;
     let impossible: i64 = tx
         .query_row(

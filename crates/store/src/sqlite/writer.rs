@@ -101,7 +101,13 @@ impl Writer<'_> {
             }
             let compacts = self.commit(batch)?;
             for (revision, reply) in compacts {
-                cleaning.begin(&mut self.connection, &mut self.state, self.hub, revision, reply);
+                cleaning.begin(
+                    &mut self.connection,
+                    &mut self.state,
+                    self.hub,
+                    revision,
+                    reply,
+                );
             }
             cleaning.step(&mut self.connection, &mut self.state)?;
             self.bound_wal();
@@ -172,7 +178,10 @@ impl Writer<'_> {
     fn expired(&self) -> Vec<i64> {
         let now = Instant::now();
         let leases = self.state.leases.iter();
-        leases.filter(|(_, l)| l.ends <= now).map(|(id, _)| *id).collect()
+        leases
+            .filter(|(_, l)| l.ends <= now)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Cuts the WAL back where readers that follow one another kept SQLite from doing so itself.
@@ -183,7 +192,9 @@ impl Writer<'_> {
         }
         let cut = self
             .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, bool>(0));
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| {
+                r.get::<_, bool>(0)
+            });
         match cut {
             Ok(false) => {}
             Ok(true) => tracing::warn!(size, "readers keep the write-ahead log from being cut"),

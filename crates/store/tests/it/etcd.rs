@@ -45,7 +45,9 @@ impl Server {
         let dir = tempfile::tempdir().expect("a directory");
         // Both ports are held at once, so that they differ.
         let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [client, peer] = held.each_ref().map(|l| l.local_addr().expect("address").port());
+        let [client, peer] = held
+            .each_ref()
+            .map(|l| l.local_addr().expect("address").port());
         drop(held);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://127.0.0.1:{client}");
@@ -158,9 +160,16 @@ async fn a_range_of_many_pages_is_one_range() {
     let s = server.store("/many/").await;
     let writes = (0..2_500).map(|i| {
         let s = s.clone();
-        async move { s.create(b(&format!("k{i:05}")), b("v"), 0).await.expect("create") }
+        async move {
+            s.create(b(&format!("k{i:05}")), b("v"), 0)
+                .await
+                .expect("create")
+        }
     });
-    let done: Vec<u64> = futures::stream::iter(writes).buffer_unordered(64).collect().await;
+    let done: Vec<u64> = futures::stream::iter(writes)
+        .buffer_unordered(64)
+        .collect()
+        .await;
     let all = s.range(Range::prefix("k")).await.expect("range");
     assert_eq!((all.kvs.len(), all.count, all.more), (2_500, 2_500, false));
     assert!(all.kvs.windows(2).all(|w| w[0].key < w[1].key));
@@ -170,7 +179,10 @@ async fn a_range_of_many_pages_is_one_range() {
         ..Range::prefix("k")
     };
     let some = s.range(range).await.expect("range");
-    assert_eq!((some.kvs.len(), some.count, some.more), (2_100, 2_500, true));
+    assert_eq!(
+        (some.kvs.len(), some.count, some.more),
+        (2_100, 2_500, true)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +192,10 @@ async fn a_watch_outlives_a_restart_of_etcd() {
     let s = server.store("/w/").await;
     let mut watch = s.watch(Range::prefix("k"), 0).await.expect("watch");
     let first = s.create(b("k1"), b("1"), 0).await.expect("create");
-    assert_eq!(watch.next().await.expect("more").expect("batch").revision, first);
+    assert_eq!(
+        watch.next().await.expect("more").expect("batch").revision,
+        first
+    );
     server.kill();
     let refused = s.create(b("k2"), b("1"), 0).await;
     assert!(refused.is_err(), "{refused:?}");
@@ -189,7 +204,14 @@ async fn a_watch_outlives_a_restart_of_etcd() {
     let third = s.create(b("k4"), b("1"), 0).await.expect("create");
     for at in [second, third] {
         let batch = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
-        assert_eq!(batch.expect("in time").expect("more").expect("batch").revision, at);
+        assert_eq!(
+            batch
+                .expect("in time")
+                .expect("more")
+                .expect("batch")
+                .revision,
+            at
+        );
     }
 }
 
@@ -211,8 +233,14 @@ async fn tls_needs_the_right_certificates() {
 
     let other = certificates(tempfile::tempdir().expect("a directory").path());
     for (what, wrong) in [
-        ("another authority", with(&other.ca, Some((&pem.client, &pem.client_key)))),
-        ("a stranger", with(&pem.ca, Some((&other.client, &other.client_key)))),
+        (
+            "another authority",
+            with(&other.ca, Some((&pem.client, &pem.client_key))),
+        ),
+        (
+            "a stranger",
+            with(&pem.ca, Some((&other.client, &other.client_key))),
+        ),
         ("nobody", with(&pem.ca, None)),
         ("no authority", server.config("/tls/")),
     ] {
