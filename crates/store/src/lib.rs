@@ -12,8 +12,9 @@ pub mod limits;
 pub mod sqlite;
 pub mod types;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -180,22 +181,77 @@ impl Store {
         self.backend.size().await
     }
 
-    /// Compacts what is older than `keep`, every `keep`, until the store closes: what
-    /// kube-apiserver does to etcd every five minutes.
+    /// Forgets history older than `keep`, a fifth of `keep` at a time, until the store closes: what
+    /// kube-apiserver does to etcd with five minutes. History of more than
+    /// `limits::HISTORY_REVISIONS` is cut even if it is younger.
     pub async fn compact_forever(self, keep: Duration) {
-        let mut before = self.revision().await.unwrap_or(0);
+        let mut history = History::default();
         loop {
-            tokio::time::sleep(keep).await;
-            match self.compact(before).await {
-                Ok(()) | Err(Error::Compacted { .. }) => {}
+            tokio::time::sleep(keep / 5).await;
+            let now = match self.revision().await {
+                Ok(now) => now,
                 Err(Error::Closed) => return,
-                Err(error) => tracing::warn!(%error, revision = before, "compaction failed"),
-            }
-            match self.revision().await {
-                Ok(now) => before = now,
+                Err(error) => {
+                    tracing::warn!(%error, "the store's revision is not known");
+                    continue;
+                }
+            };
+            let Some(revision) = history.plan(Instant::now(), now, keep) else {
+                continue;
+            };
+            match self.compact(revision).await {
+                Ok(()) => history.compacted = revision,
+                // Another server of the same store was first.
+                Err(Error::Compacted { compact_revision }) => history.compacted = compact_revision,
                 Err(Error::Closed) => return,
-                Err(error) => tracing::warn!(%error, "the store's revision is not known"),
+                Err(error) => tracing::warn!(%error, revision, "compaction failed"),
             }
         }
+    }
+}
+
+/// When which revision was the newest.
+#[derive(Default)]
+struct History {
+    samples: VecDeque<(Instant, u64)>,
+    compacted: u64,
+}
+
+impl History {
+    /// Notes the newest revision and tells up to where to compact, if at all.
+    fn plan(&mut self, time: Instant, newest: u64, keep: Duration) -> Option<u64> {
+        self.samples.push_back((time, newest));
+        let mut target = 0;
+        while let Some((then, revision)) = self.samples.front().copied() {
+            if time.duration_since(then) < keep {
+                break;
+            }
+            target = revision;
+            self.samples.pop_front();
+        }
+        let target = target.max(newest.saturating_sub(limits::HISTORY_REVISIONS));
+        (target > self.compacted).then_some(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_is_cut_by_age_and_by_length() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let keep = Duration::from_secs(300);
+        let mut h = History::default();
+        assert_eq!(h.plan(at(0), 100, keep), None);
+        assert_eq!(h.plan(at(60), 200, keep), None);
+        assert_eq!(h.plan(at(300), 300, keep), Some(100));
+        h.compacted = 100;
+        assert_eq!(h.plan(at(301), 300, keep), None);
+        assert_eq!(h.plan(at(420), 300, keep), Some(200));
+        h.compacted = 200;
+        let many = 1_000 + limits::HISTORY_REVISIONS;
+        assert_eq!(h.plan(at(421), many, keep), Some(1_000));
     }
 }

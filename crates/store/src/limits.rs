@@ -50,3 +50,7 @@ pub const WRITER_CACHE_KIB: i64 = 8_192;
 pub const READER_CACHE_KIB: i64 = 1_024;
 /// How often the writer looks for leases that have ended.
 pub const LEASE_TICK: Duration = Duration::from_millis(500);
+/// Revisions of history that are kept at most, however young.
+pub const HISTORY_REVISIONS: u64 = 500_000;
+/// How long opening a file waits for its last owner to let go of it.
+pub const OPEN_WAIT: Duration = Duration::from_secs(5);

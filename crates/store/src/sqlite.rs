@@ -44,7 +44,8 @@ struct Readers {
 // === Sqlite ===
 
 impl Sqlite {
-    /// Opens or creates the file (mode 0600). Must be called inside a tokio runtime.
+    /// Opens or creates the file (mode 0600), which one process at a time may have. Blocks while it
+    /// recovers what a killed process left. Must be called inside a tokio runtime.
     /// `fatal` receives the reason when the writer cannot go on: the owner must end the process.
     pub fn open(path: &Path, fatal: oneshot::Sender<String>) -> Result<Self, Error> {
         Self::open_with_quota(path, limits::QUOTA_BYTES, fatal)
@@ -57,6 +58,7 @@ impl Sqlite {
         quota: u64,
         fatal: oneshot::Sender<String>,
     ) -> Result<Self, Error> {
+        let lock = schema::lock(&beside(path, "-lock"))?;
         let mut connection = schema::open(path, quota)?;
         let state = schema::load(&mut connection)?;
         let hub = Arc::new(Hub::new(state.revision, state.compacted));
@@ -87,6 +89,7 @@ impl Sqlite {
                 let _ = fatal.send(reason);
             }
             published.close();
+            drop(lock);
         };
         std::thread::Builder::new()
             .name("store-writer".into())
@@ -319,13 +322,15 @@ fn failed(operation: &'static str, e: &rusqlite::Error) -> Error {
     }
 }
 
-/// Whether the file or the disk is broken: going on could build on what is not there. After a
+/// Whether the file or the disk is broken or the rows contradict each other: going on could build on what is not there. After a
 /// failed fsync in particular, a later one tells nothing about the earlier pages.
 fn is_fatal(e: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+    use rusqlite::ErrorCode::{
+        ConstraintViolation, DatabaseCorrupt, NotADatabase, SystemIoFailure,
+    };
     matches!(
         e.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase | SystemIoFailure)
+        Some(ConstraintViolation | DatabaseCorrupt | NotADatabase | SystemIoFailure)
     )
 }
 

@@ -2,6 +2,7 @@
 //! index that finds a key's changes, leases, three numbers.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -68,6 +69,33 @@ pub fn row_id(revision: u64, position: usize) -> i64 {
 /// The revision of a change.
 pub fn revision_of(id: i64) -> u64 {
     id.unsigned_abs() >> POSITION_BITS
+}
+
+/// Makes this process the only one that writes the file, as long as the answer is kept. Waits for an
+/// owner that is about to end.
+pub fn lock(path: &Path) -> Result<File, Error> {
+    let refused = |message: String| Error::Backend {
+        operation: "lock the file",
+        message: format!("{}: {message}", path.display()),
+    };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| refused(e.to_string()))?;
+    let deadline = Instant::now() + limits::OPEN_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(e)) => return Err(refused(e.to_string())),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(refused("another process has it open".into()));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
 }
 
 /// Opens the file for writing, creating it with mode 0600. It grows to `quota` bytes at most.

@@ -1,11 +1,12 @@
-//! The suite on SQLite, and what a file adds: reopening, modes.
+//! The suite on SQLite, and what a file adds: reopening, modes, owners, a full disk, damage.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use store::sqlite::Sqlite;
-use store::{Range, Store};
+use store::{Error, Range, Store, WriteError};
 use tokio::sync::oneshot;
 
 pub fn open(path: &std::path::Path) -> Store {
@@ -49,13 +50,217 @@ async fn what_was_written_is_there_after_reopening() {
 }
 
 #[tokio::test]
-async fn the_file_is_for_its_owner_only() {
+async fn the_files_are_for_their_owner_only() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let s = open(&dir.path().join("state.db"));
+    s.create(b("a"), b("1"), 0).await.expect("create");
+    let mut seen = 0;
+    for file in std::fs::read_dir(dir.path()).expect("list") {
+        let file = file.expect("entry");
+        let mode = file.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", file.file_name());
+        seen += 1;
+    }
+    assert!(seen >= 3, "the file, its log and its lock: {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_one_owner() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("state.db");
     let _s = open(&path);
-    let mode = std::fs::metadata(&path)
+    let (fatal, _) = oneshot::channel();
+    let second = tokio::task::spawn_blocking(move || Sqlite::open(&path, fatal).err());
+    match second.await.expect("task") {
+        Some(Error::Backend { operation, .. }) => assert_eq!(operation, "lock the file"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_file_refuses_writes_until_compaction_makes_room() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (fatal, mut broken) = oneshot::channel();
+    let file = Sqlite::open_with_quota(&dir.path().join("state.db"), 2 << 20, fatal);
+    let s = Store::new(file.expect("open"));
+    let value = Bytes::from(vec![b'v'; 32 << 10]);
+    let mut at = s.create(b("a"), value.clone(), 0).await.expect("create");
+    let refused = loop {
+        match s.update(b("a"), value.clone(), at, 0).await {
+            Ok(next) => at = next,
+            Err(e) => break e,
+        }
+    };
+    assert!(
+        matches!(refused, WriteError::Store(Error::NoSpace)),
+        "{refused}"
+    );
+    // Everybody in a batch is told, and nothing of it took effect.
+    let tries = (0..16).map(|i| s.create(b(&format!("k{i}")), value.clone(), 0));
+    for done in futures::future::join_all(tries).await {
+        assert!(
+            matches!(done, Err(WriteError::Store(Error::NoSpace))),
+            "{done:?}"
+        );
+    }
+    assert_eq!(s.revision().await.expect("revision"), at);
+    assert_eq!(
+        s.get("a").await.expect("get").expect("there").mod_revision,
+        at
+    );
+    s.compact(at).await.expect("compact");
+    let next = s.update(b("a"), value, at, 0).await.expect("update");
+    assert_eq!(next, at + 1);
+    s.verify().await.expect("verify");
+    assert!(broken.try_recv().is_err(), "a full disk ends nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_fatal() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("state.db");
+    {
+        let s = open(&path);
+        s.create(b("a"), b("1"), 0).await.expect("create");
+    }
+    // Opened a second time, so that the first owner has let go of the file.
+    drop(open(&path));
+    {
+        let c = rusqlite::Connection::open(&path).expect("open");
+        c.busy_timeout(std::time::Duration::from_secs(10))
+            .expect("timeout");
+        c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .expect("checkpoint");
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'history_by_key'";
+        let page: u32 = c.query_row(sql, [], |r| r.get(0)).expect("page");
+        drop(c);
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("open");
+        file.write_all_at(&[0xaa; 4096], u64::from(page - 1) * 4096)
+            .expect("write");
+    }
+    let (fatal, broken) = oneshot::channel();
+    let s = Store::new(Sqlite::open(&path, fatal).expect("open"));
+    assert!(s.verify().await.is_err());
+    let refused = s.create(b("b"), b("1"), 0).await;
+    assert!(
+        matches!(refused, Err(WriteError::Store(Error::Backend { .. }))),
+        "{refused:?}"
+    );
+    broken.await.expect("the owner is told");
+    let late = s.create(b("c"), b("1"), 0).await;
+    assert!(
+        matches!(late, Err(WriteError::Store(Error::Closed))),
+        "{late:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_does_not_read_is_cut_off_and_can_resume() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let s = open(&dir.path().join("state.db"));
+    let first = s.create(b("w"), b("1"), 0).await.expect("create");
+    let mut watch = s.watch(Range::prefix(""), first).await.expect("watch");
+    let writes = (0..store::limits::WATCH_BATCHES + 50).map(|i| {
+        let s = s.clone();
+        async move {
+            s.create(b(&format!("k{i}")), b("1"), 0)
+                .await
+                .expect("create")
+        }
+    });
+    let done: Vec<u64> = futures::stream::iter(writes)
+        .buffer_unordered(256)
+        .collect()
+        .await;
+    let last = done.into_iter().max().expect("some");
+    let mut at = first - 1;
+    let cut = loop {
+        match watch.next().await.expect("not ended") {
+            Ok(batch) => {
+                assert_eq!(batch.revision, at + 1);
+                at = batch.revision;
+            }
+            Err(e) => break e,
+        }
+    };
+    assert!(
+        matches!(cut, Error::Lagged { revision } if revision == at),
+        "{cut} at {at}"
+    );
+    assert!(watch.next().await.is_none());
+    let mut watch = s.watch(Range::prefix(""), at + 1).await.expect("watch");
+    while at < last {
+        let batch = watch.next().await.expect("more").expect("batch");
+        assert_eq!(batch.revision, at + 1);
+        at = batch.revision;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_history_is_forgotten_by_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let s = open(&dir.path().join("state.db"));
+    let task = tokio::spawn(
+        s.clone()
+            .compact_forever(std::time::Duration::from_millis(50)),
+    );
+    let first = s.create(b("a"), b("1"), 0).await.expect("create");
+    s.update(b("a"), b("2"), first, 0).await.expect("update");
+    let past = Range {
+        revision: first,
+        ..Range::one("a")
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        match s.range(past.clone()).await {
+            Err(Error::Compacted { .. }) => break,
+            Ok(_) => tokio::task::yield_now().await,
+            Err(e) => panic!("{e}"),
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "not compacted in time"
+        );
+    }
+    assert_eq!(s.get("a").await.expect("get").expect("there").value, b("2"));
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_without_pause_do_not_let_the_log_grow() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("state.db");
+    let s = open(&path);
+    let value = Bytes::from(vec![b'v'; 1 << 20]);
+    s.create(b("a"), value.clone(), 0).await.expect("create");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers = (0..4).map(|_| {
+        let (s, stop) = (s.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                s.range(Range::prefix("")).await.expect("range");
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for i in 0..200 {
+        s.create(b(&format!("k{i}")), value.clone(), 0)
+            .await
+            .expect("create");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for r in readers {
+        r.await.expect("reader");
+    }
+    let log = std::fs::metadata(dir.path().join("state.db-wal"))
         .expect("metadata")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
+        .len();
+    assert!(log <= store::limits::WAL_BYTES + (8 << 20), "{log}");
+}
+
+fn b(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
 }
