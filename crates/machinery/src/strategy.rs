@@ -130,6 +130,33 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Whether this version shows objects otherwise than they are stored; then `from_stored` runs
+    /// on every read and `to_stored` on every write.
+    fn converts(&self) -> bool {
+        false
+    }
+
+    /// A stored object (of the storage version) to this version.
+    fn from_stored(&self, _obj: &mut Value) {}
+
+    /// An object of this version to the storage version.
+    fn to_stored(&self, _obj: &mut Value) {}
+
+    /// Why nothing can be created now, for a 403; `None` where it can.
+    fn create_refused(&self) -> Option<String> {
+        None
+    }
+
+    /// Paths of fields that the schema of a custom resource does not know, sorted.
+    fn unknown_fields(&self, _obj: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The OpenAPI v3 schema of a custom resource. Built-ins come from the schema table.
+    fn openapi(&self) -> Option<Value> {
+        None
+    }
+
     /// Columns of the Table, the first being Name. Default: Name and Age.
     fn columns(&self) -> Vec<Column> {
         vec![Column::name(), Column::new("Age")]
