@@ -1,0 +1,135 @@
+//! CertificateApproval, CertificateSigning and CertificateSubjectRestriction.
+//! Upstream: plugin/pkg/admission/certificates.
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use machinery::ApiError;
+use machinery::object::str_at;
+use machinery::request::{Admission, Attempt, Attributes, Decision, Operation};
+use serde_json::Value;
+
+use crate::Context;
+
+const GROUP: &str = "certificates.k8s.io";
+const RESOURCE: &str = "certificatesigningrequests";
+
+pub struct CertificateApproval(pub Context);
+pub struct CertificateSigning(pub Context);
+pub struct CertificateSubjectRestriction;
+
+fn is(a: &Attempt<'_>, subresource: &str) -> bool {
+    let d = a.descriptor;
+    d.group == GROUP && d.resource == RESOURCE && a.subresource == subresource
+}
+
+/// Whether the user may do `verb` with a signer, by its name or by `<domain>/*`.
+async fn may(c: &Context, a: &Attempt<'_>, verb: &str, signer: &str) -> bool {
+    let domain = signer.split('/').next().unwrap_or(signer);
+    for name in [signer.to_string(), format!("{domain}/*")] {
+        let attributes = Attributes {
+            user: a.user.clone(),
+            verb: verb.into(),
+            group: GROUP.into(),
+            version: "*".into(),
+            resource: "signers".into(),
+            name,
+            is_resource: true,
+            ..Attributes::default()
+        };
+        if matches!(
+            c.authorizer.authorize(&attributes).await,
+            Decision::Allow(_)
+        ) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn check(c: &Context, a: &Attempt<'_>, verb: &str, what: &str) -> Result<(), ApiError> {
+    let signer = str_at(a.before.unwrap_or(&Value::Null), "spec.signerName").to_string();
+    if may(c, a, verb, &signer).await {
+        return Ok(());
+    }
+    Err(a.forbidden(&format!(
+        "user not permitted to {what} requests with signerName \"{signer}\""
+    )))
+}
+
+#[async_trait]
+impl Admission for CertificateApproval {
+    fn name(&self) -> &'static str {
+        "CertificateApproval"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Update
+    }
+
+    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        if !is(a, "approval") {
+            return Ok(());
+        }
+        check(&self.0, a, "approve", "approve").await
+    }
+}
+
+#[async_trait]
+impl Admission for CertificateSigning {
+    fn name(&self) -> &'static str {
+        "CertificateSigning"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Update
+    }
+
+    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        let (true, Some(after), Some(before)) = (is(a, "status"), &a.object, a.before) else {
+            return Ok(());
+        };
+        let same = ["certificate", "conditions"]
+            .iter()
+            .all(|f| after["status"].get(f) == before["status"].get(f));
+        if same {
+            return Ok(());
+        }
+        check(&self.0, a, "sign", "sign").await
+    }
+}
+
+#[async_trait]
+impl Admission for CertificateSubjectRestriction {
+    fn name(&self) -> &'static str {
+        "CertificateSubjectRestriction"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+
+    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        let Some(object) = a.object.as_ref().filter(|_| is(a, "")) else {
+            return Ok(());
+        };
+        if str_at(object, "spec.signerName") != "kubernetes.io/kube-apiserver-client" {
+            return Ok(());
+        }
+        let csr = parse(object).map_err(|e| a.forbidden(&format!("failed to parse CSR: {e}")))?;
+        if csr.organizations.iter().any(|o| o == "system:masters") {
+            return Err(a.forbidden(
+                "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The request inside a CertificateSigningRequest.
+pub(crate) fn parse(object: &Value) -> Result<pki::Csr, String> {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(str_at(object, "spec.request"))
+        .map_err(|e| e.to_string())?;
+    let pem = String::from_utf8(bytes).map_err(|e| e.to_string())?;
+    pki::Csr::parse(&pem).map_err(|e| e.to_string())
+}

@@ -1,0 +1,623 @@
+//! The checks of the pod security standards. Upstream: k8s.io/pod-security-admission/policy, one function
+//! per check there as here; order is baseline by name, then restricted by name.
+
+use std::collections::BTreeSet;
+
+use machinery::object::{at, bool_at, i64_at, list_at, str_at};
+use serde_json::Value;
+
+use super::Level;
+
+/// Why a pod does not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub reason: String,
+    pub detail: String,
+}
+
+type Check = fn(&Pod<'_>) -> Option<Violation>;
+
+/// Baseline checks; `true` where a stricter one takes their place at level restricted.
+static BASELINE: &[(Check, bool)] = &[
+    (app_armor, false),
+    (capabilities_baseline, true),
+    (host_namespaces, false),
+    (host_path_volumes, true),
+    (host_ports, false),
+    (host_probes, false),
+    (privileged, false),
+    (proc_mount_baseline, true),
+    (se_linux, false),
+    (seccomp_baseline, true),
+    (sysctls, false),
+    (windows_host_process, false),
+];
+
+static RESTRICTED: &[Check] = &[
+    allow_privilege_escalation,
+    capabilities_restricted,
+    proc_mount,
+    restricted_volumes,
+    run_as_non_root,
+    run_as_user,
+    seccomp_restricted,
+];
+
+/// A pod as the checks see it.
+pub struct Pod<'a> {
+    meta: &'a Value,
+    spec: &'a Value,
+    /// Init containers, containers, ephemeral containers.
+    containers: Vec<&'a Value>,
+}
+
+/// All violations of a level.
+pub fn run(level: Level, meta: &Value, spec: &Value) -> Vec<Violation> {
+    if level == Level::Privileged {
+        return Vec::new();
+    }
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    let pod = Pod {
+        meta,
+        spec,
+        containers: lists.iter().flat_map(|l| list_at(spec, l)).collect(),
+    };
+    let restricted = level == Level::Restricted;
+    let baseline = BASELINE
+        .iter()
+        .filter(|(_, replaced)| !(restricted && *replaced))
+        .filter_map(|(check, _)| check(&pod));
+    let mut out: Vec<Violation> = baseline.collect();
+    if restricted {
+        out.extend(RESTRICTED.iter().filter_map(|check| check(&pod)));
+    }
+    out
+}
+
+// === helpers ===
+
+fn violation(reason: &str, detail: impl Into<String>) -> Option<Violation> {
+    Some(Violation {
+        reason: reason.into(),
+        detail: detail.into(),
+    })
+}
+
+fn quoted<S: AsRef<str>>(items: &[S]) -> String {
+    let all: Vec<String> = items
+        .iter()
+        .map(|i| format!("\"{}\"", i.as_ref()))
+        .collect();
+    all.join(", ")
+}
+
+/// `container "a"` or `containers "a", "b"`.
+fn containers_text(names: &[&str]) -> String {
+    format!("container{} {}", plural(names.len()), quoted(names))
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+/// `pod and container "a"`: those who set something, joined.
+fn setters(pod: bool, names: &[&str], word: &str) -> String {
+    match (pod, names.is_empty()) {
+        (true, true) => "pod".into(),
+        (true, false) => format!("pod {word} {}", containers_text(names)),
+        (false, _) => containers_text(names),
+    }
+}
+
+fn distinct(mut values: Vec<String>) -> Vec<String> {
+    values.sort();
+    values.dedup();
+    values
+}
+
+impl Pod<'_> {
+    fn names(&self, bad: impl Fn(&Value) -> bool) -> Vec<&str> {
+        let found = self.containers.iter().filter(|c| bad(c));
+        found.map(|c| str_at(c, "name")).collect()
+    }
+
+    fn is_windows(&self) -> bool {
+        str_at(self.spec, "os.name") == "windows"
+    }
+
+    /// Pods in their own user namespace may do more.
+    fn own_users(&self) -> bool {
+        bool_at(self.spec, "hostUsers") == Some(false)
+    }
+}
+
+// === baseline ===
+
+fn app_armor(p: &Pod<'_>) -> Option<Violation> {
+    let path = "securityContext.appArmorProfile";
+    let kind = |o: &Value| at(o, path).map(|f| str_at(f, "type").to_string());
+    let bad = |o: &Value| kind(o).filter(|t| t != "RuntimeDefault" && t != "Localhost");
+    let mut values: Vec<String> = bad(p.spec).into_iter().collect();
+    let pod = !values.is_empty();
+    values.extend(p.containers.iter().filter_map(|c| bad(c)));
+    let names = p.names(|c| bad(c).is_some());
+    let mut annotations = Vec::new();
+    for (k, v) in p
+        .meta
+        .get("annotations")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let v = v.as_str().unwrap_or("");
+        let fine = v.is_empty() || v == "runtime/default" || v.starts_with("localhost/");
+        if k.starts_with("container.apparmor.security.beta.kubernetes.io/") && !fine {
+            annotations.push(format!("{k}=\"{v}\""));
+            values.push(v.to_string());
+        }
+    }
+    if values.is_empty() {
+        return None;
+    }
+    let mut who = Vec::new();
+    if pod {
+        who.push("pod".to_string());
+    }
+    if !names.is_empty() {
+        who.push(containers_text(&names));
+    }
+    if !annotations.is_empty() {
+        who.push(format!(
+            "annotation{} {}",
+            plural(annotations.len()),
+            annotations.join(", ")
+        ));
+    }
+    let values = distinct(values);
+    violation(
+        &format!("forbidden AppArmor profile{}", plural(values.len())),
+        format!(
+            "{} must not set AppArmor profile type to {}",
+            who.join(" and "),
+            quoted(&values)
+        ),
+    )
+}
+
+const CAPABILITIES: &[&str] = &[
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+fn added<'a>(c: &'a Value, allowed: &[&str]) -> Vec<&'a str> {
+    let all = list_at(c, "securityContext.capabilities.add").iter();
+    all.filter_map(Value::as_str)
+        .filter(|c| !allowed.contains(c))
+        .collect()
+}
+
+fn bad_capabilities(p: &Pod<'_>, allowed: &[&str]) -> Option<(String, String)> {
+    let names = p.names(|c| !added(c, allowed).is_empty());
+    if names.is_empty() {
+        return None;
+    }
+    let all: BTreeSet<&str> = p
+        .containers
+        .iter()
+        .flat_map(|c| added(c, allowed))
+        .collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    Some((containers_text(&names), quoted(&all)))
+}
+
+fn capabilities_baseline(p: &Pod<'_>) -> Option<Violation> {
+    let (who, what) = bad_capabilities(p, CAPABILITIES)?;
+    violation(
+        "non-default capabilities",
+        format!("{who} must not include {what} in securityContext.capabilities.add"),
+    )
+}
+
+fn host_namespaces(p: &Pod<'_>) -> Option<Violation> {
+    let set: Vec<String> = ["hostNetwork", "hostPID", "hostIPC"]
+        .iter()
+        .filter(|f| bool_at(p.spec, f) == Some(true))
+        .map(|f| format!("{f}=true"))
+        .collect();
+    if set.is_empty() {
+        None
+    } else {
+        violation("host namespaces", set.join(", "))
+    }
+}
+
+fn host_path_volumes(p: &Pod<'_>) -> Option<Violation> {
+    let names: Vec<&str> = list_at(p.spec, "volumes")
+        .iter()
+        .filter(|v| at(v, "hostPath").is_some())
+        .map(|v| str_at(v, "name"))
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let detail = format!("volume{} {}", plural(names.len()), quoted(&names));
+    violation("hostPath volumes", detail)
+}
+
+fn host_ports(p: &Pod<'_>) -> Option<Violation> {
+    let ports = |c: &Value| -> Vec<String> {
+        let all = list_at(c, "ports")
+            .iter()
+            .filter_map(|p| i64_at(p, "hostPort"));
+        all.filter(|p| *p != 0).map(|p| p.to_string()).collect()
+    };
+    let names = p.names(|c| !ports(c).is_empty());
+    if names.is_empty() {
+        return None;
+    }
+    let all = distinct(p.containers.iter().flat_map(|c| ports(c)).collect());
+    let verb = if names.len() == 1 { "uses" } else { "use" };
+    let detail = format!(
+        "{} {verb} hostPort{} {}",
+        containers_text(&names),
+        plural(all.len()),
+        all.join(", ")
+    );
+    violation("hostPort", detail)
+}
+
+fn host_probes(p: &Pod<'_>) -> Option<Violation> {
+    const HANDLERS: &[&str] = &[
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle.postStart",
+        "lifecycle.preStop",
+    ];
+    let hosts = |c: &Value| -> Vec<String> {
+        HANDLERS
+            .iter()
+            .flat_map(|h| ["httpGet", "tcpSocket"].map(|k| format!("{h}.{k}.host")))
+            .map(|path| str_at(c, &path).to_string())
+            .filter(|h| !h.is_empty())
+            .collect()
+    };
+    let mut names = p.names(|c| !hosts(c).is_empty());
+    if names.is_empty() {
+        return None;
+    }
+    names.sort_unstable();
+    let all = distinct(p.containers.iter().flat_map(|c| hosts(c)).collect());
+    let verb = if names.len() == 1 { "uses" } else { "use" };
+    let detail = format!(
+        "{} {verb} probe or lifecycle host{} {}",
+        containers_text(&names),
+        plural(all.len()),
+        quoted(&all)
+    );
+    violation("probe or lifecycle host", detail)
+}
+
+fn privileged(p: &Pod<'_>) -> Option<Violation> {
+    let names = p.names(|c| bool_at(c, "securityContext.privileged") == Some(true));
+    if names.is_empty() {
+        return None;
+    }
+    let who = containers_text(&names);
+    violation(
+        "privileged",
+        format!("{who} must not set securityContext.privileged=true"),
+    )
+}
+
+fn proc_mount_baseline(p: &Pod<'_>) -> Option<Violation> {
+    if p.own_users() { None } else { proc_mount(p) }
+}
+
+fn proc_mount(p: &Pod<'_>) -> Option<Violation> {
+    let kind = |c: &Value| str_at(c, "securityContext.procMount").to_string();
+    let bad = |c: &Value| !["", "Default"].contains(&kind(c).as_str());
+    let names = p.names(bad);
+    if names.is_empty() {
+        return None;
+    }
+    let values = distinct(
+        p.containers
+            .iter()
+            .filter(|c| bad(c))
+            .map(|c| kind(c))
+            .collect(),
+    );
+    violation(
+        "procMount",
+        format!(
+            "{} must not set securityContext.procMount to {}",
+            containers_text(&names),
+            quoted(&values)
+        ),
+    )
+}
+
+fn se_linux(p: &Pod<'_>) -> Option<Violation> {
+    const TYPES: &[&str] = &[
+        "",
+        "container_t",
+        "container_init_t",
+        "container_kvm_t",
+        "container_engine_t",
+    ];
+    let field =
+        |o: &Value, f: &str| str_at(o, &format!("securityContext.seLinuxOptions.{f}")).to_string();
+    let bad_type = |o: &Value| !TYPES.contains(&field(o, "type").as_str());
+    let set = |o: &Value, f: &str| !field(o, f).is_empty();
+    let bad = |o: &Value| bad_type(o) || set(o, "user") || set(o, "role");
+    let (pod, names) = (bad(p.spec), p.names(bad));
+    if !pod && names.is_empty() {
+        return None;
+    }
+    let all = || std::iter::once(p.spec).chain(p.containers.iter().copied());
+    let types = distinct(
+        all()
+            .filter(|o| bad_type(o))
+            .map(|o| field(o, "type"))
+            .collect(),
+    );
+    let mut what = Vec::new();
+    if !types.is_empty() {
+        what.push(format!("type{} {}", plural(types.len()), quoted(&types)));
+    }
+    for f in ["user", "role"] {
+        if all().any(|o| set(o, f)) {
+            what.push(format!("{f} may not be set"));
+        }
+    }
+    let who = setters(pod, &names, "and");
+    violation(
+        "seLinuxOptions",
+        format!(
+            "{who} set forbidden securityContext.seLinuxOptions: {}",
+            what.join("; ")
+        ),
+    )
+}
+
+fn seccomp(o: &Value) -> Option<&str> {
+    at(o, "securityContext.seccompProfile").map(|f| str_at(f, "type"))
+}
+
+fn seccomp_is_bad(o: &Value) -> bool {
+    seccomp(o).is_some_and(|t| t != "RuntimeDefault" && t != "Localhost")
+}
+
+fn seccomp_baseline(p: &Pod<'_>) -> Option<Violation> {
+    let (pod, names) = (seccomp_is_bad(p.spec), p.names(seccomp_is_bad));
+    if !pod && names.is_empty() {
+        return None;
+    }
+    let all = std::iter::once(p.spec).chain(p.containers.iter().copied());
+    let bad = all
+        .filter(|o| seccomp_is_bad(o))
+        .filter_map(seccomp)
+        .map(String::from);
+    let values = distinct(bad.collect());
+    violation(
+        "seccompProfile",
+        format!(
+            "{} must not set securityContext.seccompProfile.type to {}",
+            setters(pod, &names, "and"),
+            quoted(&values)
+        ),
+    )
+}
+
+const SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_notsent_lowat",
+];
+
+fn sysctls(p: &Pod<'_>) -> Option<Violation> {
+    let bad: Vec<&str> = list_at(p.spec, "securityContext.sysctls")
+        .iter()
+        .map(|s| str_at(s, "name"))
+        .filter(|s| !SYSCTLS.contains(s))
+        .collect();
+    if bad.is_empty() {
+        None
+    } else {
+        violation("forbidden sysctls", bad.join(", "))
+    }
+}
+
+fn windows_host_process(p: &Pod<'_>) -> Option<Violation> {
+    let bad = |o: &Value| bool_at(o, "securityContext.windowsOptions.hostProcess") == Some(true);
+    let (pod, names) = (bad(p.spec), p.names(bad));
+    if !pod && names.is_empty() {
+        return None;
+    }
+    violation(
+        "hostProcess",
+        format!(
+            "{} must not set securityContext.windowsOptions.hostProcess=true",
+            setters(pod, &names, "and")
+        ),
+    )
+}
+
+// === restricted ===
+
+fn allow_privilege_escalation(p: &Pod<'_>) -> Option<Violation> {
+    if p.is_windows() {
+        return None;
+    }
+    let names = p.names(|c| bool_at(c, "securityContext.allowPrivilegeEscalation") != Some(false));
+    if names.is_empty() {
+        return None;
+    }
+    violation(
+        "allowPrivilegeEscalation != false",
+        format!(
+            "{} must set securityContext.allowPrivilegeEscalation=false",
+            containers_text(&names)
+        ),
+    )
+}
+
+fn capabilities_restricted(p: &Pod<'_>) -> Option<Violation> {
+    if p.is_windows() {
+        return None;
+    }
+    let keeps = |c: &Value| {
+        let drop = list_at(c, "securityContext.capabilities.drop");
+        !drop.iter().any(|d| d == "ALL")
+    };
+    let names = p.names(keeps);
+    let mut parts = Vec::new();
+    if !names.is_empty() {
+        parts.push(format!(
+            "{} must set securityContext.capabilities.drop=[\"ALL\"]",
+            containers_text(&names)
+        ));
+    }
+    if let Some((who, what)) = bad_capabilities(p, &["NET_BIND_SERVICE"]) {
+        parts.push(format!(
+            "{who} must not include {what} in securityContext.capabilities.add"
+        ));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    violation("unrestricted capabilities", parts.join("; "))
+}
+
+fn restricted_volumes(p: &Pod<'_>) -> Option<Violation> {
+    const ALLOWED: &[&str] = &[
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    let kind = |v: &Value| -> Option<String> {
+        let fields: Vec<&String> = v
+            .as_object()?
+            .iter()
+            .filter(|(k, v)| *k != "name" && !v.is_null())
+            .map(|(k, _)| k)
+            .collect();
+        if fields.iter().any(|f| ALLOWED.contains(&f.as_str())) {
+            return None;
+        }
+        Some(fields.first().map_or("unknown".into(), |f| (*f).clone()))
+    };
+    let volumes = list_at(p.spec, "volumes");
+    let bad: Vec<(&str, String)> = volumes
+        .iter()
+        .filter_map(|v| Some((str_at(v, "name"), kind(v)?)))
+        .collect();
+    if bad.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = bad.iter().map(|(n, _)| *n).collect();
+    let kinds = distinct(bad.iter().map(|(_, k)| k.clone()).collect());
+    let verb = if names.len() == 1 { "uses" } else { "use" };
+    violation(
+        "restricted volume types",
+        format!(
+            "volume{} {} {verb} restricted volume type{} {}",
+            plural(names.len()),
+            quoted(&names),
+            plural(kinds.len()),
+            quoted(&kinds)
+        ),
+    )
+}
+
+fn run_as_non_root(p: &Pod<'_>) -> Option<Violation> {
+    if p.own_users() {
+        return None;
+    }
+    let value = |o: &Value| bool_at(o, "securityContext.runAsNonRoot");
+    let pod = value(p.spec);
+    let explicit = p.names(|c| value(c) == Some(false));
+    // A pod that says false is forgiven where every container says true.
+    let pod_bad = pod == Some(false)
+        && (p.containers.is_empty() || p.containers.iter().any(|c| value(c) != Some(true)));
+    if pod_bad || !explicit.is_empty() {
+        let who = setters(pod_bad, &explicit, "and");
+        return violation(
+            "runAsNonRoot != true",
+            format!("{who} must not set securityContext.runAsNonRoot=false"),
+        );
+    }
+    let implicit = p.names(|c| value(c).is_none());
+    if pod == Some(true) || implicit.is_empty() {
+        return None;
+    }
+    violation(
+        "runAsNonRoot != true",
+        format!(
+            "pod or {} must set securityContext.runAsNonRoot=true",
+            containers_text(&implicit)
+        ),
+    )
+}
+
+fn run_as_user(p: &Pod<'_>) -> Option<Violation> {
+    if p.own_users() {
+        return None;
+    }
+    let bad = |o: &Value| i64_at(o, "securityContext.runAsUser") == Some(0);
+    let (pod, names) = (bad(p.spec), p.names(bad));
+    if !pod && names.is_empty() {
+        return None;
+    }
+    let who = setters(pod, &names, "and");
+    violation("runAsUser=0", format!("{who} must not set runAsUser=0"))
+}
+
+fn seccomp_restricted(p: &Pod<'_>) -> Option<Violation> {
+    if p.is_windows() {
+        return None;
+    }
+    if let Some(found) = seccomp_baseline(p) {
+        return Some(found);
+    }
+    let implicit = p.names(|c| seccomp(c).is_none());
+    if seccomp(p.spec).is_some() || implicit.is_empty() {
+        return None;
+    }
+    violation(
+        "seccompProfile",
+        format!(
+            "pod or {} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"",
+            containers_text(&implicit)
+        ),
+    )
+}
