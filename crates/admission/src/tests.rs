@@ -1,1 +1,233 @@
+//! Tables over plugins: the write that comes in, and what comes out or the refusal's text.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use client::memory::MemoryReads;
+use machinery::ApiError;
+use machinery::descriptor::{Descriptor, Scope};
+use machinery::request::{Admission, Attempt, Attributes, Authorizer, Decision, Operation, User};
+use machinery::strategy::Strategy;
+use serde_json::{Value, json};
+
+use crate::{Context, chain};
+
+mod namespaces;
+mod nodes;
+mod pods;
+mod quotas;
+mod security;
+
+struct Plain;
+
+impl Strategy for Plain {
+    fn name_problems(&self, _: &str, _: bool) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Allows nothing.
+struct Nobody;
+
+#[async_trait]
+impl Authorizer for Nobody {
+    fn name(&self) -> &'static str {
+        "nobody"
+    }
+
+    async fn authorize(&self, _: &Attributes) -> Decision {
+        Decision::NoOpinion(String::new())
+    }
+
+    async fn rules(&self, _: &User, _: &str) -> (Vec<Value>, Vec<Value>, bool) {
+        (Vec::new(), Vec::new(), false)
+    }
+}
+
+const CACHES: &[(&str, &str)] = &[
+    ("", "namespaces"),
+    ("", "pods"),
+    ("", "nodes"),
+    ("", "serviceaccounts"),
+    ("", "limitranges"),
+    ("", "resourcequotas"),
+    ("scheduling.k8s.io", "priorityclasses"),
+    ("storage.k8s.io", "storageclasses"),
+    ("node.k8s.io", "runtimeclasses"),
+];
+
+pub(crate) struct World {
+    reads: Arc<MemoryReads>,
+    pub context: Context,
+}
+
+impl World {
+    /// Namespace `d` with its account.
+    pub fn new() -> Self {
+        let reads = Arc::new(MemoryReads::new(CACHES));
+        let context = Context {
+            reads: reads.clone(),
+            authorizer: Arc::new(Nobody),
+            writer: Arc::new(OnceLock::new()),
+        };
+        let world = Self { reads, context };
+        world.put(
+            "",
+            "namespaces",
+            json!({"metadata": {"name": "d"}, "status": {"phase": "Active"}}),
+        );
+        world.put(
+            "",
+            "serviceaccounts",
+            json!({"metadata": {"name": "default", "namespace": "d"}}),
+        );
+        world
+    }
+
+    pub fn put(&self, group: &'static str, resource: &'static str, object: Value) {
+        self.reads
+            .memory(group, resource)
+            .expect("a cache")
+            .apply(object)
+            .expect("an object");
+    }
+}
+
+/// One write. `what` is `group/resource/subresource`, `-` for the core group.
+pub(crate) struct Write {
+    pub what: &'static str,
+    pub operation: Operation,
+    pub user: User,
+    pub object: Option<Value>,
+    pub before: Option<Value>,
+    pub name: &'static str,
+    pub namespace: &'static str,
+}
+
+impl Write {
+    pub fn create(what: &'static str, object: Value) -> Self {
+        Self {
+            what,
+            operation: Operation::Create,
+            user: User::new("u", &[]),
+            object: Some(object),
+            before: None,
+            name: "",
+            namespace: "d",
+        }
+    }
+
+    pub fn update(what: &'static str, before: Value, object: Value) -> Self {
+        Self {
+            operation: Operation::Update,
+            before: Some(before),
+            name: "x",
+            ..Self::create(what, object)
+        }
+    }
+}
+
+pub(crate) struct Outcome {
+    pub object: Value,
+    pub warnings: Vec<String>,
+}
+
+/// Runs the named plugin (`""`: the whole chain).
+pub(crate) async fn run(world: &World, plugin: &str, w: Write) -> Result<Outcome, ApiError> {
+    let parts: Vec<&str> = w.what.split('/').collect();
+    let group: &'static str = Box::leak(parts[0].trim_matches('-').to_string().into_boxed_str());
+    let resource: &'static str = Box::leak(parts[1].to_string().into_boxed_str());
+    let cluster = [
+        "nodes",
+        "namespaces",
+        "priorityclasses",
+        "persistentvolumes",
+    ];
+    let scope = if cluster.contains(&resource) {
+        Scope::Cluster
+    } else {
+        Scope::Namespaced
+    };
+    let d = Descriptor::new(group, "v1", "K", resource, scope, Plain);
+    let mut a = Attempt {
+        operation: w.operation,
+        descriptor: &d,
+        subresource: parts.get(2).copied().unwrap_or(""),
+        namespace: if scope == Scope::Cluster {
+            ""
+        } else {
+            w.namespace
+        },
+        name: w.name,
+        user: &w.user,
+        object: w.object,
+        before: w.before.as_ref(),
+        dry_run: false,
+        options: Value::Null,
+        warnings: Vec::new(),
+        audit_annotations: BTreeMap::new(),
+    };
+    let all = chain(&world.context);
+    let chosen: Vec<&Arc<dyn Admission>> = all
+        .iter()
+        .filter(|p| (plugin.is_empty() || p.name() == plugin) && p.handles(w.operation))
+        .collect();
+    for p in &chosen {
+        p.mutate(&mut a).await?;
+    }
+    for p in &chosen {
+        p.validate(&a).await?;
+    }
+    Ok(Outcome {
+        object: a.object.unwrap_or_default(),
+        warnings: a.warnings,
+    })
+}
+
+/// The refusal's message, or `ok`.
+pub(crate) async fn text(world: &World, plugin: &str, w: Write) -> String {
+    match run(world, plugin, w).await {
+        Ok(_) => "ok".into(),
+        Err(e) => e.message,
+    }
+}
+
+pub(crate) fn pod(spec: Value) -> Value {
+    let mut spec = spec;
+    if spec.get("containers").is_none() {
+        spec["containers"] = json!([{"name": "c", "image": "i"}]);
+    }
+    json!({"metadata": {"name": "p", "namespace": "d"}, "spec": spec})
+}
+
+#[test]
+fn chain_has_upstreams_order() {
+    let names: Vec<&str> = chain(&World::new().context)
+        .iter()
+        .map(|p| p.name())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "NamespaceLifecycle",
+            "LimitRanger",
+            "ServiceAccount",
+            "NodeRestriction",
+            "TaintNodesByCondition",
+            "PodSecurity",
+            "Priority",
+            "DefaultTolerationSeconds",
+            "DefaultStorageClass",
+            "StorageObjectInUseProtection",
+            "PersistentVolumeClaimResize",
+            "RuntimeClass",
+            "CertificateApproval",
+            "CertificateSigning",
+            "CertificateSubjectRestriction",
+            "DefaultIngressClass",
+            "PodTopologyLabels",
+            "ResourceQuota",
+        ]
+    );
+}

@@ -168,6 +168,11 @@ impl Attempt<'_> {
         } else {
             self.name
         };
+        let generated = || {
+            let object = self.object.as_ref();
+            object.map_or("", |o| crate::object::str_at(o, "metadata.generateName"))
+        };
+        let name = if name.is_empty() { generated() } else { name };
         let name = if name.is_empty() && self.object.is_some() {
             "Unknown"
         } else {
