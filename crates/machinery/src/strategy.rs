@@ -37,7 +37,7 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
-    /// Before an update through `/status`: everything but status stays as it was.
+    /// Before an update through `/status`: everything but status and metadata stays as it was.
     fn prepare_status_update(&self, obj: &mut Value, before: &Value, _cx: &WriteContext) {
         freeze_all_but_status(obj, before);
     }
@@ -182,29 +182,16 @@ pub fn keep(obj: &mut Value, before: &Value, field: &str) {
     };
 }
 
-/// Makes `obj` equal to `before` in everything but status; of the metadata only managedFields
-/// and resourceVersion of the request survive.
+/// Makes `obj` equal to `before` in everything but `status` and `metadata`: what upstream's status
+/// strategies do. (`metadata` is judged by the generic rules, as in any update.)
 pub fn freeze_all_but_status(obj: &mut Value, before: &Value) {
-    let status = obj.get("status").cloned();
-    let managed = crate::object::at(obj, "metadata.managedFields").cloned();
-    let version = crate::object::at(obj, "metadata.resourceVersion").cloned();
-    *obj = before.clone();
-    if let Some(map) = obj.as_object_mut() {
-        match status {
-            Some(s) => map.insert("status".into(), s),
-            None => map.remove("status"),
-        };
-    }
-    for (path, value) in [
-        ("metadata.managedFields", managed),
-        ("metadata.resourceVersion", version),
-    ] {
-        match value {
-            Some(v) => crate::object::set(obj, path, v),
-            None => {
-                crate::object::remove(obj, path);
-            }
-        }
+    let (Some(new), Some(old)) = (obj.as_object_mut(), before.as_object()) else {
+        return;
+    };
+    let free = |key: &str| key == "status" || key == "metadata";
+    new.retain(|k, _| free(k));
+    for (key, value) in old.iter().filter(|(k, _)| !free(k)) {
+        new.insert(key.clone(), value.clone());
     }
 }
 

@@ -1,0 +1,143 @@
+//! A cluster of its own for a test: the release binary on free ports in a directory of its own.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::binary;
+
+/// How long a node may take to become ready.
+const START: Duration = Duration::from_secs(60);
+
+/// A running single node; stopped and removed when dropped.
+pub struct Cluster {
+    child: Child,
+    dir: tempfile::TempDir,
+    pub port: u16,
+}
+
+// === Cluster ===
+
+impl Cluster {
+    /// Starts a node and waits until it is ready.
+    pub fn start() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let port = free_port()?;
+        let config = format!("spec: {{api: {{port: {port}}}}}\n");
+        std::fs::write(dir.path().join("k0s.yaml"), config)?;
+        let child = spawn(dir.path())?;
+        let mut cluster = Self { child, dir, port };
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The admin's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("pki/admin.conf")
+    }
+
+    /// Process id of the node.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs k0s against this node and gives what it printed.
+    pub fn k0s(&self, args: &[&str]) -> Result<String> {
+        run(Command::new(binary::k0s())
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.data_dir()))
+    }
+
+    /// Runs a real kubectl against this node; an error where it fails.
+    pub fn kubectl(&self, kubectl: &Path, args: &[&str]) -> Result<String> {
+        run(Command::new(kubectl)
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig()))
+    }
+
+    /// Kills the node with SIGKILL and starts it anew on the same data.
+    pub fn crash_and_restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(self.dir.path())?;
+        self.wait_ready()
+    }
+
+    /// What the node logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let end = Instant::now() + START;
+        loop {
+            if self.k0s(&["status"]).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("k0s ended with {status} at its start:\n{}", self.log());
+            }
+            if Instant::now() > end {
+                bail!(
+                    "k0s was not ready in {} s:\n{}",
+                    START.as_secs(),
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The directory goes away with the value; a node that is gone already is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(dir: &Path) -> Result<Child> {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))?;
+    let binary = binary::k0s();
+    Command::new(&binary)
+        .args(["controller", "--single", "--config"])
+        .arg(dir.join("k0s.yaml"))
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("starting {}", binary.display()))
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Runs a program; standard output, or an error with both outputs.
+pub fn run(command: &mut Command) -> Result<String> {
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{command:?}"))?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    if !out.status.success() {
+        let errors = String::from_utf8_lossy(&out.stderr);
+        bail!("{command:?} ended with {}: {text}{errors}", out.status);
+    }
+    Ok(text)
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests on the release binary: a cluster started for the test, and the twins of
+//! upstream's conformance tests.
+
+#![forbid(unsafe_code)]
+
+pub mod binary;
+pub mod cluster;
+pub mod images;
+pub mod rest;
+pub mod tour;
+pub mod twins;
+
+pub use cluster::Cluster;
+pub use rest::{Cx, Failure};
