@@ -170,7 +170,8 @@ impl Tries {
         if let Some(error) = known(status) {
             return Err(error);
         }
-        let again = not_sent(status) || (self.method.repeatable && may_pass(status));
+        let again = !untrusted(status)
+            && (not_sent(status) || (self.method.repeatable && may_pass(status)));
         if !again || Instant::now() + self.pause >= self.deadline {
             return Err(failure(self.method, status));
         }
@@ -201,6 +202,23 @@ fn not_sent(status: &Status) -> bool {
     false
 }
 
+/// Whether TLS refused one side, which no repeat changes.
+fn untrusted(status: &Status) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(e) = cause {
+        let inner = e
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        // What the peer refuses after the handshake comes as text only.
+        let alert = inner.is_some_and(|e| e.to_string().starts_with("received fatal alert"));
+        if alert || e.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
+}
+
 /// Whether the state of the cluster may change so that the same call works.
 pub fn may_pass(status: &Status) -> bool {
     matches!(
@@ -210,7 +228,7 @@ pub fn may_pass(status: &Status) -> bool {
 }
 
 fn failure(method: Method, status: &Status) -> Error {
-    let text = format!("{:?}: {}", status.code(), causes(status));
+    let text = told(status);
     // Statuses that etcd gives before a proposal, or a connection that never was.
     let refused = matches!(
         status.code(),
@@ -266,10 +284,18 @@ pub fn known(status: &Status) -> Option<Error> {
     })
 }
 
-/// An error with its causes, which tonic leaves out of its own text.
+/// A status with its causes, which tonic leaves out of the message or shows as they are in memory.
+pub fn told(status: &Status) -> String {
+    let text = format!("{:?}: {}", status.code(), status.message());
+    with_causes(text, std::error::Error::source(status))
+}
+
+/// An error with its causes.
 pub fn causes(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
+    with_causes(e.to_string(), e.source())
+}
+
+fn with_causes(mut text: String, mut cause: Option<&dyn std::error::Error>) -> String {
     while let Some(e) = cause {
         let more = e.to_string();
         if !text.contains(&more) {

@@ -227,7 +227,7 @@ pub async fn compact_revision(caller: &Caller) -> Result<u64, Error> {
             return Ok(compact_revision);
         }
         Ok(Err(Broken::Final(e))) => return Err(e),
-        Ok(Err(Broken::Passing(status))) => call::causes(&status),
+        Ok(Err(Broken::Passing(status))) => call::told(&status),
         Err(_) => "not told in time".into(),
     };
     Err(Error::Backend {
@@ -290,6 +290,6 @@ fn broken(status: Status) -> Broken {
     }
     Broken::Final(Error::Backend {
         operation: "watch",
-        message: format!("{:?}: {}", status.code(), call::causes(&status)),
+        message: call::told(&status),
     })
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use store::etcd::{Etcd, EtcdConfig};
-use store::{Error, Range, Store};
+use store::{Error, Range, Store, WriteError};
 
 /// The etcd program, if there is one.
-fn program() -> Option<PathBuf> {
+pub fn program() -> Option<PathBuf> {
     let folders = [
         std::env::var_os("UPSTREAM_BIN").map(PathBuf::from),
         std::env::var_os("HOME").map(|h| Path::new(&h).join(".cache/upstream/bin")),
@@ -31,17 +31,17 @@ fn program() -> Option<PathBuf> {
 }
 
 /// A running etcd of one member; killed when dropped.
-struct Server {
+pub struct Server {
     program: PathBuf,
     child: Child,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     arguments: Vec<String>,
     url: String,
 }
 
 impl Server {
     /// Starts etcd on free loopback ports; `tls` names a folder with its certificates.
-    fn start(program: &Path, tls: Option<&Path>) -> Self {
+    pub fn start(program: &Path, tls: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         // Both ports are held at once, so that they differ.
         let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
@@ -75,10 +75,49 @@ impl Server {
         Self {
             program: program.into(),
             child,
-            dir,
+            _dir: dir,
             arguments,
             url,
         }
+    }
+
+    /// Starts three members that know each other.
+    fn cluster(program: &Path) -> Vec<Self> {
+        let held = [(); 6].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let ports = held
+            .each_ref()
+            .map(|l| l.local_addr().expect("address").port());
+        drop(held);
+        let [clients, peers] = [&ports[..3], &ports[3..]];
+        let all: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(n, port)| format!("m{n}=http://127.0.0.1:{port}"))
+            .collect();
+        let member = |n: usize| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let url = format!("http://127.0.0.1:{}", clients[n]);
+            let peer = format!("http://127.0.0.1:{}", peers[n]);
+            let arguments = vec![
+                format!("--name=m{n}"),
+                format!("--data-dir={}", dir.path().join("data").display()),
+                format!("--listen-client-urls={url}"),
+                format!("--advertise-client-urls={url}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster={}", all.join(",")),
+                "--log-level=error".into(),
+                "--unsafe-no-fsync".into(),
+            ];
+            Self {
+                program: program.into(),
+                child: spawn(program, &arguments),
+                _dir: dir,
+                arguments,
+                url,
+            }
+        };
+        (0..3).map(member).collect()
     }
 
     fn kill(&mut self) {
@@ -98,7 +137,7 @@ impl Server {
         }
     }
 
-    async fn store(&self, prefix: &str) -> Store {
+    pub async fn store(&self, prefix: &str) -> Store {
         Store::new(Etcd::connect(self.config(prefix)).await.expect("connect"))
     }
 }
@@ -108,7 +147,6 @@ impl Drop for Server {
         // Already dead is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = self.dir.path();
     }
 }
 
@@ -216,6 +254,43 @@ async fn a_watch_outlives_a_restart_of_etcd() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_goes_on_without_any_one_of_its_members() {
+    let Some(program) = program() else { return };
+    let mut members = Server::cluster(&program);
+    let config = EtcdConfig {
+        endpoints: members.iter().map(|m| m.url.clone()).collect(),
+        ..EtcdConfig::default()
+    };
+    let s = Store::new(Etcd::connect(config).await.expect("connect"));
+    let mut watch = s.watch(Range::prefix("k"), 0).await.expect("watch");
+    let mut expected = Vec::new();
+    for n in 0..members.len() {
+        members[n].kill();
+        for i in 0..10 {
+            let key = b(&format!("k{n}-{i}"));
+            // The fate of a write in flight to the killed member is not known: then it is looked up.
+            let at = loop {
+                match s.create(key.clone(), b("1"), 0).await {
+                    Ok(at) => break at,
+                    Err(WriteError::Conflict(Some(kv))) => break kv.mod_revision,
+                    Err(WriteError::Store(Error::Uncertain { .. } | Error::Backend { .. })) => {}
+                    Err(e) => panic!("{e}"),
+                }
+            };
+            expected.push(at);
+        }
+        members[n].start_again();
+    }
+    let mut seen = Vec::new();
+    while seen.len() < expected.len() {
+        let batch = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
+        let batch = batch.expect("in time").expect("more").expect("batch");
+        seen.extend(batch.events.iter().map(|_| batch.revision));
+    }
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_needs_the_right_certificates() {
     let Some(program) = program() else { return };
     let dir = tempfile::tempdir().expect("a directory");
@@ -244,8 +319,8 @@ async fn tls_needs_the_right_certificates() {
         ("nobody", with(&pem.ca, None)),
         ("no authority", server.config("/tls/")),
     ] {
-        let refused = Etcd::connect(wrong).await;
-        assert!(matches!(refused, Err(Error::Backend { .. })), "{what}");
+        let refused = Etcd::connect(wrong).await.err();
+        assert!(matches!(refused, Some(Error::Backend { .. })), "{what}");
     }
 }
 
