@@ -264,8 +264,8 @@ async fn a_cluster_goes_on_without_any_one_of_its_members() {
     let s = Store::new(Etcd::connect(config).await.expect("connect"));
     let mut watch = s.watch(Range::prefix("k"), 0).await.expect("watch");
     let mut expected = Vec::new();
-    for n in 0..members.len() {
-        members[n].kill();
+    for (n, member) in members.iter_mut().enumerate() {
+        member.kill();
         for i in 0..10 {
             let key = b(&format!("k{n}-{i}"));
             // The fate of a write in flight to the killed member is not known: then it is looked up.
@@ -279,7 +279,7 @@ async fn a_cluster_goes_on_without_any_one_of_its_members() {
             };
             expected.push(at);
         }
-        members[n].start_again();
+        member.start_again();
     }
     let mut seen = Vec::new();
     while seen.len() < expected.len() {
