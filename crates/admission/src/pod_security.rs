@@ -110,10 +110,13 @@ impl Policy {
     }
 }
 
+/// Key of a label, whether a value is good, and what to say if not.
+type LabelCheck = (String, fn(&str) -> bool, &'static str);
+
 /// Problems of a namespace's labels, as field errors.
 fn check_labels(namespace: &Value, causes: &mut Causes) {
     for what in ["enforce", "audit", "warn"] {
-        let checks: [(String, fn(&str) -> bool, &str); 2] = [
+        let checks: [LabelCheck; 2] = [
             (
                 what.to_string(),
                 |v| Level::parse(v).is_some(),

@@ -8,9 +8,11 @@ use crate::RBAC_GROUP;
 use crate::rbac::rule::{Rule, missing};
 use crate::rbac_escalation::rules_of;
 
+mod controllers;
 mod tables;
 
-use tables::{CLUSTER_ROLES, CONTROLLER_ROLES, RoleSpec};
+use controllers::CONTROLLER_ROLES;
+use tables::{CLUSTER_ROLES, RoleSpec};
 
 /// What must be done so that a stored object is at least what bootstrap wants.
 #[derive(Clone, Debug, PartialEq)]

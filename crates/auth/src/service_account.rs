@@ -57,6 +57,11 @@ impl ServiceAccounts {
         }
     }
 
+    /// What checks the tokens.
+    pub fn verifier(&self) -> &TokenVerifier {
+        &self.verifier
+    }
+
     /// The server's own audiences.
     pub fn audiences(&self) -> &[String] {
         self.verifier.audiences()

@@ -1,11 +1,12 @@
 //! A node from start to stop: the parts in their order, and the wait for a signal.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{Identity, Plugins, Server, Tls};
-use machinery::request::{Authenticator, Authorizer, User};
+use machinery::request::{Admission, Authenticator, Authorizer, User};
 use pki::{Pki, PkiOptions};
 use serde_json::{Value, json};
 use store::Store;
@@ -211,18 +212,40 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         bootstrap.clone(),
         Arc::new(anonymous),
     ];
-    let rbac: Arc<dyn Authorizer> = Arc::new(auth::rbac::Rbac::new(reads.clone()));
-    let node: Arc<dyn Authorizer> = Arc::new(auth::node::Node::new(reads.clone()));
-    let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(auth::masters::Masters), node, rbac];
     let signer = pki
         .token_signer()
         .map_err(|e| failed("load the token key")(&e))?;
+    let rbac = Arc::new(auth::Rbac::new(reads.clone()));
+    let node: Arc<dyn Authorizer> = Arc::new(auth::node::Node::new(reads.clone()));
+    let authorizers: Vec<Arc<dyn Authorizer>> =
+        vec![Arc::new(auth::masters::Masters), node, rbac.clone()];
+    let authorizer: Arc<dyn Authorizer> = Arc::new(auth::Authorizers(authorizers.clone()));
+    let escalation = auth::rbac_escalation::Escalation::new(rbac, authorizer.clone());
+    let mut admission: Vec<Arc<dyn Admission>> = vec![Arc::new(escalation)];
+    admission.extend(admission::chain(&admission::Context {
+        reads: reads.clone(),
+        authorizer: authorizer.clone(),
+        writer: Arc::new(
+            server
+                .client_for(User::new("system:apiserver", &["system:masters"]))
+                .into(),
+        ),
+    }));
+    let keys = accounts.verifier().keys();
+    let issuer = signer.issuer();
+    let documents = HashMap::from([
+        ("/openid/v1/jwks".to_string(), pki::jwt::jwks(keys)),
+        (
+            "/.well-known/openid-configuration".to_string(),
+            pki::jwt::discovery(issuer, &format!("{issuer}/openid/v1/jwks"), keys),
+        ),
+    ]);
     let parts = auth::creators::Parts {
         reads,
         signer: Arc::new(signer),
         accounts,
         tokens: vec![bootstrap],
-        authorizer: Arc::new(auth::Authorizers(authorizers.clone())),
+        authorizer,
     };
     let creators = auth::creators::all(&parts)
         .into_iter()
@@ -236,7 +259,9 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
     Ok(Plugins {
         authenticators,
         authorizers,
+        admission,
         creators,
+        documents,
         ..Plugins::default()
     })
 }

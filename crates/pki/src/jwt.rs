@@ -24,7 +24,7 @@ pub struct SigningKey {
 }
 
 enum Kind {
-    Es256(EcdsaKeyPair),
+    Es256(Box<EcdsaKeyPair>),
     Rs256(Box<RsaKeyPair>),
 }
 
@@ -72,14 +72,14 @@ impl SigningKey {
         let public = PublicJwk::from_spki(&pair.subject_public_key_info())?;
         let bad = |e: ring::error::KeyRejected| Error::TokenKey { why: e.to_string() };
         let kind = match public.alg {
-            Algorithm::Es256 => Kind::Es256(
+            Algorithm::Es256 => Kind::Es256(Box::new(
                 EcdsaKeyPair::from_pkcs8(
                     &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
                     pair.serialized_der(),
                     &SystemRandom::new(),
                 )
                 .map_err(bad)?,
-            ),
+            )),
             Algorithm::Rs256 => Kind::Rs256(Box::new(
                 RsaKeyPair::from_pkcs8(pair.serialized_der()).map_err(bad)?,
             )),

@@ -92,7 +92,8 @@ async fn nodes_create_mirror_pods_only() {
         change(&mut p);
         p
     };
-    let table: &[(fn(&mut Value), &str)] = &[
+    type Change = fn(&mut Value);
+    let table: &[(Change, &str)] = &[
         (|_| {}, "ok"),
         (
             |p| p["metadata"]["annotations"] = json!({}),

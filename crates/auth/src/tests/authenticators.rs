@@ -140,7 +140,8 @@ fn bootstrap_token_is_checked_in_all_its_parts() {
         change(&mut o);
         o
     };
-    let table: &[(&str, fn(&mut Value), bool)] = &[
+    type Change = fn(&mut Value);
+    let table: &[(&str, Change, bool)] = &[
         ("abcdef.0123456789abcdef", |_| {}, true),
         ("abcdef.0123456789abcdeg", |_| {}, false),
         ("abcdef0123456789abcdef", |_| {}, false),
