@@ -79,7 +79,7 @@ fn no_method() -> ApiError {
         "MethodNotAllowed",
         "the server does not allow this method on the requested resource",
     );
-    e.details = Some(machinery::error::Details::default());
+    e.details = Some(Box::default());
     e
 }
 

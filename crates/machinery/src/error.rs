@@ -15,7 +15,7 @@ pub struct ApiError {
     pub reason: String,
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
     /// Goes into the Status' `metadata.continue`: where an expired list can go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continue_token: Option<String>,
@@ -82,7 +82,7 @@ impl ApiError {
             ..Details::default()
         };
         Self {
-            details: Some(details),
+            details: Some(Box::new(details)),
             ..Self::new(code, reason, message)
         }
     }
@@ -100,7 +100,7 @@ impl ApiError {
             "NotFound",
             "the server could not find the requested resource",
         );
-        e.details = Some(Details::default());
+        e.details = Some(Box::default());
         e
     }
 
@@ -230,10 +230,10 @@ impl ApiError {
     /// 429 with Retry-After in seconds.
     pub fn too_many_requests(message: impl Into<String>, retry_after: i32) -> Self {
         let mut e = Self::new(429, "TooManyRequests", message);
-        e.details = Some(Details {
+        e.details = Some(Box::new(Details {
             retry_after_seconds: retry_after,
             ..Details::default()
-        });
+        }));
         e
     }
 
@@ -249,10 +249,10 @@ impl ApiError {
             message: why,
             ..StatusCause::default()
         };
-        e.details = Some(Details {
+        e.details = Some(Box::new(Details {
             causes: vec![cause],
             ..Details::default()
-        });
+        }));
         e
     }
 
@@ -264,10 +264,10 @@ impl ApiError {
     /// 504 with Retry-After in seconds.
     pub fn timeout(message: impl Into<String>, retry_after: i32) -> Self {
         let mut e = Self::new(504, "Timeout", message);
-        e.details = Some(Details {
+        e.details = Some(Box::new(Details {
             retry_after_seconds: retry_after,
             ..Details::default()
-        });
+        }));
         e
     }
 

@@ -137,6 +137,8 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// A stored object (of the storage version) to this version.
+    // Not a constructor: the object is the argument, the strategy only knows how.
+    #[allow(clippy::wrong_self_convention)]
     fn from_stored(&self, _obj: &mut Value) {}
 
     /// An object of this version to the storage version.
