@@ -66,10 +66,10 @@ impl Entry {
     pub fn typed<K: DeserializeOwned + Send + Sync + 'static>(
         &self,
     ) -> Result<Arc<K>, serde_json::Error> {
-        if let Some(known) = self.typed.get() {
-            if let Ok(k) = known.clone().downcast::<K>() {
-                return Ok(k);
-            }
+        if let Some(known) = self.typed.get()
+            && let Ok(k) = known.clone().downcast::<K>()
+        {
+            return Ok(k);
         }
         let parsed: Arc<K> = Arc::new(serde_json::from_slice(&self.bytes)?);
         // Losing the race to another reader only means that this copy is not the shared one.

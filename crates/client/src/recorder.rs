@@ -183,10 +183,10 @@ impl Writer {
                 count: 1,
             },
         );
-        if self.order.len() > limits::RECORDER_MEMORY {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
+        if self.order.len() > limits::RECORDER_MEMORY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
         Ok(made)
     }
