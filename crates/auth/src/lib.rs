@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod bootstrap_token;
 pub mod creators;
 pub mod feed;
+pub mod identity;
 pub mod limits;
 pub mod masters;
 pub mod message;

@@ -38,8 +38,8 @@ pub fn read(path: &Path) -> Result<Option<String>, Error> {
     Ok(Some(text))
 }
 
-/// Writes a file through a temporary one beside it and fsyncs both file and directory, so that a
-/// crash leaves the old or the new content. `mode` holds from the first byte on.
+/// Writes a file through a temporary one beside it, so that a crash leaves the old or the new content.
+/// `mode` holds from the first byte on. That the name itself survives a power cut takes `sync_dir`.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     write_inner(path, content, mode).map_err(|source| Error::WriteFile {
         path: path.into(),
@@ -65,14 +65,22 @@ fn write_inner(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temp, path)?;
-        File::open(dir)?.sync_all()
+        fs::rename(&temp, path)
     })();
     if result.is_err() {
         // The temporary file may not exist; what failed first is what counts.
         let _ = fs::remove_file(&temp);
     }
     result
+}
+
+/// Makes the names of a directory's files durable.
+pub fn sync_dir(path: &Path) -> Result<(), Error> {
+    let sync = || File::open(path)?.sync_all();
+    sync().map_err(|source| Error::WriteFile {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Makes a directory (and its parents) with a mode.

@@ -175,6 +175,9 @@ impl Pki {
             }
             None => None,
         };
+        // Authorities and the token key must outlive a power cut before anything trusts them.
+        let (signer_pem, public_keys) = ensure_token_keys(dir)?;
+        file::sync_dir(dir)?;
         let mut leaves = BTreeMap::new();
         for leaf in LEAVES {
             let signer = match leaf.signer {
@@ -191,7 +194,6 @@ impl Pki {
             }
             leaves.insert(leaf.file, identity);
         }
-        let (signer_pem, public_keys) = ensure_token_keys(dir)?;
         Ok(Self {
             dir: dir.clone(),
             ca,

@@ -105,3 +105,92 @@ async fn other_kinds_count_as_objects() {
     let shrink = Write::update("-/services", service("NodePort"), service("ClusterIP"));
     assert_eq!(verdict(of("services.nodeports", "0"), shrink).await, "ok");
 }
+
+/// A server that holds one quota and compares versions on a write; the cache never hears of it.
+fn server(quota: Value) -> (client::Client, Arc<parking_lot::Mutex<Value>>) {
+    use http_body_util::BodyExt as _;
+    let stored = Arc::new(parking_lot::Mutex::new(quota));
+    let state = stored.clone();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let state = state.clone();
+        async move {
+            let put = request.method() == http::Method::PUT;
+            let bytes = request.into_body().collect().await?.to_bytes();
+            let mut stored = state.lock();
+            let (code, answer) = if put {
+                let mut sent: Value = serde_json::from_slice(&bytes).expect("JSON");
+                let version =
+                    |o: &Value| o["metadata"]["resourceVersion"].as_str().map(String::from);
+                if version(&sent) == version(&stored) {
+                    let next: u64 = version(&sent)
+                        .expect("a version")
+                        .parse::<u64>()
+                        .expect("a number")
+                        + 1;
+                    sent["metadata"]["resourceVersion"] = json!(next.to_string());
+                    *stored = sent.clone();
+                    (200, sent)
+                } else {
+                    (
+                        409,
+                        ApiError::modified("", "resourcequotas", "q").to_status(),
+                    )
+                }
+            } else {
+                (200, stored.clone())
+            };
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            let response = http::Response::builder().status(code).body(body);
+            Ok::<_, kube::Error>(response.expect("a response"))
+        }
+    });
+    let reads = Arc::new(MemoryReads::new(&[]));
+    let kube = kube::Client::new(service, "default");
+    (client::Client::new(kube, reads, User::default()), stored)
+}
+
+#[tokio::test]
+async fn concurrent_writes_never_exceed_the_quota() {
+    let mut q = quota(json!({"pods": "5"}), json!({"pods": "0"}), json!({}));
+    q["metadata"]["uid"] = json!("u");
+    q["metadata"]["resourceVersion"] = json!("1");
+    let world = World::new();
+    world.put("", "resourcequotas", q.clone());
+    // Another writer was there first: our first write conflicts.
+    let mut newer = q;
+    newer["metadata"]["resourceVersion"] = json!("7");
+    newer["status"]["used"] = json!({"pods": "1"});
+    let (client, stored) = server(newer);
+    assert!(world.context.writer.set(client).is_ok());
+    let plugin = crate::resource_quota::ResourceQuota::new(world.context.clone());
+    let d = Descriptor::new("", "v1", "Pod", "pods", Scope::Namespaced, Plain);
+    let user = User::default();
+    let attempts = (0..20).map(|_| {
+        let a = Attempt {
+            operation: Operation::Create,
+            descriptor: &d,
+            subresource: "",
+            namespace: "d",
+            name: "",
+            user: &user,
+            object: Some(pod(json!({}))),
+            before: None,
+            dry_run: false,
+            options: Value::Null,
+            warnings: Vec::new(),
+            audit_annotations: BTreeMap::new(),
+        };
+        let plugin = &plugin;
+        async move { plugin.validate(&a).await }
+    });
+    let results = futures::future::join_all(attempts).await;
+    let refused: Vec<String> = results
+        .into_iter()
+        .filter_map(|r| r.err())
+        .map(|e| e.message)
+        .collect();
+    assert_eq!(refused.len(), 16);
+    let text = "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5";
+    assert!(refused.iter().all(|r| r == text), "{refused:?}");
+    assert_eq!(stored.lock()["status"]["used"]["pods"], "5");
+}
