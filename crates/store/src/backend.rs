@@ -1,6 +1,7 @@
 //! The seam: what a store is, at the level of etcd's semantics. SQLite (`sqlite`) keeps them itself,
 //! a real etcd (`etcd`) is asked to. Every backend passes `conformance`.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Bytes on disk.
     async fn size(&self) -> Result<u64, Error>;
+
+    /// Writes everything, as it is at one moment, to a new file (mode 0600) that this kind of store
+    /// can begin from; durable on return. Gives its size. Writes go on meanwhile.
+    async fn snapshot(&self, to: &Path) -> Result<u64, Error>;
 
     /// Looks for damage; reads everything, so it is slow. An error tells what is damaged.
     async fn verify(&self) -> Result<(), Error>;

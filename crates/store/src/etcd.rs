@@ -4,8 +4,10 @@
 mod call;
 mod convert;
 mod proto;
+mod snapshot;
 mod watch;
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +17,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use crate::backend::{Backend, WatchStream};
 use crate::check;
 use crate::error::Error;
+use crate::file;
 use crate::limits;
 use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse};
 use call::{Caller, Method};
@@ -282,6 +285,12 @@ impl Backend for Etcd {
         let answer: proto::StatusResponse =
             self.caller.unary(STATUS, proto::StatusRequest {}).await?;
         Ok(number(answer.db_size))
+    }
+
+    async fn snapshot(&self, to: &Path) -> Result<u64, Error> {
+        let empty = file::create(to)?;
+        let copy = snapshot::copy(&self.caller, empty, to).await;
+        copy.inspect_err(|_| file::discard(to))
     }
 
     async fn verify(&self) -> Result<(), Error> {

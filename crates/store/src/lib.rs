@@ -8,11 +8,13 @@ mod check;
 pub mod conformance;
 pub mod error;
 pub mod etcd;
+mod file;
 pub mod limits;
 pub mod sqlite;
 pub mod types;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -133,6 +135,11 @@ impl Store {
     /// See `Backend::request_progress`.
     pub async fn request_progress(&self) -> Result<(), Error> {
         self.backend.request_progress().await
+    }
+
+    /// See `Backend::snapshot`.
+    pub async fn snapshot(&self, to: &Path) -> Result<u64, Error> {
+        self.backend.snapshot(to).await
     }
 
     /// See `Backend::verify`.

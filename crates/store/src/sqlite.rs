@@ -255,6 +255,12 @@ impl Backend for Sqlite {
         Ok(total)
     }
 
+    async fn snapshot(&self, to: &Path) -> Result<u64, Error> {
+        let (from, to) = (self.path.clone(), to.to_path_buf());
+        let done = tokio::task::spawn_blocking(move || schema::snapshot(&from, &to)).await;
+        done.map_err(|e| backend("snapshot", e))?
+    }
+
     async fn verify(&self) -> Result<(), Error> {
         self.read(reader::verify).await
     }

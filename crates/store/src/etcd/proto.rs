@@ -301,6 +301,17 @@ pub struct LeaseTimeToLiveResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct SnapshotRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SnapshotResponse {
+    #[prost(uint64, tag = "2")]
+    pub remaining_bytes: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub blob: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct StatusRequest {}
 
 #[derive(Clone, PartialEq, Message)]

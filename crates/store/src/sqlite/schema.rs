@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use super::failed;
 use crate::error::Error;
+use crate::file;
 use crate::limits;
 
 /// `id` is a change's revision and its position within it (`row_id`). `previous` is the id of the
@@ -140,6 +141,19 @@ pub fn open_reader(path: &Path) -> Result<Connection, Error> {
     };
     setup(&c).map_err(|e| failed("open to read", &e))?;
     Ok(c)
+}
+
+/// Copies the file as it is at one moment, without what compaction took, into a new one.
+pub fn snapshot(from: &Path, to: &Path) -> Result<u64, Error> {
+    let empty = file::create(to)?;
+    let copy = || -> Result<u64, Error> {
+        // SQLite fills a file that is there if it is empty, and so its mode stays.
+        let c = open_reader(from)?;
+        c.execute("VACUUM INTO ?1", [to.to_string_lossy()])
+            .map_err(|e| failed("snapshot", &e))?;
+        file::finish(&empty, to)
+    };
+    copy().inspect_err(|_| file::discard(to))
 }
 
 /// Reads the state at start. A lease begins its whole lifetime anew, as in etcd after an election.

@@ -291,6 +291,26 @@ async fn a_cluster_goes_on_without_any_one_of_its_members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_etcds_own() {
+    let Some(program) = program() else { return };
+    let server = Server::start(&program, None);
+    let s = server.store("/s/").await;
+    s.create(b("a"), b("find me in the file"), 0)
+        .await
+        .expect("create");
+    let dir = tempfile::tempdir().expect("a directory");
+    let to = dir.path().join("etcd.db");
+    let size = s.snapshot(&to).await.expect("snapshot");
+    let bytes = std::fs::read(&to).expect("read");
+    assert_eq!(bytes.len() as u64, size);
+    let wanted = b"find me in the file";
+    assert!(bytes.windows(wanted.len()).any(|w| w == wanted));
+    assert!(s.snapshot(&to).await.is_err(), "nothing is overwritten");
+    let nowhere = dir.path().join("none/etcd.db");
+    assert!(s.snapshot(&nowhere).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_needs_the_right_certificates() {
     let Some(program) = program() else { return };
     let dir = tempfile::tempdir().expect("a directory");

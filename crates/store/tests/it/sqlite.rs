@@ -261,6 +261,44 @@ async fn reads_without_pause_do_not_let_the_log_grow() {
     assert!(log <= store::limits::WAL_BYTES + (8 << 20), "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_under_load_is_a_store_of_one_moment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let s = open(&dir.path().join("state.db"));
+    for i in 0..50 {
+        s.create(b(&format!("k{i}")), b("1"), 0)
+            .await
+            .expect("create");
+    }
+    let before = s.revision().await.expect("revision");
+    let writer = tokio::spawn({
+        let s = s.clone();
+        async move {
+            for i in 0.. {
+                if s.create(b(&format!("n{i}")), b("1"), 0).await.is_err() || i > 5_000 {
+                    return;
+                }
+            }
+        }
+    });
+    let copy = dir.path().join("copy.db");
+    let size = s.snapshot(&copy).await.expect("snapshot");
+    let metadata = std::fs::metadata(&copy).expect("metadata");
+    assert_eq!(
+        (metadata.len(), metadata.permissions().mode() & 0o777),
+        (size, 0o600)
+    );
+    let restored = open(&copy);
+    let at = restored.revision().await.expect("revision");
+    assert!(at >= before);
+    let hash = restored.hash(at).await.expect("hash");
+    assert_eq!(hash, s.hash(at).await.expect("hash"));
+    restored.verify().await.expect("verify");
+    assert!(s.snapshot(&copy).await.is_err(), "nothing is overwritten");
+    assert_eq!(restored.hash(at).await.expect("hash"), hash);
+    writer.abort();
+}
+
 fn b(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
