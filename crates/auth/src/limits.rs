@@ -2,6 +2,8 @@
 
 /// Tokens whose signature is remembered as good; when full, the cache starts anew.
 pub const VERIFIED_TOKENS_MAX: usize = 4096;
+/// Client certificates whose user is remembered; when full, the cache starts anew.
+pub const KNOWN_CERTIFICATES_MAX: usize = 1024;
 /// Longest lifetime that a token may be asked for, in seconds (upstream: 2^32).
 pub const TOKEN_SECONDS_MAX: i64 = 1 << 32;
 /// Shortest lifetime that a token may be asked for, in seconds.

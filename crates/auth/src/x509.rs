@@ -1,13 +1,17 @@
 //! Users by client certificate: common name and organizations. The chain was verified against the client
 //! CA during the TLS handshake. Upstream: k8s.io/apiserver/pkg/authentication/request/x509.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::request::{Authenticated, Authenticator, Credentials, User};
+use parking_lot::Mutex;
 use ring::digest;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::limits;
 
 /// Key of `extra` that names the credential, as in audit logs.
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
@@ -15,7 +19,40 @@ pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 const UID_OID: &str = "1.3.6.1.4.1.57683.2";
 
 /// Knows users by their certificate.
-pub struct X509;
+#[derive(Default)]
+pub struct X509 {
+    /// Users of certificates seen before, with the end of the certificate: reading one costs several µs.
+    known: Mutex<HashMap<Box<[u8]>, (User, i64)>>,
+}
+
+// === X509 ===
+
+impl X509 {
+    /// The user of a verified leaf at `now`, in seconds since 1970. Connections may outlive their certificate,
+    /// so its end is checked at each request.
+    fn user(&self, leaf: &[u8], now: i64) -> Result<Option<User>, ApiError> {
+        let known = self.known.lock().get(leaf).cloned();
+        let (user, end) = match known {
+            Some(found) => found,
+            None => {
+                let Some(found) = read(leaf)? else {
+                    return Ok(None);
+                };
+                let mut known = self.known.lock();
+                if known.len() >= limits::KNOWN_CERTIFICATES_MAX {
+                    known.clear();
+                }
+                known.insert(leaf.into(), found.clone());
+                found
+            }
+        };
+        if now > end {
+            let why = "x509: certificate has expired or is not yet valid";
+            return Err(ApiError::new(401, "Unauthorized", why));
+        }
+        Ok(Some(user))
+    }
+}
 
 #[async_trait]
 impl Authenticator for X509 {
@@ -27,7 +64,7 @@ impl Authenticator for X509 {
         let Some(leaf) = c.certificates.first() else {
             return Ok(None);
         };
-        let user = user_of(leaf)?;
+        let user = self.user(leaf, pki::now())?;
         Ok(user.map(|user| Authenticated {
             user,
             audiences: Vec::new(),
@@ -37,6 +74,11 @@ impl Authenticator for X509 {
 
 /// The user that a DER certificate names; `None` where it has no common name. Does not verify anything.
 pub fn user_of(der: &[u8]) -> Result<Option<User>, ApiError> {
+    Ok(read(der)?.map(|(user, _)| user))
+}
+
+/// The user, and the end of the certificate in seconds since 1970.
+fn read(der: &[u8]) -> Result<Option<(User, i64)>, ApiError> {
     let bad = |why: String| ApiError::new(401, "Unauthorized", format!("x509: {why}"));
     let (_, cert) = X509Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
     let subject = cert.subject();
@@ -65,5 +107,5 @@ pub fn user_of(der: &[u8]) -> Result<Option<User>, ApiError> {
         write!(id, "{byte:02x}").expect("writing to a String cannot fail");
     }
     user.extra.insert(CREDENTIAL_ID.into(), vec![id]);
-    Ok(Some(user))
+    Ok(Some((user, cert.validity().not_after.timestamp())))
 }

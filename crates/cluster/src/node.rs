@@ -207,7 +207,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
     let bootstrap = Arc::new(auth::bootstrap_token::BootstrapTokens::new(reads.clone()));
     let anonymous = auth::anonymous::Anonymous::new(auth::anonymous::HEALTH_PATHS);
     let authenticators: Vec<Arc<dyn Authenticator>> = vec![
-        Arc::new(auth::x509::X509),
+        Arc::new(auth::x509::X509::default()),
         accounts.clone(),
         bootstrap.clone(),
         Arc::new(anonymous),

@@ -122,6 +122,29 @@ fn certificate_names_user_and_groups() {
     }
 }
 
+#[tokio::test]
+async fn certificate_ends_even_on_an_open_connection() {
+    let ca = Ca::generate("c", pki::now()).unwrap();
+    let mut request = LeafRequest::client("u", &[]);
+    request.validity_seconds = -10;
+    let chain = ca.issue(&request).unwrap().chain().unwrap();
+    let chain: Vec<Vec<u8>> = chain.iter().map(|c| c.to_vec()).collect();
+    let credentials = Credentials {
+        certificates: &chain,
+        bearer: None,
+        headers: &http::HeaderMap::new(),
+        path: "/",
+    };
+    let auth = X509::default();
+    for _ in 0..2 {
+        let e = auth.authenticate(&credentials).await.unwrap_err();
+        assert_eq!(
+            e.message,
+            "x509: certificate has expired or is not yet valid"
+        );
+    }
+}
+
 #[test]
 fn bootstrap_token_is_checked_in_all_its_parts() {
     use base64::Engine as _;
@@ -197,7 +220,7 @@ async fn union_adds_the_group_and_keeps_errors() {
     let reads = reads();
     let (signer, verifier) = signer();
     let union = Authenticators(vec![
-        Arc::new(X509),
+        Arc::new(X509::default()),
         Arc::new(ServiceAccounts::new(verifier, reads.clone())),
         Arc::new(BootstrapTokens::new(reads)),
         Arc::new(Anonymous::new(HEALTH_PATHS)),
