@@ -15,6 +15,7 @@ pub mod link;
 pub mod message;
 pub mod namespace;
 pub mod neighbour;
+pub mod qdisc;
 pub mod route;
 
 pub use message::{Attributes, Message};

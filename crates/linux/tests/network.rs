@@ -1,6 +1,8 @@
 //! Netlink and nf_tables against the real kernel, in throw-away network namespaces. `nft` and `ip`
 //! serve as independent readers.
 
+#![allow(clippy::unwrap_used)] // A test may panic, in its helpers too.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::process::Command;
@@ -433,5 +435,27 @@ fn chains_of_removed_elements_go_in_the_same_transaction() {
         b.delete_chain("svc");
         b.commit().unwrap();
         assert!(!output("nft", &["list", "ruleset"]).contains("svc"));
+    });
+}
+
+#[test]
+fn rate_limit_is_as_tc_shows_it() {
+    in_namespace(|| {
+        let mut here = Socket::open(Subsystem::Route).unwrap();
+        here.create_bridge("br0", None).unwrap();
+        let index = here.link_index("br0").unwrap().unwrap();
+        here.set_rate_limit(index, 1_250_000, 65_536, 100_000)
+            .unwrap();
+        here.set_rate_limit(index, 1_250_000, 65_536, 100_000)
+            .unwrap();
+        let shown = output("tc", &["qdisc", "show", "dev", "br0"]);
+        assert!(
+            shown.contains("tbf 1: root") && shown.contains("rate 10Mbit burst 64Kb"),
+            "{shown}"
+        );
+        here.set_rate_limit(index, 10_000_000_000, 65_536, 100_000)
+            .unwrap();
+        let shown = output("tc", &["qdisc", "show", "dev", "br0"]);
+        assert!(shown.contains("rate 80Gbit"), "{shown}");
     });
 }

@@ -89,6 +89,11 @@ impl BridgeNetwork {
         self.inner.state.lock().pod_cidrs = cidrs;
     }
 
+    /// The node's pod ranges as known now.
+    pub fn pod_cidrs(&self) -> Vec<Cidr> {
+        self.inner.state.lock().pod_cidrs.clone()
+    }
+
     /// Takes everything down: pods' links, bridge, tables, leases.
     pub async fn tear_down(&self) -> Result<(), Error> {
         self.blocking(|inner| inner.tear_down()).await
@@ -195,7 +200,10 @@ impl Inner {
             })
             .collect();
         let host = plan::veth_name(&id);
-        let ops = plan::plan_attach(&host, &self.config.bridge, ready.mtu, &addresses);
+        let mut ops = plan::plan_attach(&host, &self.config.bridge, ready.mtu, &addresses);
+        let limits = &lease.request;
+        let (ingress, egress) = (limits.ingress_bandwidth, limits.egress_bandwidth);
+        ops.extend(plan::plan_limits(&host, ingress, egress));
         let done = act::perform(&ops, Some(&netns)).and_then(|()| self.publish(&lease));
         if let Err(error) = done {
             if let Err(undo) = self.del(&id) {

@@ -8,6 +8,7 @@ pub mod cidr;
 pub mod error;
 pub mod limits;
 pub mod local_address;
+pub mod nodes;
 pub mod proxy;
 mod rules;
 

@@ -14,6 +14,7 @@ use crate::cidr::Cidr;
 use crate::error::Error;
 
 const DEFAULT_MTU: u32 = 1500;
+const BURST_BYTES_MIN: u32 = 64 << 10;
 
 /// Performs steps in order; the first failure ends them.
 pub fn perform(ops: &[NetOp], netns_path: Option<&Path>) -> Result<(), Error> {
@@ -28,6 +29,7 @@ pub fn perform(ops: &[NetOp], netns_path: Option<&Path>) -> Result<(), Error> {
         match (op, &mut pod) {
             (NetOp::JoinBridge { host, bridge }, _) => join(&mut here, host, bridge)?,
             (NetOp::DeleteVeth { host }, _) => delete(&mut here, host)?,
+            (NetOp::LimitIngress { host, bits }, _) => limit(&mut here, host, *bits)?,
             (op, Some((netns, there))) => in_pod(op, &mut here, netns, there)?,
             (_, None) => return Err(Error::LinkMissing(POD_LINK.into())),
         }
@@ -66,7 +68,8 @@ fn in_pod(op: &NetOp, here: &mut Socket, netns: &OwnedFd, there: &mut Socket) ->
             there.add_route(&Route::direct(*gateway, bits, link))?;
             there.add_route(&Route::via(any, 0, *gateway, link))?;
         }
-        NetOp::JoinBridge { .. } | NetOp::DeleteVeth { .. } => {}
+        NetOp::LimitEgress { bits } => limit(there, POD_LINK, *bits)?,
+        NetOp::JoinBridge { .. } | NetOp::DeleteVeth { .. } | NetOp::LimitIngress { .. } => {}
     }
     Ok(())
 }
@@ -78,6 +81,21 @@ fn join(here: &mut Socket, host: &str, bridge: &str) -> Result<(), Error> {
     here.set_master(port, master)?;
     here.set_hairpin(port, true)?;
     here.set_up(port, true)?;
+    Ok(())
+}
+
+fn limit(socket: &mut Socket, name: &str, bits: u64) -> Result<(), Error> {
+    let link = index(socket, name)?;
+    // A rate of nothing would be refused by the kernel; upstream's least is 1 kbit/s.
+    let rate = (bits / 8).max(125);
+    // 20 ms of the rate, and at least one packet of the largest that segmentation offload makes.
+    let burst = u32::try_from(rate / 50)
+        .unwrap_or(u32::MAX / 4)
+        .clamp(BURST_BYTES_MIN, u32::MAX / 4);
+    let wait = u32::try_from(rate / 40)
+        .unwrap_or(u32::MAX / 4)
+        .min(u32::MAX / 4);
+    socket.set_rate_limit(link, rate, burst, burst + wait)?;
     Ok(())
 }
 

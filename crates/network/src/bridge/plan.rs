@@ -30,6 +30,15 @@ pub enum NetOp {
     PodRoutes {
         gateway: IpAddr,
     },
+    /// Limits what the pod receives, in bits a second.
+    LimitIngress {
+        host: String,
+        bits: u64,
+    },
+    /// Limits what the pod sends, in bits a second.
+    LimitEgress {
+        bits: u64,
+    },
     /// Removes the host's end and with it the pod's; absent is fine.
     DeleteVeth {
         host: String,
@@ -73,6 +82,16 @@ pub fn plan_attach(host: &str, bridge: &str, mtu: u32, ips: &[(IpAddr, Cidr)]) -
         }
     }
     ops
+}
+
+/// The steps that limit a pod's traffic (the CNI bandwidth plugin).
+pub fn plan_limits(host: &str, ingress: Option<u64>, egress: Option<u64>) -> Vec<NetOp> {
+    let into = ingress.map(|bits| NetOp::LimitIngress {
+        host: host.into(),
+        bits,
+    });
+    let out = egress.map(|bits| NetOp::LimitEgress { bits });
+    into.into_iter().chain(out).collect()
 }
 
 /// The steps that detach a pod in any state.

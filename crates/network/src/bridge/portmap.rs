@@ -244,7 +244,7 @@ pub(crate) fn check_free<'a>(
     if request.port_mappings.iter().all(|m| m.host_port == 0) {
         return Ok(());
     }
-    let mut held: BTreeMap<(u8, u16), Vec<(Option<IpAddr>, &Lease)>> = BTreeMap::new();
+    let mut held = BTreeMap::<_, Vec<_>>::new();
     for lease in leases {
         for m in &lease.request.port_mappings {
             let key = (protocol_number(m.protocol), m.host_port);

@@ -148,3 +148,26 @@ fn network_without_a_range_says_so() {
         w.network.status().await.unwrap();
     });
 }
+
+#[test]
+fn bandwidth_is_limited_in_both_directions() {
+    world(async |w| {
+        let free = w.pod("free", vec![]).await;
+        let mut request = free.request.clone();
+        let netns = linux::netlink::namespace::create().unwrap();
+        request.sandbox_id = "slow".into();
+        request.netns_path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&netns));
+        request.ingress_bandwidth = Some(10_000_000);
+        request.egress_bandwidth = Some(20_000_000);
+        w.network.add(&request).await.unwrap();
+        let shown = || {
+            let done = std::process::Command::new("tc")
+                .args(["qdisc", "show"])
+                .output()
+                .unwrap();
+            String::from_utf8(done.stdout).unwrap()
+        };
+        assert!(shown().contains("rate 10Mbit"), "{}", shown());
+        assert!(inside(&netns, shown).contains("rate 20Mbit"));
+    });
+}

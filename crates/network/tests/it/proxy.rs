@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::Client;
 use client::memory::MemoryReads;
 use network::proxy;
 use serde_json::{Value, json};
@@ -24,11 +23,7 @@ impl Cluster {
             ("", "nodes"),
             ("discovery.k8s.io", "endpointslices"),
         ]));
-        let refuse = tower::service_fn(async |_: http::Request<kube::client::Body>| {
-            Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
-        });
-        let kube = kube::Client::new(refuse, "default");
-        let client = Client::new(kube, reads.clone(), Default::default());
+        let client = client(reads.clone());
         let config = proxy::Config {
             node_name: "n1".into(),
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],

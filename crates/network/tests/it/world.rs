@@ -117,7 +117,6 @@ impl World {
         };
         let result = self.network.add(&request).await.unwrap();
         Pod {
-            id: name.into(),
             netns,
             ip: result.ips[0],
             request,
@@ -217,4 +216,13 @@ pub fn ruleset() -> String {
         .output()
         .unwrap();
     String::from_utf8(done.stdout).unwrap()
+}
+
+/// A client that only reads.
+pub fn client(reads: std::sync::Arc<client::memory::MemoryReads>) -> client::Client {
+    let refuse = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("no server"))
+    });
+    let kube = kube::Client::new(refuse, "default");
+    client::Client::new(kube, reads, Default::default())
 }
