@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cache::WatchCache;
-use crate::negotiate::Format;
+use crate::negotiate::{Format, Media, Transform};
 use crate::query::Query;
 use crate::registry::Served;
 use crate::request_info::RequestInfo;
@@ -84,6 +84,21 @@ impl Call {
     /// 404 for an object of this resource.
     pub fn not_found(&self, name: &str) -> ApiError {
         ApiError::not_found(&self.descriptor().group, &self.descriptor().resource, name)
+    }
+
+    /// A stored object as this version shows it.
+    pub fn view(&self, entry: &client::Entry) -> Result<Value, ApiError> {
+        let mut value = entry.value().map_err(ApiError::internal)?;
+        self.descriptor().strategy.from_stored(&mut value);
+        Ok(value)
+    }
+
+    /// Whether stored bytes are what the client is sent, as they are.
+    pub fn sends_stored_bytes(&self) -> bool {
+        self.format.transform == Transform::None
+            && self.format.media == Media::Json
+            && !self.format.pretty
+            && !self.descriptor().strategy.converts()
     }
 
     /// Adds a text for a `Warning` header.

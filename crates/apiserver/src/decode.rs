@@ -4,6 +4,7 @@ use bytes::Bytes;
 use machinery::ApiError;
 use serde_json::Value;
 
+use crate::call::{Call, Validation};
 use crate::negotiate::Media;
 
 /// Decodes a body that must be an object. `kind` names the endpoint's kind in errors.
@@ -95,6 +96,34 @@ pub fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<()
             }
         }
     }
+    Ok(())
+}
+
+/// Tells about fields that a custom resource's schema does not know, as fieldValidation asks.
+pub fn unknown_fields(call: &Call, obj: &Value) -> Result<(), ApiError> {
+    let validation = call.validation()?;
+    if validation == Validation::Ignore {
+        return Ok(());
+    }
+    let unknown = call.descriptor().strategy.unknown_fields(obj);
+    let texts: Vec<String> = unknown
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect();
+    if texts.is_empty() {
+        return Ok(());
+    }
+    if validation == Validation::Strict {
+        let d = call.descriptor();
+        return Err(ApiError::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+            d.kind,
+            d.version,
+            d.kind,
+            texts.join(", ")
+        )));
+    }
+    texts.into_iter().for_each(|t| call.warn(t));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The generic API server over `machinery::Descriptor`s: filters, router, verbs, watch cache.
-//! It is given its resources, authenticators, authorizers and admission plugins, and knows none.
+//! It is given its resources, authenticators, authorizers and admission plugins, and knows none
+//! but CustomResourceDefinitions, which make new ones.
 //!
 //! The way of a request: `transport` → `filters::handle` → `verbs::dispatch` → `verbs::<verb>` →
 //! `store` → `cache::Follower` → the answer.
@@ -10,6 +11,7 @@ pub mod body;
 pub mod cache;
 pub mod call;
 pub mod connect;
+mod crd;
 mod decode;
 mod discovery;
 mod filter;

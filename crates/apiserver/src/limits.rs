@@ -40,3 +40,9 @@ pub const EVENT_TTL: Duration = Duration::from_secs(3600);
 pub const SUFFIX_LETTERS: usize = 5;
 /// Longest base of `generateName` that is kept.
 pub const GENERATE_BASE: usize = 63 - SUFFIX_LETTERS;
+/// Deepest nesting of a custom resource's schema.
+pub const SCHEMA_DEPTH: usize = 100;
+/// Memory of one compiled `pattern` of a schema.
+pub const PATTERN_BYTES: usize = 1 << 20;
+/// Column and selectable-field names of custom resources kept for the life of the process.
+pub const SELECTABLE_NAMES: usize = 10_000;

@@ -78,7 +78,8 @@ fn document(served: &[&Served]) -> Value {
         };
         paths.insert(format!("{collection}/{{name}}"), operations(d, ITEM));
         paths.insert(collection, operations(d, COLLECTION));
-        schemas.insert(definition(d), schema(d));
+        let custom = d.strategy.openapi();
+        schemas.insert(definition(d), custom.unwrap_or_else(|| schema(d)));
     }
     json!({
         "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"},
@@ -100,6 +101,12 @@ const COLLECTION: &[(Verb, &str)] = &[
 
 /// The name of a kind's definition: `io.k8s.api.apps.v1.Deployment`.
 fn definition(d: &Descriptor) -> String {
+    if d.strategy.openapi().is_some() {
+        // A custom resource: the group backwards, as upstream names them.
+        let mut words: Vec<&str> = d.group.split('.').collect();
+        words.reverse();
+        return format!("{}.{}.{}", words.join("."), d.version, d.kind);
+    }
     let group = match &*d.group {
         "" => "core",
         g => g.split('.').next().unwrap_or(g),

@@ -94,6 +94,17 @@ impl Registry {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// Stops serving one version of a resource; its cache stays for the others.
+    pub fn remove_version(&self, group: &str, version: &str, resource: &str) {
+        let key = (group.to_string(), version.to_string(), resource.to_string());
+        let mut state = self.state.write();
+        if let Some(old) = state.by_path.remove(&key) {
+            state.ordered.retain(|s| !Arc::ptr_eq(s, &old));
+        }
+        drop(state);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
     /// The resource at a path.
     pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
         let key = (group.to_string(), version.to_string(), resource.to_string());

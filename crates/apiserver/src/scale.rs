@@ -44,7 +44,7 @@ pub async fn scale(call: &Call, body: &Bytes, kind: &SubresourceKind) -> Result<
             let namespace = call.info.namespace_of(call.descriptor());
             let entry = cache.get(&namespace, &call.info.name);
             let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
-            of(&entry.value().map_err(ApiError::internal)?, &paths)
+            of(&call.view(&entry)?, &paths)
         }
         _ => change(call, body, &paths).await?,
     };

@@ -88,6 +88,7 @@ impl Server {
         for d in descriptors {
             registry.add(d).await?;
         }
+        registry.add(crate::crd::kind::resource()).await?;
         let inner = Inner {
             store,
             registry,
@@ -99,16 +100,19 @@ impl Server {
             metrics: crate::metrics::Metrics::default(),
             event_lease: Mutex::new(None),
         };
+        crate::crd::serve_established(&inner).await;
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// Gives the server its plugins; the first call counts.
+    /// Gives the server its plugins and begins to serve new custom resources; the first call counts.
     pub fn install(&self, plugins: Plugins) {
         if self.inner.plugins.set(plugins).is_err() {
             tracing::warn!("the server has its plugins already");
+            return;
         }
+        tokio::spawn(crate::crd::run(self.clone()));
     }
 
     /// The shared caches.

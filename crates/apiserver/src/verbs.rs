@@ -9,6 +9,8 @@ mod update;
 mod watch;
 mod write;
 
+pub use write::timestamp;
+
 use bytes::Bytes;
 use machinery::{ApiError, SubresourceKind, Verb};
 

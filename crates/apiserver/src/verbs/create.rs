@@ -25,6 +25,7 @@ pub async fn create(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     call.validation()?;
     let mut obj = decode::object(body, media, &d.kind)?;
     decode::check_kind(&mut obj, &d.api_version(), &d.kind)?;
+    decode::unknown_fields(call, &obj)?;
     if !d.stored {
         return answer_only(call, "", obj, dry_run).await;
     }
@@ -90,6 +91,10 @@ pub async fn new_object(
     dry_run: bool,
 ) -> Result<(Value, u16), ApiError> {
     let d = call.descriptor().clone();
+    if let Some(why) = d.strategy.create_refused() {
+        let name = str_at(&obj, "metadata.name");
+        return Err(ApiError::forbidden(&d.group, &d.resource, name, &why));
+    }
     let namespace = namespace(call, &obj)?;
     if !matches!(str_at(&obj, "metadata.resourceVersion"), "" | "0") {
         return Err(ApiError::bad_request(
@@ -160,7 +165,7 @@ async fn store_new(
         match call
             .server
             .store
-            .create(key.into(), write::encode(&obj)?, lease)
+            .create(key.into(), write::encode(call, &obj)?, lease)
             .await
         {
             Ok(revision) => {

@@ -159,7 +159,7 @@ async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<De
         let entry = cache
             .get(namespace, name)
             .ok_or_else(|| call.not_found(name))?;
-        let before = entry.value().map_err(ApiError::internal)?;
+        let before = call.view(&entry)?;
         preconditions(call, o, &before, name)?;
         let target = Target {
             operation: Operation::Delete,
@@ -187,7 +187,7 @@ async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<De
         } else {
             call.server
                 .store
-                .update(key.into(), write::encode(&obj)?, entry.revision, 0)
+                .update(key.into(), write::encode(call, &obj)?, entry.revision, 0)
                 .await
         };
         match written {

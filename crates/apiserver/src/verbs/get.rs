@@ -17,15 +17,14 @@ pub async fn get(call: &Call) -> Result<Answer, ApiError> {
     let entry = cache
         .get(&call.info.namespace_of(call.descriptor()), &call.info.name)
         .ok_or_else(|| call.not_found(&call.info.name))?;
-    let plain = call.format.transform == Transform::None && !call.format.pretty;
-    if plain && call.format.media == Media::Json {
+    if call.sends_stored_bytes() {
         return Ok(response::bytes(
             200,
             Media::Json.text(),
             entry.bytes.clone(),
         ));
     }
-    let value = entry.value().map_err(ApiError::internal)?;
+    let value = call.view(&entry)?;
     object(call, 200, value)
 }
 

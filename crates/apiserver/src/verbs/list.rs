@@ -299,15 +299,12 @@ fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
         meta["remainingItemCount"] = json!(n);
     }
     let d = call.descriptor();
-    if call.format.transform == Transform::None
-        && call.format.media == Media::Json
-        && !call.format.pretty
-    {
+    if call.sends_stored_bytes() {
         return Ok(raw(d, &meta, &page.entries));
     }
     let mut values = Vec::with_capacity(page.entries.len());
     for e in &page.entries {
-        values.push(e.value().map_err(ApiError::internal)?);
+        values.push(call.view(e)?);
     }
     let shown = match &call.format.transform {
         Transform::None => json!({

@@ -32,6 +32,7 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     let mut make = |before: &Value| {
         let new = patched(call, kind, body, before)?;
         check_names(call, &new, before)?;
+        crate::decode::unknown_fields(call, &new)?;
         Ok(new)
     };
     let value = super::replace(call, sub, dry_run, &mut make).await?;

@@ -25,6 +25,7 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
     let media = negotiate::request(&call.headers, false)?;
     let mut obj = decode::object(body, media, &d.kind)?;
     decode::check_kind(&mut obj, &d.api_version(), &d.kind)?;
+    decode::unknown_fields(call, &obj)?;
     let name = str_at(&obj, "metadata.name");
     if name.is_empty() {
         return Err(ApiError::bad_request("name is required"));
@@ -66,7 +67,7 @@ pub async fn replace(
         let entry = cache
             .get(&namespace, name)
             .ok_or_else(|| call.not_found(name))?;
-        let before = entry.value().map_err(ApiError::internal)?;
+        let before = call.view(&entry)?;
         let mut obj = make(&before)?;
         let insists = check_identity(call, &mut obj, &before)?;
         let one = One {
@@ -197,7 +198,7 @@ impl One<'_> {
             let lease = write::lease(call).await?;
             call.server
                 .store
-                .update(key.into(), write::encode(&obj)?, expected, lease)
+                .update(key.into(), write::encode(call, &obj)?, expected, lease)
                 .await
         };
         match written {

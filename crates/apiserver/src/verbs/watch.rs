@@ -35,6 +35,8 @@ struct Writer {
     transform: Transform,
     include: IncludeObject,
     descriptor: Arc<machinery::Descriptor>,
+    /// Whether this version differs from what is stored.
+    converts: bool,
     /// Columns are sent with the first row only.
     columns_sent: bool,
 }
@@ -52,6 +54,7 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         transform: call.format.transform.clone(),
         include: IncludeObject::parse(call.query.get("includeObject"))?,
         descriptor: call.descriptor().clone(),
+        converts: call.descriptor().strategy.converts(),
         columns_sent: false,
     };
     let start = match options.version.as_str() {
@@ -190,6 +193,18 @@ async fn run(
     }
 }
 
+/// An encoded object under another revision.
+fn under(object: &[u8], revision: u64) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(object) {
+        Ok(mut value) => {
+            let text = json!(revision.to_string());
+            machinery::object::set(&mut value, "metadata.resourceVersion", text);
+            value.to_string().into_bytes()
+        }
+        Err(_) => object.to_vec(),
+    }
+}
+
 // === Writer ===
 
 impl Writer {
@@ -210,20 +225,27 @@ impl Writer {
             (ChangeKind::Modified, true, false) => ChangeKind::Deleted,
             (ChangeKind::Modified, false, false) => return Ok(()),
         };
-        let frame = if kind == e.change.kind && self.transform == Transform::None {
-            e.json()
-        } else {
-            self.frame(kind, &e.change.entry.bytes)
+        let left = kind == ChangeKind::Deleted && e.change.kind == ChangeKind::Modified;
+        let frame = match &e.change.before {
+            // It left the selection: what the client knew, under the change's revision.
+            Some(before) if left => self.frame(kind, &under(&before.bytes, e.revision)),
+            _ if kind == e.change.kind && !self.converts && self.transform == Transform::None => {
+                e.json()
+            }
+            _ => self.frame(kind, &e.change.entry.bytes),
         };
         send(to, frame).await
     }
 
     fn frame(&mut self, kind: ChangeKind, object: &[u8]) -> Bytes {
-        if self.transform == Transform::None {
+        if self.transform == Transform::None && !self.converts {
             return frame(kind, object);
         }
         match serde_json::from_slice::<Value>(object) {
-            Ok(value) => frame(kind, self.transformed(&value).to_string().as_bytes()),
+            Ok(mut value) => {
+                self.descriptor.strategy.from_stored(&mut value);
+                frame(kind, self.transformed(&value).to_string().as_bytes())
+            }
             Err(error) => {
                 tracing::error!(%error, "an object of the cache does not parse");
                 frame(kind, object)

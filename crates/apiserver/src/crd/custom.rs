@@ -1,0 +1,371 @@
+//! The descriptors of what a CRD defines: one for each served version.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+use machinery::object::{bool_at, list_at, map_at, set, str_at};
+use machinery::strategy::{human_duration, keep};
+use machinery::{
+    Causes, Column, Descriptor, Row, Scope, Strategy, Subresource, SubresourceKind, WriteContext,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::jsonpath::JsonPath;
+use super::structural::Structural;
+use crate::limits;
+
+/// One version of a custom resource.
+pub struct Custom {
+    group: String,
+    version: String,
+    kind: String,
+    stored_version: String,
+    schema: Structural,
+    raw_schema: Value,
+    status: bool,
+    terminating: bool,
+    columns: Vec<PrinterColumn>,
+    selectable: Vec<(&'static str, JsonPath)>,
+    selectable_keys: Vec<&'static str>,
+    deprecation: Option<String>,
+}
+
+struct PrinterColumn {
+    column: Column,
+    path: JsonPath,
+}
+
+/// The descriptors of a CRD's served versions. An error names what is wrong with the CRD.
+pub fn descriptors(crd: &Value) -> Result<Vec<Descriptor>, String> {
+    let served = list_at(crd, "spec.versions").iter();
+    served
+        .filter(|v| bool_at(v, "served") == Some(true))
+        .map(|v| descriptor(crd, v))
+        .collect()
+}
+
+/// The version that is stored.
+pub fn stored_version(crd: &Value) -> &str {
+    let mut all = list_at(crd, "spec.versions").iter();
+    all.find(|v| bool_at(v, "storage") == Some(true))
+        .map_or("", |v| str_at(v, "name"))
+}
+
+fn descriptor(crd: &Value, version: &Value) -> Result<Descriptor, String> {
+    let names = |field: &str| str_at(crd, &format!("status.acceptedNames.{field}")).to_string();
+    let list = |field: &str| {
+        let all = list_at(crd, &format!("status.acceptedNames.{field}")).iter();
+        all.filter_map(Value::as_str)
+            .map(|s| s.to_string().into())
+            .collect()
+    };
+    let group = str_at(crd, "spec.group").to_string();
+    let custom = custom(crd, version)?;
+    let scope = match str_at(crd, "spec.scope") {
+        "Namespaced" => Scope::Namespaced,
+        _ => Scope::Cluster,
+    };
+    let mut subresources = Vec::new();
+    if custom.status {
+        subresources.push(Subresource {
+            name: "status".into(),
+            kind: SubresourceKind::Status,
+        });
+    }
+    if map_at(version, "subresources.scale").is_some() {
+        let path = |field: &str| {
+            let text = str_at(version, &format!("subresources.scale.{field}"));
+            text.trim_start_matches('.').to_string().into()
+        };
+        let kind = SubresourceKind::Scale {
+            spec: path("specReplicasPath"),
+            status: path("statusReplicasPath"),
+            selector: path("labelSelectorPath"),
+        };
+        subresources.push(Subresource {
+            name: "scale".into(),
+            kind,
+        });
+    }
+    let plural = names("plural");
+    Ok(Descriptor {
+        version: str_at(version, "name").to_string().into(),
+        kind: names("kind").into(),
+        list_kind: names("listKind").into(),
+        singular: names("singular").into(),
+        short_names: list("shortNames"),
+        categories: list("categories"),
+        scope,
+        verbs: machinery::descriptor::ALL_VERBS,
+        subresources,
+        strategy: Arc::new(custom),
+        allocators: Vec::new(),
+        storage_prefix: format!("{group}/{plural}").into(),
+        stored: true,
+        group: group.into(),
+        resource: plural.into(),
+    })
+}
+
+fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
+    let raw_schema = version
+        .get("schema")
+        .and_then(|s| s.get("openAPIV3Schema"))
+        .cloned()
+        .unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+    let mut causes = Causes::new();
+    let schema = Structural::parse(&raw_schema, &mut causes).map_err(|_| {
+        let all: Vec<String> = causes
+            .as_slice()
+            .iter()
+            .map(machinery::causes::Cause::text)
+            .collect();
+        all.join(", ")
+    })?;
+    let columns = list_at(version, "additionalPrinterColumns");
+    let columns = columns
+        .iter()
+        .map(printer_column)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut selectable = Vec::new();
+    for field in list_at(version, "selectableFields") {
+        let path = str_at(field, "jsonPath");
+        selectable.push((
+            interned(path.trim_start_matches('.'))?,
+            JsonPath::parse(path)?,
+        ));
+    }
+    let kind = str_at(crd, "spec.names.kind").to_string();
+    let group = str_at(crd, "spec.group").to_string();
+    let name = str_at(version, "name").to_string();
+    let deprecation = (bool_at(version, "deprecated") == Some(true)).then(|| {
+        match str_at(version, "deprecationWarning") {
+            "" => format!("{group}/{name} {kind} is deprecated"),
+            text => text.to_string(),
+        }
+    });
+    Ok(Custom {
+        group,
+        version: name,
+        kind,
+        stored_version: stored_version(crd).to_string(),
+        schema,
+        raw_schema,
+        status: map_at(version, "subresources.status").is_some(),
+        terminating: machinery::object::is_deleting(crd),
+        columns,
+        selectable_keys: selectable.iter().map(|(k, _)| *k).collect(),
+        selectable,
+        deprecation,
+    })
+}
+
+fn printer_column(c: &Value) -> Result<PrinterColumn, String> {
+    let path = str_at(c, "jsonPath");
+    let description = match str_at(c, "description") {
+        "" => format!("Custom resource definition column (in JSONPath format): {path}"),
+        text => text.to_string(),
+    };
+    let column = Column {
+        name: str_at(c, "name").into(),
+        kind: str_at(c, "type").into(),
+        format: str_at(c, "format").into(),
+        priority: c
+            .get("priority")
+            .and_then(Value::as_i64)
+            .and_then(|p| i32::try_from(p).ok())
+            .unwrap_or(0),
+        description,
+    };
+    Ok(PrinterColumn {
+        column,
+        path: JsonPath::parse(path)?,
+    })
+}
+
+/// A name that lives as long as the process: selectors name fields by static texts. Each name is
+/// kept once, and their number is bounded.
+fn interned(name: &str) -> Result<&'static str, String> {
+    static NAMES: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+    let mut names = NAMES.lock();
+    if let Some(known) = names.get(name) {
+        return Ok(known);
+    }
+    if names.len() >= limits::SELECTABLE_NAMES {
+        return Err("too many different selectable fields".into());
+    }
+    let kept: &'static str = Box::leak(name.to_string().into_boxed_str());
+    names.insert(kept);
+    Ok(kept)
+}
+
+fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
+    let found = column.path.find(obj);
+    let Some(first) = found.first() else {
+        return Value::Null;
+    };
+    match column.column.kind.as_str() {
+        "integer" => first.as_i64().map_or(Value::Null, |n| json!(n)),
+        "number" => first.as_f64().map_or(Value::Null, |n| json!(n)),
+        "boolean" => first.as_bool().map_or(Value::Null, |b| json!(b)),
+        "date" => match first.as_str().map(str::parse::<Timestamp>) {
+            Some(Ok(t)) => json!(human_duration(now.as_second() - t.as_second())),
+            Some(Err(_)) => json!("<invalid>"),
+            None => Value::Null,
+        },
+        _ => {
+            let text = |v: &&Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+            json!(found.iter().map(text).collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+impl Custom {
+    fn check(&self, obj: &Value, before: Option<&Value>, causes: &mut Causes) {
+        self.schema.validate(obj, before, causes);
+    }
+}
+
+impl Strategy for Custom {
+    fn set_defaults(&self, obj: &mut Value) {
+        self.schema.prune(obj);
+        self.schema.set_defaults(obj);
+    }
+
+    fn has_status(&self) -> bool {
+        self.status
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn generation_changes(&self, obj: &Value, before: &Value) -> bool {
+        let content = |v: &Value| {
+            let mut v = v.clone();
+            if let Some(map) = v.as_object_mut() {
+                map.remove("metadata");
+                if self.status {
+                    map.remove("status");
+                }
+            }
+            v
+        };
+        content(obj) != content(before)
+    }
+
+    fn validate(&self, obj: &Value, causes: &mut Causes) {
+        self.check(obj, None, causes);
+    }
+
+    fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
+        self.check(obj, Some(before), causes);
+    }
+
+    fn validate_status_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
+        self.check(obj, Some(before), causes);
+    }
+
+    fn prepare_subresource(&self, _sub: &str, obj: &mut Value, before: &Value, _cx: &WriteContext) {
+        if self.status {
+            keep(obj, before, "status");
+        }
+    }
+
+    fn name_problems(&self, name: &str, prefix: bool) -> Vec<String> {
+        api::names::subdomain_name(name, prefix)
+    }
+
+    fn warnings(&self, _obj: &Value, _before: Option<&Value>) -> Vec<String> {
+        self.deprecation.clone().into_iter().collect()
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn selectable_keys(&self) -> &[&'static str] {
+        &self.selectable_keys
+    }
+
+    fn selectable_fields(&self, obj: &Value) -> Vec<(&'static str, String)> {
+        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+        let one = |(key, path): &(&'static str, JsonPath)| {
+            let found = path.find(obj);
+            (*key, found.first().map_or_else(String::new, |v| text(v)))
+        };
+        self.selectable.iter().map(one).collect()
+    }
+
+    fn converts(&self) -> bool {
+        self.version != self.stored_version || self.schema.has_defaults
+    }
+
+    fn from_stored(&self, obj: &mut Value) {
+        set(
+            obj,
+            "apiVersion",
+            json!(format!("{}/{}", self.group, self.version)),
+        );
+        self.set_defaults(obj);
+    }
+
+    fn to_stored(&self, obj: &mut Value) {
+        set(
+            obj,
+            "apiVersion",
+            json!(format!("{}/{}", self.group, self.stored_version)),
+        );
+    }
+
+    fn create_refused(&self) -> Option<String> {
+        self.terminating.then(|| {
+            "create not allowed while custom resource definition is terminating".to_string()
+        })
+    }
+
+    fn unknown_fields(&self, obj: &Value) -> Vec<String> {
+        self.schema.prune(&mut obj.clone())
+    }
+
+    fn openapi(&self) -> Option<Value> {
+        let mut schema = self.raw_schema.clone();
+        set(
+            &mut schema,
+            "properties.apiVersion",
+            json!({"type": "string"}),
+        );
+        set(&mut schema, "properties.kind", json!({"type": "string"}));
+        set(
+            &mut schema,
+            "properties.metadata",
+            json!({"type": "object"}),
+        );
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": self.group, "version": self.version, "kind": self.kind}]);
+        Some(schema)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let mut out = vec![Column::name()];
+        if self.columns.is_empty() {
+            out.push(Column {
+                kind: "date".into(),
+                ..Column::new("Age")
+            });
+        }
+        out.extend(self.columns.iter().map(|c| c.column.clone()));
+        out
+    }
+
+    fn row(&self, obj: &Value, now: Timestamp) -> Row {
+        let mut out = vec![json!(machinery::object::name(obj))];
+        if self.columns.is_empty() {
+            out.push(json!(machinery::strategy::age(obj, now)));
+        }
+        out.extend(self.columns.iter().map(|c| cell(c, obj, now)));
+        out
+    }
+}

@@ -1,0 +1,443 @@
+//! The CustomResourceDefinition resource: defaults, validation, what a deletion marks.
+//! Upstream: apiextensions-apiserver/pkg/apis/apiextensions/validation; api-semantics §19.1, §19.2.
+
+use std::collections::HashSet;
+
+use api::names;
+use jiff::Timestamp;
+use machinery::object::{bool_at, list_at, map_at, remove, set, set_default, str_at};
+use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy, WriteContext};
+use serde_json::{Value, json};
+
+use super::custom::stored_version;
+use super::jsonpath::JsonPath;
+use super::structural::Structural;
+use super::{FINALIZER, GROUP, RESOURCE, plan};
+
+struct Kind;
+
+/// The kind's descriptor.
+pub fn resource() -> Descriptor {
+    let kind = "CustomResourceDefinition";
+    Descriptor::new(GROUP, "v1", kind, RESOURCE, Scope::Cluster, Kind)
+        .short(&["crd", "crds"])
+        .category(&["api-extensions"])
+        .status()
+        .prefix("apiextensions.k8s.io/customresourcedefinitions")
+}
+
+trait Prefix {
+    fn prefix(self, prefix: &'static str) -> Self;
+}
+
+impl Prefix for Descriptor {
+    fn prefix(mut self, prefix: &'static str) -> Self {
+        self.storage_prefix = prefix.into();
+        self
+    }
+}
+
+impl Strategy for Kind {
+    fn set_defaults(&self, obj: &mut Value) {
+        let kind = str_at(obj, "spec.names.kind").to_string();
+        if !kind.is_empty() {
+            set_default(obj, "spec.names.singular", json!(kind.to_lowercase()));
+            set_default(obj, "spec.names.listKind", json!(format!("{kind}List")));
+        }
+        set_default(obj, "spec.conversion.strategy", json!("None"));
+        let service = "spec.conversion.webhook.clientConfig.service";
+        if map_at(obj, service).is_some() {
+            set_default(obj, &format!("{service}.port"), json!(443));
+        }
+    }
+
+    fn prepare_create(&self, obj: &mut Value, _cx: &WriteContext) {
+        let stored = stored_version(obj).to_string();
+        let stored = if stored.is_empty() {
+            json!([])
+        } else {
+            json!([stored])
+        };
+        set(
+            obj,
+            "status",
+            json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
+        );
+    }
+
+    fn prepare_update(&self, obj: &mut Value, before: &Value, _cx: &WriteContext) {
+        machinery::strategy::keep(obj, before, "status");
+        let stored = stored_version(obj).to_string();
+        let mut all = list_at(obj, "status.storedVersions").to_vec();
+        if !stored.is_empty() && !all.contains(&json!(stored)) {
+            all.push(json!(stored));
+            set(obj, "status.storedVersions", json!(all));
+        }
+    }
+
+    fn has_status(&self) -> bool {
+        true
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn name_problems(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::subdomain_name(name, prefix)
+    }
+
+    fn validate(&self, obj: &Value, causes: &mut Causes) {
+        validate(obj, causes);
+        if bool_at(obj, "spec.preserveUnknownFields") == Some(true) {
+            causes.at("spec", |c| {
+                c.at("preserveUnknownFields", |c| {
+                    c.invalid(&json!(true), "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead");
+                });
+            });
+        }
+    }
+
+    fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
+        validate(obj, causes);
+        immutable(obj, before, causes);
+        stored_versions(obj, causes);
+    }
+
+    fn validate_status_update(&self, obj: &Value, _before: &Value, causes: &mut Causes) {
+        stored_versions(obj, causes);
+    }
+
+    fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
+        let rules = |v: &&Value| {
+            let schema = v.get("schema").and_then(|s| s.get("openAPIV3Schema"));
+            schema.is_some_and(|s| {
+                Structural::parse(s, &mut Causes::new()).is_ok_and(|s| s.has_rules)
+            })
+        };
+        let with = list_at(obj, "spec.versions").iter().filter(rules);
+        with.map(|v| {
+            let name = str_at(v, "name");
+            format!("version {name}: x-kubernetes-validations are kept but not checked by this server yet")
+        })
+        .collect()
+    }
+
+    fn mark_deleting(&self, obj: &mut Value) {
+        let mut finalizers = list_at(obj, "metadata.finalizers").to_vec();
+        if !finalizers.contains(&json!(FINALIZER)) {
+            finalizers.push(json!(FINALIZER));
+        }
+        set(obj, "metadata.finalizers", json!(finalizers));
+        let now = str_at(obj, "metadata.deletionTimestamp").to_string();
+        let why = (
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        );
+        plan::condition(obj, "Terminating", true, why, &now);
+        remove(obj, "metadata.selfLink");
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let created = Column {
+            kind: "date".into(),
+            ..Column::new("Created At")
+        };
+        vec![Column::name(), created]
+    }
+
+    fn row(&self, obj: &Value, _now: Timestamp) -> Row {
+        let created = str_at(obj, "metadata.creationTimestamp");
+        vec![json!(machinery::object::name(obj)), json!(created)]
+    }
+}
+
+fn validate(obj: &Value, c: &mut Causes) {
+    let group = str_at(obj, "spec.group");
+    let plural = str_at(obj, "spec.names.plural");
+    let name = machinery::object::name(obj);
+    if name != format!("{plural}.{group}") {
+        c.at("metadata", |c| {
+            c.at("name", |c| {
+                c.invalid(&json!(name), "must be spec.names.plural+\".\"+spec.group")
+            });
+        });
+    }
+    approval(obj, group, c);
+    c.at("spec", |c| {
+        c.at("group", |c| match group {
+            "" => c.required(""),
+            g => {
+                let mut problems = names::dns1123_subdomain(g);
+                if problems.is_empty() && !g.contains('.') {
+                    problems.push("should be a domain with at least one dot".into());
+                }
+                problems.into_iter().for_each(|p| c.invalid(&json!(g), p));
+            }
+        });
+        c.at("scope", |c| match str_at(obj, "spec.scope") {
+            "" => c.required(""),
+            "Cluster" | "Namespaced" => {}
+            other => c.not_supported(&json!(other), &["Cluster", "Namespaced"]),
+        });
+        c.at("versions", |c| versions(list_at(obj, "spec.versions"), c));
+        c.at("names", |c| crd_names(&obj["spec"]["names"], c));
+        c.at("conversion", |c| {
+            c.at("strategy", |c| {
+                match str_at(obj, "spec.conversion.strategy") {
+                    "" => c.required(""),
+                    "None" => {}
+                    "Webhook" => c.invalid(
+                        &json!("Webhook"),
+                        "conversion by webhook is not supported by this server yet",
+                    ),
+                    other => c.not_supported(&json!(other), &["None", "Webhook"]),
+                }
+            });
+        });
+    });
+}
+
+fn approval(obj: &Value, group: &str, c: &mut Causes) {
+    const KEY: &str = "api-approved.kubernetes.io";
+    let protected = [".k8s.io", ".kubernetes.io"]
+        .iter()
+        .any(|end| group.ends_with(end))
+        || ["k8s.io", "kubernetes.io"].contains(&group);
+    let community = group.ends_with(".x-k8s.io");
+    if !protected || community {
+        return;
+    }
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let given = map_at(obj, "metadata.annotations")
+        .and_then(|a| a.get(KEY))
+        .and_then(Value::as_str);
+    c.at("metadata", |c| {
+        c.at("annotations", |c| {
+            c.key(KEY, |c| match given {
+                None | Some("") => c.required(format!(
+                    "protected groups must have approval annotation \"{KEY}\", {see}"
+                )),
+                Some(v) if v.starts_with("unapproved") || v.contains("://") => {}
+                Some(v) => c.invalid(&json!(v), format!(
+                    "protected groups must have approval annotation \"{KEY}\" with either a URL or a reason starting with \"unapproved\", {see}"
+                )),
+            });
+        });
+    });
+}
+
+fn versions(all: &[Value], c: &mut Causes) {
+    let mut seen = HashSet::new();
+    if !all.iter().all(|v| seen.insert(str_at(v, "name"))) {
+        c.invalid(&json!(all), "must contain unique version names");
+    }
+    let stored = all
+        .iter()
+        .filter(|v| bool_at(v, "storage") == Some(true))
+        .count();
+    if stored != 1 {
+        c.invalid(
+            &json!(all),
+            "must have exactly one version marked as storage version",
+        );
+    }
+    for (i, v) in all.iter().enumerate() {
+        c.index(i, |c| version(v, c));
+    }
+}
+
+fn version(v: &Value, c: &mut Causes) {
+    let name = str_at(v, "name");
+    c.at("name", |c| {
+        names::dns1035_label(name)
+            .into_iter()
+            .for_each(|p| c.invalid(&json!(name), p));
+    });
+    c.at("schema", |c| {
+        c.at("openAPIV3Schema", |c| {
+            match v.get("schema").and_then(|s| s.get("openAPIV3Schema")) {
+                None => c.required("schemas are required"),
+                Some(schema) => match Structural::parse(schema, c) {
+                    // Its causes are in the list already.
+                    Err(_) | Ok(_) => {}
+                },
+            }
+        });
+    });
+    let deprecated = bool_at(v, "deprecated") == Some(true);
+    if let Some(text) = v.get("deprecationWarning").and_then(Value::as_str) {
+        c.at("deprecationWarning", |c| {
+            if !deprecated {
+                c.invalid(&json!(text), "can only be set for deprecated versions");
+            } else if text.len() > 256 {
+                c.invalid(&json!(text), "must be <= 256 characters long");
+            } else if text.is_empty() {
+                c.invalid(&json!(text), "must not be an empty string");
+            }
+        });
+    }
+    c.at("additionalPrinterColumns", |c| {
+        for (j, column) in list_at(v, "additionalPrinterColumns").iter().enumerate() {
+            c.index(j, |c| printer_column(column, c));
+        }
+    });
+    c.at("selectableFields", |c| {
+        for (j, field) in list_at(v, "selectableFields").iter().enumerate() {
+            let path = str_at(field, "jsonPath");
+            c.index(j, |c| {
+                c.at("jsonPath", |c| match JsonPath::parse(path) {
+                    _ if path.is_empty() => c.required(""),
+                    Err(why) => c.invalid(&json!(path), why),
+                    Ok(p) if p.first() == "metadata" => {
+                        c.invalid(&json!(path), "must not point to fields in metadata");
+                    }
+                    Ok(_) => {}
+                })
+            });
+        }
+    });
+    if map_at(v, "subresources.scale").is_some() {
+        c.at("subresources", |c| c.at("scale", |c| scale(v, c)));
+    }
+}
+
+fn scale(v: &Value, c: &mut Causes) {
+    for (field, roots, why) in [
+        (
+            "specReplicasPath",
+            &[".spec."][..],
+            "should be a json path under .spec",
+        ),
+        (
+            "statusReplicasPath",
+            &[".status."],
+            "should be a json path under .status",
+        ),
+        (
+            "labelSelectorPath",
+            &[".spec.", ".status."],
+            "should be a json path under either .spec or .status",
+        ),
+    ] {
+        let path = str_at(v, &format!("subresources.scale.{field}"));
+        c.at(field, |c| match path {
+            "" if field == "labelSelectorPath" => {}
+            "" => c.required(""),
+            p if !roots.iter().any(|r| p.starts_with(r)) || p.contains('[') => {
+                c.invalid(&json!(p), why)
+            }
+            _ => {}
+        });
+    }
+}
+
+fn printer_column(column: &Value, c: &mut Causes) {
+    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+    if str_at(column, "name").is_empty() {
+        c.at("name", |c| c.required(""));
+    }
+    c.at("type", |c| match str_at(column, "type") {
+        "" => c.required(""),
+        t if TYPES.contains(&t) => {}
+        t => c.invalid(
+            &json!(t),
+            "must be one of boolean,date,integer,number,string",
+        ),
+    });
+    let path = str_at(column, "jsonPath");
+    c.at("JSONPath", |c| match path {
+        "" => c.required(""),
+        p if !p.starts_with('.') => {
+            c.invalid(&json!(p), "must be a simple json path starting with .")
+        }
+        p => {
+            if let Err(why) = JsonPath::parse(p) {
+                c.invalid(&json!(p), why);
+            }
+        }
+    });
+}
+
+fn crd_names(n: &Value, c: &mut Causes) {
+    let label = |field: &str, c: &mut Causes| {
+        let text = str_at(n, field);
+        c.at(field, |c| match text {
+            "" => c.required(""),
+            t => names::dns1035_label(t)
+                .into_iter()
+                .for_each(|p| c.invalid(&json!(t), p)),
+        });
+    };
+    label("plural", c);
+    label("singular", c);
+    for field in ["kind", "listKind"] {
+        let text = str_at(n, field);
+        c.at(field, |c| match text {
+            "" => c.required(""),
+            t => names::dns1035_label(&t.to_lowercase())
+                .into_iter()
+                .for_each(|p| {
+                    c.invalid(
+                        &json!(t),
+                        format!("may have mixed case, but should otherwise match: {p}"),
+                    );
+                }),
+        });
+    }
+    if str_at(n, "kind") == str_at(n, "listKind") && !str_at(n, "kind").is_empty() {
+        c.at("listKind", |c| {
+            c.invalid(&n["listKind"], "kind and listKind may not be the same")
+        });
+    }
+    for field in ["shortNames", "categories"] {
+        c.at(field, |c| {
+            for (i, v) in list_at(n, field).iter().enumerate() {
+                let problems = names::dns1035_label(v.as_str().unwrap_or(""));
+                c.index(i, |c| problems.into_iter().for_each(|p| c.invalid(v, p)));
+            }
+        });
+    }
+}
+
+fn immutable(obj: &Value, before: &Value, c: &mut Causes) {
+    let mut paths = vec!["spec.group", "spec.names.plural"];
+    if plan::is_true(before, "Established") {
+        paths.extend(["spec.scope", "spec.names.kind"]);
+    }
+    for path in paths {
+        if str_at(obj, path) != str_at(before, path) {
+            c.at(path, |c| {
+                c.invalid(&json!(str_at(obj, path)), "field is immutable")
+            });
+        }
+    }
+}
+
+fn stored_versions(obj: &Value, c: &mut Causes) {
+    let stored = list_at(obj, "status.storedVersions");
+    let known: Vec<&str> = list_at(obj, "spec.versions")
+        .iter()
+        .map(|v| str_at(v, "name"))
+        .collect();
+    let storage = stored_version(obj);
+    c.at("status", |c| c.at("storedVersions", |c| {
+        if stored.is_empty() {
+            c.invalid(&json!(stored), "must have at least one stored version");
+        } else if !stored.contains(&json!(storage)) {
+            c.invalid(&json!(stored), format!("must have the storage version {storage}"));
+        }
+        for (i, v) in stored.iter().enumerate() {
+            let name = v.as_str().unwrap_or("");
+            if !known.contains(&name) {
+                c.index(i, |c| c.invalid(v, format!(
+                    "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+                )));
+            }
+        }
+    }));
+}

@@ -1,0 +1,191 @@
+//! What a CRD's status should say: accepted names and conditions. Pure.
+
+use std::collections::HashSet;
+
+use machinery::object::{list_at, set, str_at};
+use serde_json::{Value, json};
+
+/// Names in use within one group: plurals, singulars and short names share one space, kinds and
+/// list kinds another.
+#[derive(Default)]
+struct Used {
+    resources: HashSet<String>,
+    kinds: HashSet<String>,
+}
+
+fn used(others: &[Value], group: &str) -> Used {
+    let mut out = Used::default();
+    for other in others.iter().filter(|o| str_at(o, "spec.group") == group) {
+        let text =
+            |field: &str| str_at(other, &format!("status.acceptedNames.{field}")).to_string();
+        out.resources.extend([text("plural"), text("singular")]);
+        let short = list_at(other, "status.acceptedNames.shortNames").iter();
+        out.resources
+            .extend(short.filter_map(Value::as_str).map(str::to_string));
+        out.kinds.extend([text("kind"), text("listKind")]);
+    }
+    out.resources.remove("");
+    out.kinds.remove("");
+    out
+}
+
+/// Names that are accepted, and the NamesAccepted condition (status, reason, message).
+fn names(crd: &Value, others: &[Value]) -> (Value, (bool, &'static str, String)) {
+    let used = used(others, str_at(crd, "spec.group"));
+    let mut accepted = crd
+        .get("status")
+        .and_then(|s| s.get("acceptedNames"))
+        .cloned()
+        .unwrap_or_else(|| json!({"plural": "", "kind": ""}));
+    let mut verdict = (true, "NoConflicts", "no conflicts found".to_string());
+    for (field, space, reason) in [
+        ("plural", &used.resources, "PluralConflict"),
+        ("singular", &used.resources, "SingularConflict"),
+        ("kind", &used.kinds, "KindConflict"),
+        ("listKind", &used.kinds, "ListKindConflict"),
+    ] {
+        let wanted = str_at(crd, &format!("spec.names.{field}"));
+        if space.contains(wanted) {
+            verdict = (false, reason, format!("\"{wanted}\" is already in use"));
+        } else {
+            set(&mut accepted, field, json!(wanted));
+        }
+    }
+    let short = list_at(crd, "spec.names.shortNames");
+    let taken: Vec<String> = short
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(|s| used.resources.contains(*s))
+        .map(|s| format!("\"{s}\" is already in use"))
+        .collect();
+    if taken.is_empty() {
+        list(&mut accepted, "shortNames", short);
+    } else {
+        let message = if taken.len() == 1 {
+            taken[0].clone()
+        } else {
+            format!("[{}]", taken.join(", "))
+        };
+        verdict = (false, "ShortNamesConflict", message);
+    }
+    list(
+        &mut accepted,
+        "categories",
+        list_at(crd, "spec.names.categories"),
+    );
+    (accepted, verdict)
+}
+
+fn list(accepted: &mut Value, field: &str, values: &[Value]) {
+    if values.is_empty() {
+        machinery::object::remove(accepted, field);
+    } else {
+        set(accepted, field, json!(values));
+    }
+}
+
+/// Whether a condition is True.
+pub fn is_true(crd: &Value, kind: &str) -> bool {
+    let mut all = list_at(crd, "status.conditions").iter();
+    all.any(|c| str_at(c, "type") == kind && str_at(c, "status") == "True")
+}
+
+/// Sets a condition; its transition time changes only with its status.
+pub fn condition(
+    crd: &mut Value,
+    kind: &str,
+    status: bool,
+    (reason, message): (&str, &str),
+    now: &str,
+) {
+    let generation = crd["metadata"]["generation"].clone();
+    let status = if status { "True" } else { "False" };
+    let mut all = list_at(crd, "status.conditions").to_vec();
+    let fresh = json!({"type": kind, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": now, "observedGeneration": generation});
+    match all.iter_mut().find(|c| str_at(c, "type") == kind) {
+        Some(old) => {
+            let since = old["lastTransitionTime"].clone();
+            let same = str_at(old, "status") == status;
+            *old = fresh;
+            if same {
+                old["lastTransitionTime"] = since;
+            }
+        }
+        None => all.push(fresh),
+    }
+    set(crd, "status.conditions", json!(all));
+}
+
+/// The CRD with the status it should have, among the group's other CRDs.
+pub fn planned(crd: &Value, others: &[Value], now: &str) -> Value {
+    let mut out = crd.clone();
+    let (accepted, (fine, reason, message)) = names(crd, others);
+    set(&mut out, "status.acceptedNames", accepted);
+    condition(&mut out, "NamesAccepted", fine, (reason, &message), now);
+    if is_true(crd, "Established") {
+        return out;
+    }
+    if fine {
+        let why = (
+            "InitialNamesAccepted",
+            "the initial names have been accepted",
+        );
+        condition(&mut out, "Established", true, why, now);
+    } else {
+        condition(
+            &mut out,
+            "Established",
+            false,
+            ("NotAccepted", "not all names are accepted"),
+            now,
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crd(plural: &str, kind: &str, short: &[&str]) -> Value {
+        json!({"metadata": {"generation": 1}, "spec": {"group": "g.io",
+            "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List"), "shortNames": short}}})
+    }
+
+    #[test]
+    fn names_are_first_come_first_served() {
+        let first = planned(&crd("foos", "Foo", &["f"]), &[], "t");
+        assert!(is_true(&first, "NamesAccepted") && is_true(&first, "Established"));
+        assert_eq!(first["status"]["acceptedNames"]["plural"], "foos");
+        let others = [first.clone()];
+        for (second, reason, message) in [
+            (
+                crd("bars", "Foo", &[]),
+                "ListKindConflict",
+                "\"FooList\" is already in use",
+            ),
+            (
+                crd("bars", "Bar", &["f"]),
+                "ShortNamesConflict",
+                "\"f\" is already in use",
+            ),
+            (
+                crd("bars", "Bar", &["foos", "f"]),
+                "ShortNamesConflict",
+                "[\"foos\" is already in use, \"f\" is already in use]",
+            ),
+        ] {
+            let planned = planned(&second, &others, "t");
+            assert!(!is_true(&planned, "Established"));
+            let c = &planned["status"]["conditions"][0];
+            // The last conflict found is the one that is told.
+            assert_eq!(
+                (str_at(c, "reason"), str_at(c, "message")),
+                (reason, message)
+            );
+        }
+        let again = planned(&first, &[], "later");
+        assert_eq!(again, first, "nothing changes, times included");
+    }
+}

@@ -1,0 +1,279 @@
+//! The loop behind CRDs: accepts names, serves what is accepted, removes what is deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Cache, Reads};
+use http::Request;
+use machinery::object::{is_deleting, list_at, name, set, str_at};
+use machinery::request::User;
+use machinery::{ApiError, GroupResource};
+use serde_json::{Value, json};
+
+use super::{FINALIZER, GROUP, RESOURCE, custom, plan};
+use crate::server::{Inner, Server};
+
+/// After an error, and between two looks at objects that are being deleted.
+const AGAIN: Duration = Duration::from_secs(1);
+const BASE: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// What the loop knows of one CRD.
+struct Known {
+    group: String,
+    plural: String,
+    /// What it serves: versions, and the content they were made from.
+    served: Vec<String>,
+    made_from: Value,
+}
+
+struct Loop {
+    server: Server,
+    client: client::Client,
+    known: BTreeMap<String, Known>,
+}
+
+fn cache(inner: &Inner) -> Option<Arc<dyn Cache>> {
+    inner.registry.cache(&GroupResource::new(GROUP, RESOURCE))
+}
+
+/// Serves every CRD that is established already, before the server answers its first request.
+pub async fn serve_established(inner: &Inner) {
+    let Some(cache) = cache(inner) else { return };
+    for entry in cache.list(None) {
+        let Ok(crd) = entry.value() else { continue };
+        if !plan::is_true(&crd, "Established") {
+            continue;
+        }
+        if let Err(error) = serve(inner, &crd).await {
+            tracing::error!(crd = name(&crd), error, "custom resource is not served");
+        }
+    }
+}
+
+async fn serve(inner: &Inner, crd: &Value) -> Result<Vec<String>, String> {
+    let mut versions = Vec::new();
+    for d in custom::descriptors(crd)? {
+        versions.push(d.version.to_string());
+        inner.registry.add(d).await?;
+    }
+    Ok(versions)
+}
+
+/// Runs until the server shuts down.
+pub async fn run(server: Server) {
+    let user = User::new("system:apiserver", &["system:masters"]);
+    let mut looped = Loop {
+        client: server.client_for(user),
+        known: BTreeMap::new(),
+        server,
+    };
+    let mut down = looped.server.inner.shutdown.subscribe();
+    tokio::select! {
+        () = looped.follow() => {}
+        // The sender lives in the server, so this ends only by the value.
+        _ = down.wait_for(|down| *down) => {}
+    }
+}
+
+impl Loop {
+    async fn follow(&mut self) {
+        loop {
+            let Some(cache) = cache(&self.server.inner) else {
+                return;
+            };
+            let mut changes = cache.subscribe();
+            let mut again = self.all(&cache).await;
+            loop {
+                let wait = async {
+                    if again {
+                        tokio::time::sleep(AGAIN).await;
+                    } else {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    change = changes.changes.recv() => if change.is_none() { break },
+                    () = wait => {}
+                }
+                // Several changes are one look.
+                while changes.changes.try_recv().is_ok() {}
+                again = self.all(&cache).await;
+            }
+        }
+    }
+
+    /// Looks at every CRD; tells whether to look again soon.
+    async fn all(&mut self, cache: &Arc<dyn Cache>) -> bool {
+        let crds: Vec<Value> = cache
+            .list(None)
+            .iter()
+            .filter_map(|e| e.value().ok())
+            .collect();
+        let mut again = false;
+        let gone: Vec<String> = self
+            .known
+            .keys()
+            .filter(|n| !crds.iter().any(|c| name(c) == n.as_str()))
+            .cloned()
+            .collect();
+        for n in gone {
+            if let Some(k) = self.known.remove(&n) {
+                self.server.inner.registry.remove(&k.group, &k.plural).await;
+            }
+        }
+        for crd in &crds {
+            let others: Vec<Value> = crds
+                .iter()
+                .filter(|o| name(o) != name(crd))
+                .cloned()
+                .collect();
+            match self.one(crd, &others).await {
+                Ok(more) => again |= more,
+                Err(error) => {
+                    tracing::warn!(
+                        crd = name(crd),
+                        error,
+                        "custom resource definition is tried again"
+                    );
+                    again = true;
+                }
+            }
+        }
+        again
+    }
+
+    async fn one(&mut self, crd: &Value, others: &[Value]) -> Result<bool, String> {
+        let now = crate::verbs::timestamp(jiff::Timestamp::now());
+        let planned = plan::planned(crd, others, &now);
+        if plan::is_true(&planned, "NamesAccepted") || plan::is_true(&planned, "Established") {
+            self.serve(&planned).await?;
+        }
+        if is_deleting(crd) {
+            return self.finalize(crd).await;
+        }
+        if planned.get("status") != crd.get("status") {
+            // Its change brings the loop back here.
+            self.put(&planned, "/status").await?;
+        }
+        Ok(false)
+    }
+
+    async fn serve(&mut self, crd: &Value) -> Result<(), String> {
+        let made_from = json!([
+            crd["spec"],
+            crd["status"]["acceptedNames"],
+            is_deleting(crd)
+        ]);
+        let before = self.known.get(name(crd));
+        if before.is_some_and(|k| k.made_from == made_from) {
+            return Ok(());
+        }
+        let inner = &self.server.inner;
+        let served = serve(inner, crd).await?;
+        let (group, plural) = (str_at(crd, "spec.group"), str_at(crd, "spec.names.plural"));
+        for old in before.map(|k| k.served.as_slice()).unwrap_or(&[]) {
+            if !served.contains(old) {
+                inner.registry.remove_version(group, old, plural);
+            }
+        }
+        let known = Known {
+            group: group.into(),
+            plural: plural.into(),
+            served,
+            made_from,
+        };
+        self.known.insert(name(crd).to_string(), known);
+        Ok(())
+    }
+
+    /// Deletes the objects of a deleted CRD, then lets it go. Tells whether to look again.
+    async fn finalize(&mut self, crd: &Value) -> Result<bool, String> {
+        let finalizers = list_at(crd, "metadata.finalizers");
+        if !finalizers.contains(&json!(FINALIZER)) {
+            return Ok(false);
+        }
+        let mut out = crd.clone();
+        let now = crate::verbs::timestamp(jiff::Timestamp::now());
+        if plan::is_true(crd, "Established") {
+            let left = self.delete_objects(crd).await?;
+            if left > 0 {
+                let why = (
+                    "InstanceDeletionInProgress",
+                    "CustomResource deletion is in progress",
+                );
+                plan::condition(&mut out, "Terminating", true, why, &now);
+                if out != *crd {
+                    self.put(&out, "/status").await?;
+                }
+                return Ok(true);
+            }
+        }
+        let rest: Vec<&Value> = finalizers.iter().filter(|f| *f != FINALIZER).collect();
+        set(&mut out, "metadata.finalizers", json!(rest));
+        self.put(&out, "").await?;
+        Ok(false)
+    }
+
+    /// Asks for the deletion of every object; gives how many are still there.
+    async fn delete_objects(&self, crd: &Value) -> Result<usize, String> {
+        let (group, plural) = (str_at(crd, "spec.group"), str_at(crd, "spec.names.plural"));
+        let gr = GroupResource::new(group.to_string(), plural.to_string());
+        let Some(cache) = self.server.inner.registry.cache(&gr) else {
+            return Ok(0);
+        };
+        let version = list_at(crd, "spec.versions")
+            .iter()
+            .find(|v| v["served"] == json!(true))
+            .map_or_else(String::new, |v| str_at(v, "name").to_string());
+        for e in cache.list(None) {
+            let scope = match &*e.namespace {
+                "" => String::new(),
+                ns => format!("/namespaces/{ns}"),
+            };
+            let path = format!("/apis/{group}/{version}{scope}/{plural}/{}", e.name);
+            match self.send("DELETE", &path, Vec::new()).await {
+                Ok(()) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.message),
+            }
+        }
+        Ok(cache.list(None).len())
+    }
+
+    async fn put(&self, crd: &Value, sub: &str) -> Result<(), String> {
+        let body = serde_json::to_vec(crd).map_err(|e| e.to_string())?;
+        let path = format!("{BASE}/{}{sub}", name(crd));
+        match self.send("PUT", &path, body).await {
+            // Somebody else changed it, which brings the loop back here.
+            Err(e) if e.is_conflict() || e.is_not_found() => Ok(()),
+            other => other.map_err(|e| e.message),
+        }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(), ApiError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .body(kube::client::Body::from(body))
+            .map_err(ApiError::internal)?;
+        let answer = self
+            .client
+            .kube()
+            .send(request)
+            .await
+            .map_err(ApiError::internal)?;
+        let (parts, body) = answer.into_parts();
+        if parts.status.is_success() {
+            return Ok(());
+        }
+        let data = body.collect_bytes().await.map_err(ApiError::internal)?;
+        let status: Value = serde_json::from_slice(&data).unwrap_or_default();
+        Err(ApiError::new(
+            parts.status.as_u16(),
+            str_at(&status, "reason"),
+            str_at(&status, "message"),
+        ))
+    }
+}

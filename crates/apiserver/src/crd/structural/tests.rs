@@ -1,0 +1,163 @@
+use machinery::Causes;
+use serde_json::{Value, json};
+
+use super::Structural;
+
+fn schema(spec: Value) -> Structural {
+    let full = json!({"type": "object", "properties": {"spec": spec}});
+    let mut causes = Causes::new();
+    Structural::parse(&full, &mut causes).unwrap_or_else(|_| panic!("{:?}", causes.as_slice()))
+}
+
+fn problems(schema: &Structural, spec: Value) -> Vec<String> {
+    let mut causes = Causes::new();
+    schema.validate(&json!({"spec": spec}), None, &mut causes);
+    causes
+        .as_slice()
+        .iter()
+        .map(machinery::causes::Cause::text)
+        .collect()
+}
+
+#[test]
+fn values_are_checked_with_upstreams_texts() {
+    let object = |p: Value| json!({"type": "object", "properties": p});
+    for (spec, value, expected) in [
+        (
+            object(json!({"x": {"type": "string"}})),
+            json!({"x": 1}),
+            "spec.x: Invalid value: \"integer\": spec.x in body must be of type string: \"integer\"",
+        ),
+        (
+            json!({"type": "object", "required": ["x"]}),
+            json!({}),
+            "spec.x: Required value",
+        ),
+        (
+            object(json!({"x": {"type": "string", "enum": ["b", "a"]}})),
+            json!({"x": "c"}),
+            "spec.x: Unsupported value: \"c\": supported values: \"a\", \"b\"",
+        ),
+        (
+            object(json!({"x": {"type": "string", "maxLength": 5}})),
+            json!({"x": "abcdef"}),
+            "spec.x: Too long: may not be more than 5 bytes",
+        ),
+        (
+            object(json!({"x": {"type": "array", "maxItems": 2, "items": {"type": "integer"}}})),
+            json!({"x": [1, 2, 3]}),
+            "spec.x: Too many: 3: must have at most 2 items",
+        ),
+        (
+            object(json!({"x": {"type": "integer", "minimum": 1}})),
+            json!({"x": 0}),
+            "spec.x: Invalid value: 0: spec.x in body should be greater than or equal to 1",
+        ),
+        (
+            object(json!({"x": {"type": "string", "pattern": "^a$"}})),
+            json!({"x": "b"}),
+            "spec.x: Invalid value: \"b\": spec.x in body should match '^a$'",
+        ),
+        (
+            object(
+                json!({"x": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"],
+            "items": {"type": "object", "properties": {"n": {"type": "string"}}}}}),
+            ),
+            json!({"x": [{"n": "a"}, {"n": "a"}]}),
+            "spec.x[1]: Duplicate value: {\"n\":\"a\"}",
+        ),
+        (
+            object(json!({"x": {"x-kubernetes-int-or-string": true}})),
+            json!({"x": true}),
+            "spec.x: Invalid value: \"boolean\": spec.x in body must be of type integer,string: \"boolean\"",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+            "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}),
+            json!({"a": "1", "b": "2"}),
+            "spec: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
+        ),
+    ] {
+        assert_eq!(problems(&schema(spec), value), [expected]);
+    }
+}
+
+#[test]
+fn unchanged_parts_are_not_checked_again() {
+    let s = schema(
+        json!({"type": "object", "properties": {"x": {"type": "string", "maxLength": 1}, "y": {"type": "string"}}}),
+    );
+    let before = json!({"spec": {"x": "long", "y": "1"}});
+    let mut causes = Causes::new();
+    s.validate(
+        &json!({"spec": {"x": "long", "y": "2"}}),
+        Some(&before),
+        &mut causes,
+    );
+    assert!(causes.is_empty());
+    s.validate(
+        &json!({"spec": {"x": "longer", "y": "2"}}),
+        Some(&before),
+        &mut causes,
+    );
+    assert!(!causes.is_empty());
+}
+
+#[test]
+fn unknown_fields_go_and_defaults_come() {
+    let s = schema(json!({"type": "object", "properties": {
+        "a": {"type": "integer", "default": 3},
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"k": {"type": "object", "properties": {"in": {"type": "string"}}}}},
+        "list": {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "string", "default": "x"}}}}}}));
+    let mut v = json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "n"}, "other": 1,
+        "spec": {"a": null, "zzz": 1, "free": {"any": {"thing": 1}, "k": {"out": 1}}, "list": [{"c": 1}]}});
+    let gone = s.prune(&mut v);
+    assert_eq!(
+        gone,
+        ["other", "spec.free.k.out", "spec.list[0].c", "spec.zzz"]
+    );
+    s.set_defaults(&mut v);
+    assert_eq!(
+        v["spec"],
+        json!({"a": 3, "free": {"any": {"thing": 1}, "k": {}}, "list": [{"b": "x"}]})
+    );
+}
+
+#[test]
+fn schemas_that_are_not_structural_are_refused() {
+    for (schema, expected) in [
+        (
+            json!({}),
+            "type: Required value: must not be empty at the root",
+        ),
+        (
+            json!({"type": "string"}),
+            "type: Invalid value: \"string\": must be object at the root",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {}}}),
+            "properties[a].type: Required value: must not be empty for specified object fields",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "array"}}}),
+            "properties[a].items: Required value: must be specified",
+        ),
+        (
+            json!({"type": "object", "$ref": "x"}),
+            "$ref: Forbidden: $ref is not supported",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "text"}}}),
+            "properties[a].type: Unsupported value: \"text\": supported values: \"array\", \"boolean\", \"integer\", \"number\", \"object\", \"string\"",
+        ),
+    ] {
+        let mut causes = Causes::new();
+        assert!(Structural::parse(&schema, &mut causes).is_err(), "{schema}");
+        assert_eq!(causes.as_slice()[0].text(), expected);
+    }
+    let mut deep = json!({"type": "string"});
+    for _ in 0..200 {
+        deep = json!({"type": "object", "properties": {"a": deep}});
+    }
+    assert!(Structural::parse(&deep, &mut Causes::new()).is_err());
+}
