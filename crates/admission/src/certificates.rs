@@ -1,4 +1,4 @@
-//! CertificateApproval, CertificateSigning and CertificateSubjectRestriction.
+//! CertificateApproval, CertificateSigning, ClusterTrustBundleAttest and CertificateSubjectRestriction.
 //! Upstream: plugin/pkg/admission/certificates.
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ const RESOURCE: &str = "certificatesigningrequests";
 
 pub struct CertificateApproval(pub Context);
 pub struct CertificateSigning(pub Context);
+pub struct ClusterTrustBundleAttest(pub Context);
 pub struct CertificateSubjectRestriction;
 
 fn is(a: &Attempt<'_>, subresource: &str) -> bool {
@@ -95,6 +96,32 @@ impl Admission for CertificateSigning {
             return Ok(());
         }
         check(&self.0, a, "sign", "sign").await
+    }
+}
+
+#[async_trait]
+impl Admission for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        let (true, Some(after)) = (a.is(GROUP, "clustertrustbundles"), &a.object) else {
+            return Ok(());
+        };
+        let signer = str_at(after, "spec.signerName");
+        // Finalizers and owners may change without the signer's leave.
+        let same = a.before.is_some_and(|b| b.get("spec") == after.get("spec"));
+        if signer.is_empty() || same || may(&self.0, a, "attest", signer).await {
+            return Ok(());
+        }
+        Err(a.forbidden(&format!(
+            "user not permitted to attest for signerName \"{signer}\""
+        )))
     }
 }
 

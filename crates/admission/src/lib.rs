@@ -16,9 +16,11 @@ mod default_toleration_seconds;
 mod limit_ranger;
 pub mod limits;
 mod namespace_lifecycle;
+mod node_declared_feature_validator;
 mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod_requests;
+mod pod_resize_validator;
 mod pod_security;
 mod pod_topology_labels;
 mod priority;
@@ -103,9 +105,12 @@ pub fn chain(context: &Context) -> Vec<Arc<dyn Admission>> {
         Arc::new(runtime_class::RuntimeClass(c())),
         Arc::new(certificates::CertificateApproval(c())),
         Arc::new(certificates::CertificateSigning(c())),
+        Arc::new(certificates::ClusterTrustBundleAttest(c())),
         Arc::new(certificates::CertificateSubjectRestriction),
         Arc::new(default_ingress_class::DefaultIngressClass(c())),
         Arc::new(pod_topology_labels::PodTopologyLabels(c())),
+        Arc::new(node_declared_feature_validator::NodeDeclaredFeatureValidator(c())),
+        Arc::new(pod_resize_validator::PodResizeValidator(c())),
         Arc::new(resource_quota::ResourceQuota::new(c())),
     ]
 }

@@ -224,9 +224,12 @@ fn chain_has_upstreams_order() {
             "RuntimeClass",
             "CertificateApproval",
             "CertificateSigning",
+            "ClusterTrustBundleAttest",
             "CertificateSubjectRestriction",
             "DefaultIngressClass",
             "PodTopologyLabels",
+            "NodeDeclaredFeatureValidator",
+            "PodResizeValidator",
             "ResourceQuota",
         ]
     );

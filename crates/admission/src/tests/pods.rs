@@ -279,3 +279,99 @@ async fn claims_get_class_and_finalizer() {
         "persistentvolumeclaims \"x\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
     );
 }
+
+#[tokio::test]
+async fn resize_must_fit_the_node_and_its_kubelet() {
+    let world = World::new();
+    world.put("", "nodes", json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1", "memory": "1Gi"}}}));
+    let sized = |generation: i64, cpu: &str, whole: Option<&str>| {
+        let mut p = pod(
+            json!({"nodeName": "n", "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}),
+        );
+        p["metadata"]["generation"] = json!(generation);
+        if let Some(cpu) = whole {
+            p["spec"]["resources"] = json!({"requests": {"cpu": cpu}});
+        }
+        p
+    };
+    let resize = |after: Value| Write::update("-/pods/resize", sized(1, "500m", None), after);
+    assert_eq!(
+        text(&world, "PodResizeValidator", resize(sized(2, "1", None))).await,
+        "ok"
+    );
+    assert_eq!(
+        text(&world, "PodResizeValidator", resize(sized(1, "3", None))).await,
+        "ok"
+    );
+    assert_eq!(
+        text(
+            &world,
+            "PodResizeValidator",
+            resize(sized(2, "1500m", None))
+        )
+        .await,
+        "pods \"x\" is forbidden: node didn't have enough allocatable resources: cpu, requested: 1500, allocatable: 1000"
+    );
+    assert_eq!(
+        text(
+            &world,
+            "NodeDeclaredFeatureValidator",
+            resize(sized(2, "500m", Some("600m")))
+        )
+        .await,
+        "pods \"x\" is forbidden: pod update requires features InPlacePodLevelResourcesVerticalScaling which are not available on node \"n\""
+    );
+}
+
+#[tokio::test]
+async fn topology_labels_come_from_the_node() {
+    let world = World::new();
+    world.put("", "nodes", json!({"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z", "other": "o"}}}));
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    let made = run(
+        &world,
+        "PodTopologyLabels",
+        Write::create("-/pods/binding", binding),
+    )
+    .await
+    .expect("admitted");
+    assert_eq!(
+        made.object["metadata"]["labels"],
+        json!({"topology.kubernetes.io/zone": "z"})
+    );
+}
+
+#[tokio::test]
+async fn certificates_need_leave_of_the_signer() {
+    let world = World::new();
+    let object = json!({"metadata": {"name": "x"}, "spec": {"signerName": "a.b/c"}});
+    let mut signed = object.clone();
+    signed["status"] = json!({"certificate": "x"});
+    let csr = "certificates.k8s.io/certificatesigningrequests";
+    let approve = Write::update(
+        "certificates.k8s.io/certificatesigningrequests/approval",
+        object.clone(),
+        object.clone(),
+    );
+    assert_eq!(
+        text(&world, "CertificateApproval", approve).await,
+        "certificatesigningrequests.certificates.k8s.io \"x\" is forbidden: user not permitted to approve requests with signerName \"a.b/c\""
+    );
+    let sign = Write::update(
+        "certificates.k8s.io/certificatesigningrequests/status",
+        object.clone(),
+        signed,
+    );
+    assert_eq!(
+        text(&world, "CertificateSigning", sign).await,
+        "certificatesigningrequests.certificates.k8s.io \"x\" is forbidden: user not permitted to sign requests with signerName \"a.b/c\""
+    );
+    let client = json!({"metadata": {"name": "x"}, "spec": {"signerName": "kubernetes.io/kube-apiserver-client", "request": "bm8="}});
+    let found = text(
+        &world,
+        "CertificateSubjectRestriction",
+        Write::create(csr, client),
+    )
+    .await;
+    assert!(found.contains("failed to parse CSR: "), "{found}");
+}
