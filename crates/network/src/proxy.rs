@@ -19,6 +19,7 @@ mod endpoint;
 mod model;
 pub mod plan;
 mod service;
+mod sysctl;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ use plan::{Plan, Surroundings};
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Least time between two syncs; changes in between are programmed together.
 const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// How often the kernel is asked whether the tables are still there: other programs may flush them.
+const VERIFY_EVERY: Duration = Duration::from_secs(300);
 /// Time after which a failed sync is tried again, upstream's syncPeriod.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The first retries come sooner.
@@ -72,6 +75,8 @@ pub async fn run(
     let mut programmed = Programmed::default();
     let mut subscriptions = [services.subscribe(), slices.subscribe(), nodes.subscribe()];
     let mut retry = RETRY_FIRST;
+    let mut verify = false;
+    sysctl::set_conntrack();
     loop {
         let place = place(&config, &nodes);
         let started = Instant::now();
@@ -80,6 +85,7 @@ pub async fn run(
             place: place.clone(),
             services: services.list(None),
             slices: slices.list(None),
+            verify,
         };
         let (back, done) = tokio::task::spawn_blocking(move || {
             let done = sync(&job, &mut programmed);
@@ -88,7 +94,7 @@ pub async fn run(
         .await
         .map_err(|e| Error::Worker(e.to_string()))?;
         programmed = back;
-        let mut wait = None;
+        let mut wait = VERIFY_EVERY;
         match done {
             Ok(()) => {
                 retry = RETRY_FIRST;
@@ -98,15 +104,15 @@ pub async fn run(
                 tracing::error!(%error, "service rules not synced");
                 // The next one makes the tables anew.
                 programmed = Programmed::default();
-                wait = Some(retry);
+                wait = retry;
                 retry = (retry * 2).min(RETRY_AFTER);
             }
         }
         let ours = |nodes: &Lister<Node>| self::place(&config, nodes) != place;
         tokio::select! {
             _ = shutdown.wait_for(|s| *s) => return Ok(()),
-            () = changed(&mut subscriptions, || ours(&nodes)) => {}
-            () = sleep(wait) => {}
+            () = changed(&mut subscriptions, || ours(&nodes)) => verify = false,
+            () = tokio::time::sleep(wait) => verify = true,
         }
         tokio::select! {
             _ = shutdown.wait_for(|s| *s) => return Ok(()),
@@ -137,6 +143,8 @@ struct Job {
     place: Place,
     services: Vec<Arc<Service>>,
     slices: Vec<Arc<EndpointSlice>>,
+    /// Ask the kernel what is there instead of relying on memory.
+    verify: bool,
 }
 
 /// Waits for a change that matters: any Service or slice, or the own node's place.
@@ -163,13 +171,6 @@ fn renew(subscription: &mut Subscription, subscribe: impl Fn() -> Subscription) 
                 return;
             }
         }
-    }
-}
-
-async fn sleep(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -217,6 +218,13 @@ fn sync_family(
     programmed: &mut Option<Plan>,
 ) -> Result<(), Error> {
     let plan = plan::plan(ip, &job.services, &job.slices, around);
+    if let Some(before) = programmed.as_ref()
+        && job.verify
+        && !is_present(ip, before)?
+    {
+        tracing::warn!("service rules were removed by another program and are made anew");
+        *programmed = None;
+    }
     let batch = match programmed.as_ref() {
         Some(before) => plan.model.plan_update(&before.model, plan::table(ip)),
         None => plan.model.plan_replace(plan::table(ip)),
@@ -233,4 +241,12 @@ fn sync_family(
     }
     *programmed = Some(plan);
     Ok(())
+}
+
+/// Whether the kernel has all chains of a plan.
+fn is_present(ip: Ip, plan: &Plan) -> Result<bool, Error> {
+    let mut socket = Socket::open(Subsystem::Netfilter)?;
+    let chains = linux::nftables::chains(&mut socket, &plan::table(ip))?;
+    let names: BTreeSet<_> = chains.iter().map(|c| c.name.as_str()).collect();
+    Ok(plan.model.chains.keys().all(|c| names.contains(c.as_str())))
 }

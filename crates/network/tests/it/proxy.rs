@@ -235,3 +235,65 @@ fn addresses_the_node_answers_itself_are_reached() {
         network::remove_local_address(ip("10.96.0.10")).unwrap();
     });
 }
+
+#[test]
+fn rules_removed_by_other_programs_come_back() {
+    world(async |w| {
+        let c = Cluster::start();
+        let a = w.pod("a", vec![]).await;
+        c.service("web", "10.96.0.20", json!({}));
+        c.endpoints("web", &[a.ip.to_string()], 8080, "TCP");
+        shown("10.96.0.20 . tcp . 80 : goto service-").await;
+        let flush = std::process::Command::new("nft")
+            .args(["flush", "ruleset"])
+            .status();
+        assert!(flush.unwrap().success());
+        c.service("new", "10.96.0.40", json!({}));
+        shown("10.96.0.40 . tcp . 80 : goto reject-chain").await;
+        shown("10.96.0.20 . tcp . 80 : goto service-").await;
+    });
+}
+
+#[test]
+fn services_of_both_families_are_programmed() {
+    world(async |_| {
+        let c = Cluster::start();
+        let spec = json!({"clusterIPs":["10.96.0.50","fd00:96::50"],"type":"LoadBalancer",
+            "externalTrafficPolicy":"Local","sessionAffinity":"ClientIP",
+            "loadBalancerSourceRanges":["fd00:1::/64","fd00:1::/96","10.9.0.0/16"],
+            "ports":[{"name":"p","port":80,"nodePort":30080},
+                {"name":"s","port":7,"protocol":"SCTP","nodePort":30007}]});
+        let mut object = json!({"kind":"Service","metadata":{"name":"dual","namespace":"d"},
+            "spec":spec,"status":{"loadBalancer":{"ingress":[{"ip":"fd00:5::1"},{"ip":"5.6.7.8"}]}}});
+        object["spec"]["clusterIP"] = json!("10.96.0.50");
+        let services = c.reads.memory("", "services").unwrap();
+        services.apply(object).unwrap();
+        let slice = json!({"kind":"EndpointSlice","metadata":{"name":"dual-6","namespace":"d",
+                "labels":{"kubernetes.io/service-name":"dual"}},
+            "addressType":"IPv6",
+            "endpoints":[{"addresses":["fd00:244::5"],"nodeName":"n1"},
+                {"addresses":["fd00:244::6"],"nodeName":"n2"}],
+            "ports":[{"name":"p","port":8080,"protocol":"TCP"},
+                {"name":"s","port":7,"protocol":"SCTP"}]});
+        let slices = c
+            .reads
+            .memory("discovery.k8s.io", "endpointslices")
+            .unwrap();
+        slices.apply(slice).unwrap();
+        shown("fd00:96::50 . tcp . 80 : goto service-").await;
+        for part in [
+            "table ip6 kube-proxy",
+            "fd00:96::50 . sctp . 7 : goto service-",
+            "fd00:5::1 . tcp . 80 : goto external-",
+            "fd00:5::1 . tcp . 80 : goto firewall-",
+            "tcp . 30080 : goto external-",
+            "ip6 saddr != { fd00:1::/64",
+            "dnat to [fd00:244::6]:8080",
+            "ip6 daddr . meta l4proto . th dport vmap @service-ips",
+            "fd00:244::5 . fd00:244::5 . tcp . 8080",
+            "10.96.0.50 . tcp . 80 : goto reject-chain",
+        ] {
+            shown(part).await;
+        }
+    });
+}
