@@ -3,10 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod authentication;
+mod authorization;
 mod cells;
 mod coordination;
 mod core;
 mod rbac;
+mod review;
 
 use machinery::Descriptor;
 
@@ -17,6 +20,12 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     core::namespace::resource,
     core::secret::resource,
     core::service_account::resource,
+    authentication::self_subject_review::resource,
+    authentication::token_review::resource,
+    authorization::local_subject_access_review::resource,
+    authorization::self_subject_access_review::resource,
+    authorization::self_subject_rules_review::resource,
+    authorization::subject_access_review::resource,
     coordination::lease::resource,
     rbac::cluster_role::resource,
     rbac::cluster_role_binding::resource,
