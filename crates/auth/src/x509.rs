@@ -22,8 +22,11 @@ const UID_OID: &str = "1.3.6.1.4.1.57683.2";
 #[derive(Default)]
 pub struct X509 {
     /// Users of certificates seen before, with the end of the certificate: reading one costs several µs.
-    known: Mutex<HashMap<Box<[u8]>, (User, i64)>>,
+    known: Mutex<HashMap<Box<[u8]>, Known>>,
 }
+
+/// A user and the end of his certificate, in seconds since 1970.
+type Known = (User, i64);
 
 // === X509 ===
 
@@ -78,7 +81,7 @@ pub fn user_of(der: &[u8]) -> Result<Option<User>, ApiError> {
 }
 
 /// The user, and the end of the certificate in seconds since 1970.
-fn read(der: &[u8]) -> Result<Option<(User, i64)>, ApiError> {
+fn read(der: &[u8]) -> Result<Option<Known>, ApiError> {
     let bad = |why: String| ApiError::new(401, "Unauthorized", format!("x509: {why}"));
     let (_, cert) = X509Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
     let subject = cert.subject();

@@ -219,7 +219,8 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
     let node: Arc<dyn Authorizer> = Arc::new(auth::node::Node::new(reads.clone()));
     let authorizers: Vec<Arc<dyn Authorizer>> =
         vec![Arc::new(auth::masters::Masters), node, rbac.clone()];
-    let authorizer: Arc<dyn Authorizer> = Arc::new(auth::Authorizers(authorizers.clone()));
+    // One union, so that reasons of refusals carry their authorizer's name as upstream's do.
+    let authorizer: Arc<dyn Authorizer> = Arc::new(auth::Authorizers(authorizers));
     let escalation = auth::rbac_escalation::Escalation::new(rbac, authorizer.clone());
     let mut admission: Vec<Arc<dyn Admission>> = vec![Arc::new(escalation)];
     admission.extend(admission::chain(&admission::Context {
@@ -245,7 +246,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         signer: Arc::new(signer),
         accounts,
         tokens: vec![bootstrap],
-        authorizer,
+        authorizer: authorizer.clone(),
     };
     let creators = auth::creators::all(&parts)
         .into_iter()
@@ -258,7 +259,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         .collect();
     Ok(Plugins {
         authenticators,
-        authorizers,
+        authorizers: vec![authorizer],
         admission,
         creators,
         documents,

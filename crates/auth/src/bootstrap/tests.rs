@@ -6,11 +6,7 @@ fn every_table_text_is_a_rule() {
         for rule in parse_rules(spec.rules) {
             let resources = !(rule.api_groups.is_empty() || rule.resources.is_empty());
             assert!(!rule.verbs.is_empty(), "{}", spec.name);
-            assert!(
-                resources != !rule.urls.is_empty(),
-                "{}: {rule:?}",
-                spec.name
-            );
+            assert!(resources == rule.urls.is_empty(), "{}: {rule:?}", spec.name);
             let all = [&rule.verbs, &rule.api_groups, &rule.resources, &rule.urls];
             for text in all.into_iter().flatten() {
                 let odd = |c: char| c.is_whitespace() || ",#\"`·".contains(c);
