@@ -4,7 +4,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Sends TERM to a process; an error where there is none or we may not.
 pub fn terminate(pid: i32) -> std::io::Result<()> {
-    let pid = Pid::from_raw(pid).filter(|p| !p.is_init());
+    // Negative numbers name groups; `Pid` does not take them.
+    let pid = (pid > 1).then(|| Pid::from_raw(pid)).flatten();
     let pid =
         pid.ok_or_else(|| std::io::Error::other("not the id of a process that may be ended"))?;
     Ok(kill_process(pid, Signal::TERM)?)
