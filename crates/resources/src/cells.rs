@@ -29,3 +29,30 @@ pub fn default_columns() -> Vec<Column> {
         },
     ]
 }
+
+/// A text, or `<none>` where it is empty.
+pub fn or_none(text: &str) -> Value {
+    json!(if text.is_empty() { "<none>" } else { text })
+}
+
+/// A LabelSelector as a cell.
+pub fn selector(object: Option<&Value>) -> Value {
+    let text = object
+        .and_then(api::selector::LabelSelector::from_object)
+        .map(|s| s.to_string());
+    or_none(&text.unwrap_or_default())
+}
+
+/// A map of labels as a cell: `a=b,c=d`.
+pub fn label_map(map: Option<&serde_json::Map<String, Value>>) -> Value {
+    let all = map.into_iter().flatten();
+    let texts: Vec<String> = all
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+        .collect();
+    or_none(&texts.join(","))
+}
+
+/// An integer at a path, 0 where there is none.
+pub fn integer(obj: &Value, path: &str) -> Value {
+    json!(machinery::object::i64_at(obj, path).unwrap_or(0))
+}
