@@ -29,6 +29,11 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
         "machinery",
         "and name resources by their descriptors",
     ),
+    (
+        "streams",
+        "cri",
+        "exec and attach join a client's streams with a container's",
+    ),
     ("k0s", "cluster", "the binary starts the whole"),
 ];
 

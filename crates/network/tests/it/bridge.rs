@@ -171,3 +171,31 @@ fn bandwidth_is_limited_in_both_directions() {
         assert!(inside(&netns, shown).contains("rate 20Mbit"));
     });
 }
+
+#[test]
+fn dual_stack_pods_reach_each_other_in_both_families() {
+    world(async |w| {
+        let cidrs = ["10.244.0.0/24", "fd00:244::/64"].map(|c| c.parse().unwrap());
+        w.network.set_pod_cidrs(cidrs.to_vec());
+        let (a, b) = (w.pod("a", vec![]).await, w.pod("b", vec![]).await);
+        let listener = inside(&a.netns, || std::net::TcpListener::bind("[::]:80").unwrap());
+        let to = listener.local_addr().unwrap().port();
+        assert_eq!(a.ip, ip("10.244.0.2"));
+        for address in ["fd00:244::2", "10.244.0.2"] {
+            let peer = at(address, to);
+            let stream = inside(&b.netns, || {
+                std::net::TcpStream::connect_timeout(&peer, PATIENCE)
+            });
+            stream.unwrap();
+            let (_, from) = listener.accept().unwrap();
+            let wanted = if address.contains(':') {
+                "fd00:244::3"
+            } else {
+                "10.244.0.3"
+            };
+            assert_eq!(from.ip().to_canonical(), ip(wanted));
+        }
+        w.network.tear_down().await.unwrap();
+        assert_eq!(ruleset(), "");
+    });
+}

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::memory::MemoryReads;
+use linux::netlink::{Socket, Subsystem};
+use linux::nftables::{Family, Table, element_keys, rules};
 use network::proxy;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -295,5 +297,43 @@ fn services_of_both_families_are_programmed() {
         ] {
             shown(part).await;
         }
+    });
+}
+
+#[test]
+fn a_thousand_services_go_in_one_transaction() {
+    world(async |_| {
+        let c = Cluster::start();
+        let ips: Vec<_> = (1..=10).map(|n| format!("10.244.1.{n}")).collect();
+        for n in 0..1_000 {
+            let ip = format!("10.96.{}.{}", 1 + n / 250, 1 + n % 250);
+            c.service(&format!("s{n}"), &ip, json!({}));
+            c.endpoints(&format!("s{n}"), &ips, 8080, "TCP");
+        }
+        let started = Instant::now();
+        until("the last service", || {
+            let mut socket = Socket::open(Subsystem::Netfilter).unwrap();
+            let table = Table::new(Family::Ipv4, proxy::plan::TABLE);
+            let keys = element_keys(&mut socket, &table, "service-ips");
+            keys.is_ok_and(|k| k.len() == 1_000)
+        })
+        .await;
+        eprintln!("1000 services programmed after {:?}", started.elapsed());
+        let table = || Table::new(Family::Ipv4, proxy::plan::TABLE);
+        let mut socket = Socket::open(Subsystem::Netfilter).unwrap();
+        let before = rules(&mut socket, &table()).unwrap();
+        c.delete("s999");
+        until("removal", || {
+            let mut socket = Socket::open(Subsystem::Netfilter).unwrap();
+            element_keys(&mut socket, &table(), "service-ips")
+                .unwrap()
+                .len()
+                == 999
+        })
+        .await;
+        // Rules that did not change keep their handles: they were not made anew.
+        let after = rules(&mut socket, &table()).unwrap();
+        assert_eq!(after.len(), before.len() - 1);
+        assert!(after.iter().all(|r| before.contains(r)));
     });
 }

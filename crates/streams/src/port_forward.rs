@@ -1,0 +1,1 @@
+//! Port-forward. Upstream: apimachinery portforward, KEP-4006.
