@@ -54,7 +54,7 @@ where
     let mut side = ReadSide {
         io: read,
         streams: HashMap::new(),
-        inflater: Inflater::new(),
+        inflater: Inflater::default(),
         deflater: Deflater::new()?,
         opened,
         out,
@@ -145,7 +145,7 @@ impl<R: AsyncRead + Unpin> ReadSide<R> {
 
     async fn open(&mut self, id: u32, fin: bool, block: &[u8]) -> Result<(), String> {
         let headers = self.inflater.headers(block)?;
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return Err(format!("stream id {id} is out of order"));
         }
         self.last = id;

@@ -110,14 +110,16 @@ pub struct Deflater {
 
 // === Inflater ===
 
-impl Inflater {
+impl Default for Inflater {
     /// For a new connection.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             zlib: Decompress::new(true),
         }
     }
+}
 
+impl Inflater {
     /// The headers of a block.
     pub fn headers(&mut self, block: &[u8]) -> Result<Headers, String> {
         let plain = self.inflate(block)?;
@@ -224,7 +226,7 @@ mod tests {
     #[test]
     fn blocks_of_one_connection_share_a_stream() {
         let mut deflater = Deflater::new().unwrap();
-        let mut inflater = Inflater::new();
+        let mut inflater = Inflater::default();
         for n in 0..5 {
             let headers = Headers::from([
                 ("streamtype".into(), "data".into()),
@@ -242,6 +244,6 @@ mod tests {
         let headers = Headers::from([("x".into(), "0".repeat(limits::HEADER_BYTES))]);
         let block = deflater.block(&headers).unwrap();
         assert!(block.len() < 1000);
-        assert!(Inflater::new().headers(&block).is_err());
+        assert!(Inflater::default().headers(&block).is_err());
     }
 }
