@@ -1,5 +1,7 @@
 //! Clients against the accepting side over a real HTTP/1.1 connection in memory.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::{Buf, Bytes, BytesMut};
 use cri::{ExecExit, ExecSession};
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket};
