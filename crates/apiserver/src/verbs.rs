@@ -1,5 +1,6 @@
 //! The verbs over any resource. `dispatch` is the only way in; each verb is a file.
 
+mod action;
 mod create;
 mod delete;
 mod get;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::causes::Causes;
+use crate::error::ApiError;
 use crate::request::User;
 use crate::table::{Column, Row};
 
@@ -79,6 +80,23 @@ pub trait Strategy: Send + Sync + 'static {
     fn prepare_subresource(&self, sub: &str, obj: &mut Value, before: &Value, cx: &WriteContext) {
         let _ = sub;
         self.prepare_update(obj, before, cx);
+    }
+
+    /// Create-only subresources whose body changes the object itself, such as `pods/binding`.
+    fn actions(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// Does to `obj`, as it is stored, what the body of such a subresource asks for. The generic verbs
+    /// look after admission, preconditions and conflicts; nothing else is prepared or validated.
+    fn act(
+        &self,
+        sub: &str,
+        _obj: &mut Value,
+        _body: &Value,
+        _cx: &WriteContext,
+    ) -> Result<(), ApiError> {
+        Err(ApiError::internal(format!("no action {sub}")))
     }
 
     /// Upstream's check of `metadata.name`; gives messages, empty if fine. `prefix` is true for generateName.

@@ -1,13 +1,16 @@
 //! Kinds of the core group, v1.
 
+#[allow(dead_code)] // The depth of the pods' checks follows in the next commits.
+pub mod amounts;
+pub mod binding;
 pub mod config_map;
 pub mod event;
 pub mod namespace;
-#[allow(dead_code)] // Pods follow in the next commit.
+pub mod pod;
 mod pod_checks;
-#[allow(dead_code)] // Pods follow in the next commit.
 mod pod_spec;
+pub mod pod_template;
 pub mod secret;
 pub mod service_account;
-#[allow(dead_code)] // The workloads that use it follow in the next commits.
+#[allow(dead_code)] // The workloads that use all of it follow in the next commits.
 pub mod template;

@@ -11,14 +11,18 @@ mod coordination;
 mod core;
 mod rbac;
 mod review;
+mod time;
 
 use machinery::Descriptor;
 
 /// Every built-in kind, in the order of discovery.
 static RESOURCES: &[fn() -> Descriptor] = &[
+    core::binding::resource,
     core::config_map::resource,
     core::event::resource,
     core::namespace::resource,
+    core::pod::resource,
+    core::pod_template::resource,
     core::secret::resource,
     core::service_account::resource,
     authentication::self_subject_review::resource,

@@ -81,7 +81,11 @@ pub async fn connect(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     } else {
         decode::object(body, media, "Object")?
     };
-    answer_only(call, &call.info.subresource, obj, dry_run).await
+    let sub = call.info.subresource.as_str();
+    if call.descriptor().strategy.actions().contains(&sub) {
+        return super::action::act(call, sub, obj, dry_run).await;
+    }
+    answer_only(call, sub, obj, dry_run).await
 }
 
 /// Stores a new object; gives it with 201.
