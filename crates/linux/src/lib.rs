@@ -3,3 +3,4 @@
 pub mod netlink;
 pub mod nftables;
 pub mod process;
+pub mod volume;
