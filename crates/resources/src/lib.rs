@@ -3,10 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod apps;
 mod authentication;
 mod authorization;
 #[allow(dead_code)] // The workloads that use all of it follow in the next commits.
 mod cells;
+#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
+mod checks;
 mod coordination;
 mod core;
 mod rbac;
@@ -25,6 +28,11 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     core::pod_template::resource,
     core::secret::resource,
     core::service_account::resource,
+    apps::controller_revision::resource,
+    apps::daemon_set::resource,
+    apps::deployment::resource,
+    apps::replica_set::resource,
+    apps::stateful_set::resource,
     authentication::self_subject_review::resource,
     authentication::token_review::resource,
     authorization::local_subject_access_review::resource,
