@@ -4,7 +4,7 @@ use api::names;
 use jiff::Timestamp;
 use machinery::object::{bool_at, list_at, str_at};
 use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::workload::GROUP;
 use crate::cells;
@@ -76,6 +76,8 @@ impl Strategy for ControllerRevision {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::checks::texts;
 
