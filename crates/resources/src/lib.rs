@@ -6,6 +6,7 @@
 mod apps;
 mod authentication;
 mod authorization;
+mod batch;
 #[allow(dead_code)] // The workloads that use all of it follow in the next commits.
 mod cells;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
@@ -39,6 +40,8 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     authorization::self_subject_access_review::resource,
     authorization::self_subject_rules_review::resource,
     authorization::subject_access_review::resource,
+    batch::cron_job::resource,
+    batch::job::resource,
     coordination::lease::resource,
     rbac::cluster_role::resource,
     rbac::cluster_role_binding::resource,
