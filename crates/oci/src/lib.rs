@@ -1,1 +1,22 @@
-//! oci
+//! Container images: references, the store of a node's images, archives, layers unpacked for overlayfs, and
+//! registries. Follows containerd's image store and CRI plugin, OCI image spec 1.1 and distribution spec 1.1.
+
+#![forbid(unsafe_code)]
+#![allow(dead_code)] // the registry client comes next
+
+pub mod digest;
+mod disk;
+mod error;
+mod import;
+pub mod limits;
+mod manifest;
+mod records;
+pub mod reference;
+pub mod registry;
+mod store;
+mod unpack;
+
+pub use digest::Digest;
+pub use error::Error;
+pub use reference::{Reference, ReferenceError};
+pub use store::{ImageStore, ResolvedImage, StoreOptions, StoredImage, Usage};
