@@ -51,7 +51,9 @@ impl Digest {
             "sha256" => 64,
             "sha384" => 96,
             "sha512" => 128,
-            other if is_algorithm(other) && !hex.is_empty() => return Err(DigestError::Unsupported),
+            other if is_algorithm(other) && !hex.is_empty() => {
+                return Err(DigestError::Unsupported);
+            }
             _ => return Err(DigestError::Format),
         };
         if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -107,9 +109,12 @@ impl Digest {
 
 fn is_algorithm(text: &str) -> bool {
     !text.is_empty()
-        && text
-            .split(['+', '.', '_', '-'])
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+        && text.split(['+', '.', '_', '-']).all(|part| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        })
 }
 
 impl fmt::Display for Digest {

@@ -27,7 +27,12 @@ impl Disk {
         let disk = Self {
             root: root.to_path_buf(),
         };
-        for dir in [disk.blob_dir("sha256"), disk.layer_dir(), disk.ingest_dir(), disk.lease_dir()] {
+        for dir in [
+            disk.blob_dir("sha256"),
+            disk.layer_dir(),
+            disk.ingest_dir(),
+            disk.lease_dir(),
+        ] {
             std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         }
         use std::os::unix::fs::PermissionsExt;
@@ -76,7 +81,8 @@ impl Disk {
     /// A name that nothing has, for something on its way.
     pub fn fresh(&self, what: &str) -> PathBuf {
         let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        self.ingest_dir().join(format!("{what}-{}-{n}", std::process::id()))
+        self.ingest_dir()
+            .join(format!("{what}-{}-{n}", std::process::id()))
     }
 
     fn blob_dir(&self, algorithm: &str) -> PathBuf {

@@ -15,9 +15,7 @@ pub enum Error {
     #[error("{0}: not found")]
     NotFound(String),
     /// The registry refuses the credentials, or wants some.
-    #[error(
-        "pull access denied, repository does not exist or may require authorization: {0}"
-    )]
+    #[error("pull access denied, repository does not exist or may require authorization: {0}")]
     Denied(String),
     /// The token server refuses.
     #[error("failed to authorize: {0}")]
@@ -38,7 +36,9 @@ pub enum Error {
         detail: String,
     },
     /// Bytes are not those their digest names.
-    #[error("failed commit on ref {what:?}: unexpected commit digest {found}, expected {expected}: failed precondition")]
+    #[error(
+        "failed commit on ref {what:?}: unexpected commit digest {found}, expected {expected}: failed precondition"
+    )]
     Mismatch {
         what: String,
         expected: String,

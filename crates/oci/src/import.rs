@@ -14,7 +14,9 @@ use crate::digest::Digest;
 use crate::disk::discard;
 use crate::error::Error;
 use crate::limits;
-use crate::manifest::{Descriptor, Document, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform};
+use crate::manifest::{
+    Descriptor, Document, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform,
+};
 use crate::records::BundleRecord;
 use crate::reference::Reference;
 use crate::store::{Arriving, ImageStore, Inner, layer_plan, parse_config};
@@ -61,14 +63,17 @@ impl ImageStore {
     /// As [`ImageStore::import`]; pinned images are kept by garbage collection.
     pub async fn import_as(&self, archive: &Path, pinned: bool) -> Result<Vec<String>, Error> {
         let archive = archive.to_path_buf();
-        self.blocking("import of images", move |inner| import(inner, &archive, pinned))
-            .await
+        self.blocking("import of images", move |inner| {
+            import(inner, &archive, pinned)
+        })
+        .await
     }
 
     /// Imports an archive unless it is the one that was imported before; `None` where nothing was to be done.
     pub async fn import_bundle(&self, archive: &Path) -> Result<Option<Vec<String>>, Error> {
         let archive = archive.to_path_buf();
-        self.blocking("import of a bundle", move |inner| bundle(inner, &archive)).await
+        self.blocking("import of a bundle", move |inner| bundle(inner, &archive))
+            .await
     }
 }
 
@@ -78,7 +83,10 @@ fn bundle(inner: &Arc<Inner>, archive: &Path) -> Result<Option<Vec<String>>, Err
     let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
     let key = archive.display().to_string();
     let known = inner.read(|records| {
-        records.bundles.get(&key).is_some_and(|b| b.bytes == meta.len() && b.modified == modified)
+        records
+            .bundles
+            .get(&key)
+            .is_some_and(|b| b.bytes == meta.len() && b.modified == modified)
     });
     if known {
         return Ok(None);
@@ -87,7 +95,11 @@ fn bundle(inner: &Arc<Inner>, archive: &Path) -> Result<Option<Vec<String>>, Err
     let record = BundleRecord {
         bytes: meta.len(),
         modified,
-        names: names.iter().filter(|n| !n.starts_with("sha256:")).cloned().collect(),
+        names: names
+            .iter()
+            .filter(|n| !n.starts_with("sha256:"))
+            .cloned()
+            .collect(),
     };
     inner.change(|records| {
         records.bundles.insert(key, record);
@@ -161,7 +173,10 @@ fn annotated(entry: &Descriptor) -> Vec<String> {
         return vec![name];
     }
     // A bare tag names no image.
-    get(REF_NAME).filter(|n| n.contains(['/', ':'])).into_iter().collect()
+    get(REF_NAME)
+        .filter(|n| n.contains(['/', ':']))
+        .into_iter()
+        .collect()
 }
 
 /// RepoTags of a layout that is a `docker save` too, by config.
@@ -292,7 +307,11 @@ fn docker_image(
     for (name, diff_id) in names.iter().zip(diff_ids) {
         let diff_id = Digest::parse(diff_id)?;
         let mut head = Vec::new();
-        files.read(name)?.take(4).read_to_end(&mut head).map_err(Error::io("read", name))?;
+        files
+            .read(name)?
+            .take(4)
+            .read_to_end(&mut head)
+            .map_err(Error::io("read", name))?;
         let (digest, size) = if Compression::of(&head) == Compression::None {
             (diff_id, files.size(name)?)
         } else {
@@ -332,7 +351,9 @@ impl Found {
             match Reference::parse(name) {
                 Ok(reference) => {
                     self.image.names.extend(reference.tagged());
-                    self.image.digests.insert(reference.with_digest(&self.image.target));
+                    self.image
+                        .digests
+                        .insert(reference.with_digest(&self.image.target));
                 }
                 Err(error) => tracing::warn!(name, %error, "a name in an archive is no reference"),
             }
@@ -447,7 +468,8 @@ impl Files {
     fn read(&self, name: &str) -> Result<Box<dyn Read>, Error> {
         let (path, offset, size) = self.place(name)?;
         let mut file = std::fs::File::open(&path).map_err(Error::io("open", &path))?;
-        file.seek(SeekFrom::Start(offset)).map_err(Error::io("read", &path))?;
+        file.seek(SeekFrom::Start(offset))
+            .map_err(Error::io("read", &path))?;
         Ok(Box::new(file.take(size)))
     }
 
@@ -460,7 +482,9 @@ impl Files {
             });
         }
         let mut data = Vec::new();
-        self.read(name)?.read_to_end(&mut data).map_err(Error::io("read", name))?;
+        self.read(name)?
+            .read_to_end(&mut data)
+            .map_err(Error::io("read", name))?;
         Ok(data)
     }
 

@@ -90,9 +90,16 @@ impl Document {
         if let Some(manifests) = shape.manifests {
             let both: Result<Manifest, _> = serde_json::from_slice(data);
             if both.is_ok() || matches!(media, OCI_MANIFEST | DOCKER_MANIFEST) {
-                return Err(Error::malformed(what, "invalid manifest, both index and manifest"));
+                return Err(Error::malformed(
+                    what,
+                    "invalid manifest, both index and manifest",
+                ));
             }
-            bound("manifests of an index", manifests.len(), limits::INDEX_ENTRIES)?;
+            bound(
+                "manifests of an index",
+                manifests.len(),
+                limits::INDEX_ENTRIES,
+            )?;
             return Ok(Self::Index(manifests));
         }
         let manifest: Manifest =
@@ -137,7 +144,8 @@ impl Platform {
         if other.os != self.os || other.architecture != self.architecture {
             return None;
         }
-        let number = |v: Option<&str>| v.and_then(|v| v.trim_start_matches('v').parse::<usize>().ok());
+        let number =
+            |v: Option<&str>| v.and_then(|v| v.trim_start_matches('v').parse::<usize>().ok());
         let own = number(self.variant.as_deref());
         match (own, number(other.variant.as_deref())) {
             (_, None) => Some(0),
@@ -215,8 +223,15 @@ mod tests {
             entry("linux", "arm", Some("v6")),
             entry("unknown", "unknown", None),
         ];
-        let chosen: Vec<_> = arm.choose(&entries).iter().map(|e| e.digest.clone()).collect();
-        assert_eq!(chosen, [entries[3].digest.clone(), entries[1].digest.clone()]);
+        let chosen: Vec<_> = arm
+            .choose(&entries)
+            .iter()
+            .map(|e| e.digest.clone())
+            .collect();
+        assert_eq!(
+            chosen,
+            [entries[3].digest.clone(), entries[1].digest.clone()]
+        );
     }
 
     #[test]

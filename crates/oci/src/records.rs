@@ -78,7 +78,11 @@ impl Records {
                 known.digests.extend(record.digests);
                 known.pinned |= record.pinned;
                 known.target = record.target;
-                bound("names of an image", known.names.len() + known.digests.len(), limits::NAMES)
+                bound(
+                    "names of an image",
+                    known.names.len() + known.digests.len(),
+                    limits::NAMES,
+                )
             }
             None => {
                 bound("images in the store", self.images.len() + 1, limits::IMAGES)?;
@@ -115,7 +119,10 @@ impl Records {
         if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
-        let mut matching = self.images.values().filter(|r| r.id.hex().starts_with(prefix));
+        let mut matching = self
+            .images
+            .values()
+            .filter(|r| r.id.hex().starts_with(prefix));
         match (matching.next(), matching.next()) {
             (Some(one), None) => Some(one),
             _ => None,
@@ -175,7 +182,10 @@ mod tests {
         assert_eq!(records.find("q.io/x:1").unwrap().id, new.id);
         // The old one can be had by digest and id only.
         assert!(records.images[&old.id].names.is_empty());
-        assert_eq!(records.find(&format!("q.io/x@{}", old.id)).unwrap().id, old.id);
+        assert_eq!(
+            records.find(&format!("q.io/x@{}", old.id)).unwrap().id,
+            old.id
+        );
         assert_eq!(records.find(old.id.as_str()).unwrap().id, old.id);
         assert_eq!(records.find(&old.id.hex()[..12]).unwrap().id, old.id);
         assert!(records.find("q.io/y:1").is_none());

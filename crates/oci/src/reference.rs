@@ -216,9 +216,9 @@ fn is_path_component(text: &str) -> bool {
     if !ends(bytes.first()) || !ends(bytes.last()) {
         return false;
     }
-    bytes
-        .split(|b| alphanumeric(*b))
-        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
+    bytes.split(|b| alphanumeric(*b)).all(|separator| {
+        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
+    })
 }
 
 fn is_tag(text: &str) -> bool {
@@ -244,15 +244,25 @@ mod tests {
             ("busybox", "docker.io/library/busybox:latest".to_string()),
             ("busybox:1", "docker.io/library/busybox:1".into()),
             ("a/b", "docker.io/a/b:latest".into()),
-            ("index.docker.io/busybox", "docker.io/library/busybox:latest".into()),
+            (
+                "index.docker.io/busybox",
+                "docker.io/library/busybox:latest".into(),
+            ),
             ("localhost/x", "localhost/x:latest".into()),
             ("localhost:5000/x/y:z", "localhost:5000/x/y:z".into()),
             ("[::1]:5000/x", "[::1]:5000/x:latest".into()),
             ("Host/x", "Host/x:latest".into()),
-            ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10".into()),
+            (
+                "registry.k8s.io/pause:3.10",
+                "registry.k8s.io/pause:3.10".into(),
+            ),
             ("x__y/a-----b:T", "docker.io/x__y/a-----b:T".into()),
         ] {
-            assert_eq!(Reference::parse(given).unwrap().to_string(), wanted, "{given}");
+            assert_eq!(
+                Reference::parse(given).unwrap().to_string(),
+                wanted,
+                "{given}"
+            );
         }
         let pinned = Reference::parse(&format!("q.io/a:t@{digest}")).unwrap();
         assert_eq!(pinned.to_string(), format!("q.io/a:t@{digest}"));
@@ -271,12 +281,25 @@ mod tests {
             ("a..b", "invalid reference format"),
             ("x.io/", "invalid reference format"),
             ("a@sha256:zz", "invalid reference format"),
-            ("a@sha256:abcdef00000000000000000000000000000000", "invalid checksum digest length"),
-            ("busyBox", "invalid reference format: repository name (library/busyBox) must be lowercase"),
-            (long.as_str(), "repository name must not be more than 255 characters"),
+            (
+                "a@sha256:abcdef00000000000000000000000000000000",
+                "invalid checksum digest length",
+            ),
+            (
+                "busyBox",
+                "invalid reference format: repository name (library/busyBox) must be lowercase",
+            ),
+            (
+                long.as_str(),
+                "repository name must not be more than 255 characters",
+            ),
             ("a b", "invalid reference format"),
         ] {
-            assert_eq!(Reference::parse(given).unwrap_err().to_string(), wanted, "{given}");
+            assert_eq!(
+                Reference::parse(given).unwrap_err().to_string(),
+                wanted,
+                "{given}"
+            );
         }
         let hex = "a".repeat(64);
         assert_eq!(

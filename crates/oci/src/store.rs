@@ -159,13 +159,23 @@ impl ImageStore {
             digest_reference: digest_reference(&record, image),
             id: record.id.to_string(),
             config,
-            layers: record.layers.iter().map(|c| self.inner.disk.layer(c)).collect(),
+            layers: record
+                .layers
+                .iter()
+                .map(|c| self.inner.disk.layer(c))
+                .collect(),
         })
     }
 
     /// All images.
     pub fn list(&self) -> Vec<StoredImage> {
-        self.inner.records.read().images.values().map(stored).collect()
+        self.inner
+            .records
+            .read()
+            .images
+            .values()
+            .map(stored)
+            .collect()
     }
 
     /// One image by reference, id or beginning of an id.
@@ -234,10 +244,13 @@ impl ImageStore {
     /// What unpacked layers take.
     pub fn usage(&self) -> Usage {
         let records = self.inner.records.read();
-        records.layers.values().fold(Usage::default(), |sum, layer| Usage {
-            bytes: sum.bytes + layer.bytes,
-            inodes: sum.inodes + layer.entries,
-        })
+        records
+            .layers
+            .values()
+            .fold(Usage::default(), |sum, layer| Usage {
+                bytes: sum.bytes + layer.bytes,
+                inodes: sum.inodes + layer.entries,
+            })
     }
 
     /// Keeps an image's layers for `owner` (a container) even when the image is removed, across restarts, until
@@ -346,7 +359,12 @@ impl Inner {
         open: impl FnOnce() -> Result<Box<dyn std::io::Read>, Error>,
     ) -> Result<(), Error> {
         let layer = &plan[at];
-        let gate = self.unpacking.lock().entry(layer.chain.clone()).or_default().clone();
+        let gate = self
+            .unpacking
+            .lock()
+            .entry(layer.chain.clone())
+            .or_default()
+            .clone();
         let result = {
             let _turn = gate.lock();
             if self.has_layer(&layer.chain) {
@@ -355,7 +373,9 @@ impl Inner {
                 self.unpack_layer(plan, at, open)
             }
         };
-        self.unpacking.lock().retain(|_, gate| Arc::strong_count(gate) > 1);
+        self.unpacking
+            .lock()
+            .retain(|_, gate| Arc::strong_count(gate) > 1);
         result
     }
 
@@ -372,7 +392,11 @@ impl Inner {
                 cause: cause.clone(),
             });
         }
-        let lowers: Vec<PathBuf> = plan[..at].iter().rev().map(|l| self.disk.layer(&l.chain)).collect();
+        let lowers: Vec<PathBuf> = plan[..at]
+            .iter()
+            .rev()
+            .map(|l| self.disk.layer(&l.chain))
+            .collect();
         let temp = self.disk.fresh("layer");
         std::fs::create_dir(&temp).map_err(Error::io("make", &temp))?;
         let described = Layer {
@@ -474,8 +498,11 @@ impl Inner {
     }
 
     fn unused_blobs(&self, records: &Records) -> Result<Vec<PathBuf>, Error> {
-        let used: BTreeSet<PathBuf> =
-            records.used_blobs().into_iter().map(|d| self.disk.blob(d)).collect();
+        let used: BTreeSet<PathBuf> = records
+            .used_blobs()
+            .into_iter()
+            .map(|d| self.disk.blob(d))
+            .collect();
         let mut unused = Vec::new();
         let root = self.disk.root().join("blobs");
         for algorithm in std::fs::read_dir(&root).map_err(Error::io("list", &root))? {
@@ -545,7 +572,11 @@ pub(crate) fn parse_config(id: &Digest, data: &[u8]) -> Result<ImageConfiguratio
 /// Makes records and disk agree after a crash: images without their layers go, layers without a record too.
 fn reconcile(disk: &Disk, records: &mut Records) -> Result<(), Error> {
     records.layers.retain(|chain, _| disk.layer(chain).is_dir());
-    let known: BTreeSet<String> = records.layers.keys().map(|c| layer_name(c).to_string()).collect();
+    let known: BTreeSet<String> = records
+        .layers
+        .keys()
+        .map(|c| layer_name(c).to_string())
+        .collect();
     let layers = &records.layers;
     records.images.retain(|id, record| {
         let whole = record.layers.iter().all(|c| layers.contains_key(c))
@@ -558,12 +589,18 @@ fn reconcile(disk: &Disk, records: &mut Records) -> Result<(), Error> {
     });
     let images = &records.images;
     records.bundles.retain(|_, bundle| {
-        bundle.names.iter().all(|n| images.values().any(|r| r.names.contains(n)))
+        bundle
+            .names
+            .iter()
+            .all(|n| images.values().any(|r| r.names.contains(n)))
     });
     let dir = disk.layer_dir();
     for entry in std::fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
         let path = entry.map_err(Error::io("list", &dir))?.path();
-        let named = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let named = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         if !known.contains(named) {
             disk.remove(&path)?;
         }
@@ -579,8 +616,14 @@ fn unsuitable(disk: &Disk) -> Option<String> {
         return Some(format!("{}: {e}", dir.display()));
     }
     let device = dir.join("whiteout");
-    let tried = mknodat(CWD, &device, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
-        .and_then(|()| setxattr(&dir, crate::unpack::OPAQUE, b"y", XattrFlags::empty()));
+    let tried = mknodat(
+        CWD,
+        &device,
+        FileType::CharacterDevice,
+        Mode::empty(),
+        makedev(0, 0),
+    )
+    .and_then(|()| setxattr(&dir, crate::unpack::OPAQUE, b"y", XattrFlags::empty()));
     let reason = tried.err().map(|e| {
         let root = disk.root().display();
         let overlay = rustix::fs::statfs(&dir).is_ok_and(|s| s.f_type == 0x794c_7630);

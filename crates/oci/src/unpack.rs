@@ -100,7 +100,10 @@ pub fn unpack(packed: impl Read, layer: &Layer<'_>, to: &Path) -> Result<Unpacke
     }
     if unpacked.bytes > limits::RATIO_AFTER && unpacked.bytes / bytes.max(1) > limits::RATIO {
         return Err(Error::Limit {
-            what: format!("the ratio of unpacked to packed bytes of layer {}", layer.blob),
+            what: format!(
+                "the ratio of unpacked to packed bytes of layer {}",
+                layer.blob
+            ),
             limit: limits::RATIO,
         });
     }

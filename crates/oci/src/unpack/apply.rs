@@ -102,7 +102,13 @@ impl Apply {
                     _ => FileType::Fifo,
                 };
                 let device = fs::makedev(member.device.0, member.device.1);
-                fs::mknodat(dir, name.as_slice(), kind, Mode::from_raw_mode(member.mode), device)?;
+                fs::mknodat(
+                    dir,
+                    name.as_slice(),
+                    kind,
+                    Mode::from_raw_mode(member.mode),
+                    device,
+                )?;
                 finish(dir, name, member)?;
                 mode(dir, name, member.mode)
             }
@@ -230,7 +236,11 @@ impl Apply {
         let Some((target_name, target_parents)) = target.split_last() else {
             return Err(io::Error::other("a hard link to the root"));
         };
-        let target_dir = self.tree.directory(&target_parents.join(&b'/'))?.dir.try_clone()?;
+        let target_dir = self
+            .tree
+            .directory(&target_parents.join(&b'/'))?
+            .dir
+            .try_clone()?;
         let dir = self.tree.directory(parent)?.dir.try_clone()?;
         let same = AtFlags::empty();
         match fs::linkat(&target_dir, target_name.as_slice(), &dir, name, same) {
@@ -243,7 +253,10 @@ impl Apply {
         let lower = self.tree.lower_file(&place, target_name)?;
         let lower = lower.ok_or_else(|| {
             let text = String::from_utf8_lossy(&member.link).into_owned();
-            io::Error::new(io::ErrorKind::NotFound, format!("hard link to {text}: no such file"))
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("hard link to {text}: no such file"),
+            )
         })?;
         copy_up(lower, &target_dir, target_name)?;
         fs::linkat(&target_dir, target_name.as_slice(), &dir, name, same)?;
@@ -292,8 +305,7 @@ fn lexical(path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
 }
 
 fn create(dir: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?)
 }
 
@@ -324,7 +336,11 @@ fn copy_up(lower: OwnedFd, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
     let stat = fs::fstat(&lower)?;
     let mut to = std::fs::File::from(create(dir, name)?);
     io::copy(&mut std::fs::File::from(lower), &mut to)?;
-    fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    fs::fchown(
+        &to,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
     fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     fs::futimens(&to, &times((stat.st_mtime, stat.st_mtime_nsec as u32)))?;
     Ok(())
@@ -333,7 +349,11 @@ fn copy_up(lower: OwnedFd, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
 /// Owner, mode and attributes of what is open. The mode comes after the owner, which clears setuid.
 fn attributes(fd: impl AsFd, member: &Member) -> io::Result<()> {
     let fd = fd.as_fd();
-    fs::fchown(fd, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))?;
+    fs::fchown(
+        fd,
+        Some(Uid::from_raw(member.uid)),
+        Some(Gid::from_raw(member.gid)),
+    )?;
     fs::fchmod(fd, Mode::from_raw_mode(member.mode))?;
     for (name, value) in allowed(member) {
         tolerate(fs::fsetxattr(fd, name, value, XattrFlags::empty()))?;
@@ -354,7 +374,12 @@ fn finish(dir: &OwnedFd, name: &[u8], member: &Member) -> io::Result<()> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     for (attribute, value) in allowed(member) {
-        tolerate(fs::lsetxattr(path.as_slice(), attribute, value, XattrFlags::empty()))?;
+        tolerate(fs::lsetxattr(
+            path.as_slice(),
+            attribute,
+            value,
+            XattrFlags::empty(),
+        ))?;
     }
     fs::utimensat(dir, name, &times(member.mtime), flags)?;
     Ok(())
@@ -362,7 +387,12 @@ fn finish(dir: &OwnedFd, name: &[u8], member: &Member) -> io::Result<()> {
 
 /// The mode of a device or pipe just made, which is no symbolic link.
 fn mode(dir: &OwnedFd, name: &[u8], mode: u32) -> io::Result<()> {
-    Ok(fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
+    Ok(fs::chmodat(
+        dir,
+        name,
+        Mode::from_raw_mode(mode),
+        AtFlags::empty(),
+    )?)
 }
 
 /// The attributes an image may set. Those of overlayfs would let a layer show files from elsewhere.

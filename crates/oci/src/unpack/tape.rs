@@ -72,7 +72,11 @@ impl<R: Read> Read for Stream<R> {
 impl<R: Read> Source for Stream<R> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let passed = io::copy(&mut (&mut self.0).take(bytes), &mut io::sink())?;
-        if passed == bytes { Ok(()) } else { Err(truncated()) }
+        if passed == bytes {
+            Ok(())
+        } else {
+            Err(truncated())
+        }
     }
 }
 
@@ -99,7 +103,6 @@ impl<S: Source> Tape<S> {
     pub fn position(&self) -> u64 {
         self.position
     }
-
 
     /// The next member, or `None` at the end.
     pub fn advance(&mut self) -> io::Result<Option<Member>> {
@@ -282,7 +285,9 @@ impl<S: Source> Tape<S> {
 /// The data of the current member.
 impl<S: Source> Read for Tape<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buf.len());
         if most == 0 {
             return Ok(0);
         }
@@ -309,7 +314,9 @@ impl Extended {
                 .and_then(|t| t.parse().ok())
                 .filter(|n| *n > blank + 1 && *n <= data.len())
                 .ok_or_else(bad)?;
-            let record = data[blank + 1..length].strip_suffix(b"\n").ok_or_else(bad)?;
+            let record = data[blank + 1..length]
+                .strip_suffix(b"\n")
+                .ok_or_else(bad)?;
             let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
             self.set(&record[..equals], &record[equals + 1..])?;
             data = &data[length..];

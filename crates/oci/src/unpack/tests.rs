@@ -22,7 +22,11 @@ impl Tar {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(data.len() as u64);
-        header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+        header.set_mode(if kind == EntryType::Directory {
+            0o755
+        } else {
+            0o644
+        });
         header.set_mtime(1_000_000);
         // Written raw: hostile names are refused by the builder.
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
@@ -79,7 +83,10 @@ fn is_whiteout(path: PathBuf) -> bool {
 
 fn is_opaque(path: PathBuf) -> bool {
     let mut value = [0u8; 1];
-    matches!(rustix::fs::lgetxattr(path, super::OPAQUE, &mut value), Ok(1)) && &value == b"y"
+    matches!(
+        rustix::fs::lgetxattr(path, super::OPAQUE, &mut value),
+        Ok(1)
+    ) && &value == b"y"
 }
 
 #[test]
@@ -95,31 +102,56 @@ fn entries_come_out_as_they_went_in() {
     header.set_uid(1000);
     header.set_gid(2000);
     header.set_mtime(42);
-    tar.0.append_pax_extensions([("SCHILY.xattr.user.a", b"b".as_slice()), ("mtime", b"42.5"),
-        ("SCHILY.xattr.trusted.overlay.redirect", b"/etc")]).unwrap();
-    tar.0.append_data(&mut header, format!("d/{}", "n".repeat(150)), b"long".as_slice()).unwrap();
+    tar.0
+        .append_pax_extensions([
+            ("SCHILY.xattr.user.a", b"b".as_slice()),
+            ("mtime", b"42.5"),
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ])
+        .unwrap();
+    tar.0
+        .append_data(
+            &mut header,
+            format!("d/{}", "n".repeat(150)),
+            b"long".as_slice(),
+        )
+        .unwrap();
     let mut fifo = Header::new_gnu();
     fifo.set_entry_type(EntryType::Fifo);
     fifo.set_size(0);
     fifo.set_mode(0o622);
-    tar.0.append_data(&mut fifo, "d/p", std::io::empty()).unwrap();
+    tar.0
+        .append_data(&mut fifo, "d/p", std::io::empty())
+        .unwrap();
     let data = tar.entry(EntryType::Link, "h", "d/f", b"").end();
     let to = dir.path().join("out");
     let unpacked = try_apply(&data, &[], &to).unwrap();
     assert_eq!(unpacked.entries, 6);
     assert_eq!(read(to.join("d/f")), "text");
     assert_eq!(read(to.join("l")), "text");
-    let (f, h) = (to.join("d/f").metadata().unwrap(), to.join("h").metadata().unwrap());
+    let (f, h) = (
+        to.join("d/f").metadata().unwrap(),
+        to.join("h").metadata().unwrap(),
+    );
     assert_eq!(f.ino(), h.ino());
     let long = to.join(format!("d/{}", "n".repeat(150)));
     let meta = long.metadata().unwrap();
-    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (1000, 2000, 0o4755));
+    assert_eq!(
+        (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+        (1000, 2000, 0o4755)
+    );
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (42, 500_000_000));
     let mut value = [0u8; 8];
-    assert_eq!(rustix::fs::lgetxattr(&long, "user.a", &mut value).ok(), Some(1));
+    assert_eq!(
+        rustix::fs::lgetxattr(&long, "user.a", &mut value).ok(),
+        Some(1)
+    );
     assert!(rustix::fs::lgetxattr(&long, "trusted.overlay.redirect", &mut value).is_err());
     assert!(to.join("d/p").metadata().unwrap().file_type().is_fifo());
-    assert_eq!(to.join("d/p").metadata().unwrap().permissions().mode() & 0o777, 0o622);
+    assert_eq!(
+        to.join("d/p").metadata().unwrap().permissions().mode() & 0o777,
+        0o622
+    );
     assert_eq!(to.join("d").metadata().unwrap().mtime(), 1_000_000);
 }
 
@@ -157,13 +189,19 @@ fn paths_go_through_what_lower_layers_have() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (low, high) = (dir.path().join("low"), dir.path().join("high"));
-    let mut tar = Tar::new().dir("usr").dir("usr/bin").file("usr/bin/x", b"lower").symlink("bin", "usr/bin");
+    let mut tar = Tar::new()
+        .dir("usr")
+        .dir("usr/bin")
+        .file("usr/bin/x", b"lower")
+        .symlink("bin", "usr/bin");
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Directory);
     header.set_size(0);
     header.set_mode(0o1770);
     header.set_uid(7);
-    tar.0.append_data(&mut header, "var", std::io::empty()).unwrap();
+    tar.0
+        .append_data(&mut header, "var", std::io::empty())
+        .unwrap();
     try_apply(&tar.end(), &[], &low).unwrap();
     let data = Tar::new()
         .file("bin/y", b"upper")
@@ -193,18 +231,69 @@ fn nothing_leaves_the_root() {
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("dots", Tar::new().file("../outside/f", b"x").end()),
         ("absolute", Tar::new().file(&format!("{out}/f"), b"x").end()),
-        ("absolute link", Tar::new().symlink("l", out).file("l/f", b"x").end()),
-        ("relative link", Tar::new().symlink("l", "../outside").file("l/f", b"x").end()),
-        ("replaced", Tar::new().dir("l").symlink("l", out).file("l/f", b"x").end()),
-        ("hard link", Tar::new().entry(EntryType::Link, "f", &format!("{out}/secret"), b"").end()),
-        ("hard link up", Tar::new().entry(EntryType::Link, "f", "../outside/secret", b"").end()),
-        ("write through", Tar::new().symlink("f", &format!("{out}/secret")).file("f", b"x").end()),
-        ("whiteout", Tar::new().symlink("l", out).file("l/.wh.secret", b"").end()),
-        ("opaque", Tar::new().symlink("l", out).file("l/.wh..wh..opq", b"").end()),
+        (
+            "absolute link",
+            Tar::new().symlink("l", out).file("l/f", b"x").end(),
+        ),
+        (
+            "relative link",
+            Tar::new()
+                .symlink("l", "../outside")
+                .file("l/f", b"x")
+                .end(),
+        ),
+        (
+            "replaced",
+            Tar::new()
+                .dir("l")
+                .symlink("l", out)
+                .file("l/f", b"x")
+                .end(),
+        ),
+        (
+            "hard link",
+            Tar::new()
+                .entry(EntryType::Link, "f", &format!("{out}/secret"), b"")
+                .end(),
+        ),
+        (
+            "hard link up",
+            Tar::new()
+                .entry(EntryType::Link, "f", "../outside/secret", b"")
+                .end(),
+        ),
+        (
+            "write through",
+            Tar::new()
+                .symlink("f", &format!("{out}/secret"))
+                .file("f", b"x")
+                .end(),
+        ),
+        (
+            "whiteout",
+            Tar::new().symlink("l", out).file("l/.wh.secret", b"").end(),
+        ),
+        (
+            "opaque",
+            Tar::new()
+                .symlink("l", out)
+                .file("l/.wh..wh..opq", b"")
+                .end(),
+        ),
         ("whiteout dots", Tar::new().file(".wh...", b"").end()),
-        ("loop", Tar::new().symlink("a", "b").symlink("b", "a").file("a/f", b"").end()),
+        (
+            "loop",
+            Tar::new()
+                .symlink("a", "b")
+                .symlink("b", "a")
+                .file("a/f", b"")
+                .end(),
+        ),
         ("root file", Tar::new().file("/", b"x").end()),
-        ("unknown type", Tar::new().entry(EntryType::new(b'Z'), "f", "", b"").end()),
+        (
+            "unknown type",
+            Tar::new().entry(EntryType::new(b'Z'), "f", "", b"").end(),
+        ),
     ];
     for (what, data) in cases {
         let to = dir.path().join(what.replace(' ', "-"));
@@ -213,8 +302,19 @@ fn nothing_leaves_the_root() {
         assert_eq!(names.len(), 1, "{what} wrote outside");
         assert_eq!(read(outside.join("secret")), "secret", "{what}");
         assert!(!is_opaque(outside.clone()), "{what}");
-        let refused = ["hard link", "hard link up", "whiteout dots", "loop", "root file", "unknown type"];
-        assert_eq!(result.is_err(), refused.contains(&what), "{what}: {result:?}");
+        let refused = [
+            "hard link",
+            "hard link up",
+            "whiteout dots",
+            "loop",
+            "root file",
+            "unknown type",
+        ];
+        assert_eq!(
+            result.is_err(),
+            refused.contains(&what),
+            "{what}: {result:?}"
+        );
     }
 }
 
@@ -231,14 +331,32 @@ fn damaged_layers_are_refused() {
         std::fs::create_dir(&to).unwrap();
         to
     };
-    let wrong_blob = Layer { blob: &other, diff_id: &digest, lowers: &[] };
-    let error = unpack(good.as_slice(), &wrong_blob, &to("a")).unwrap_err().to_string();
+    let wrong_blob = Layer {
+        blob: &other,
+        diff_id: &digest,
+        lowers: &[],
+    };
+    let error = unpack(good.as_slice(), &wrong_blob, &to("a"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("unexpected commit digest"), "{error}");
-    let wrong_diff = Layer { blob: &digest, diff_id: &other, lowers: &[] };
-    let error = unpack(good.as_slice(), &wrong_diff, &to("b")).unwrap_err().to_string();
+    let wrong_diff = Layer {
+        blob: &digest,
+        diff_id: &other,
+        lowers: &[],
+    };
+    let error = unpack(good.as_slice(), &wrong_diff, &to("b"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("wrong diff id"), "{error}");
-    let right = Layer { blob: &digest, diff_id: &digest, lowers: &[] };
-    let error = unpack(&good[..1000], &right, &to("c")).unwrap_err().to_string();
+    let right = Layer {
+        blob: &digest,
+        diff_id: &digest,
+        lowers: &[],
+    };
+    let error = unpack(&good[..1000], &right, &to("c"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("unexpected EOF"), "{error}");
     // A name that says it is a gigabyte long.
     let mut header = Header::new_gnu();
@@ -262,12 +380,22 @@ fn zeros_become_holes_in_gzip_and_zstd_too() {
     let mut gz = flate2::read::GzEncoder::new(tar.as_slice(), flate2::Compression::fast());
     let mut packed = Vec::new();
     gz.read_to_end(&mut packed).unwrap();
-    for (name, packed) in [("gz", packed), ("zst", zstd::encode_all(tar.as_slice(), 1).unwrap())] {
+    for (name, packed) in [
+        ("gz", packed),
+        ("zst", zstd::encode_all(tar.as_slice(), 1).unwrap()),
+    ] {
         let to = dir.path().join(name);
         std::fs::create_dir(&to).unwrap();
-        let layer = Layer { blob: &Digest::of(&packed), diff_id: &Digest::of(&tar), lowers: &[] };
+        let layer = Layer {
+            blob: &Digest::of(&packed),
+            diff_id: &Digest::of(&tar),
+            lowers: &[],
+        };
         unpack(packed.as_slice(), &layer, &to).unwrap();
         assert_eq!(std::fs::read(to.join("f")).unwrap(), content);
-        assert!(to.join("f").metadata().unwrap().blocks() * 512 < 1 << 20, "{name} has holes");
+        assert!(
+            to.join("f").metadata().unwrap().blocks() * 512 < 1 << 20,
+            "{name} has holes"
+        );
     }
 }

@@ -218,9 +218,7 @@ fn found(dir: OwnedFd, name: &[u8]) -> io::Result<Option<Below>> {
     }
     Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Below::Directory(stat),
-        FileType::Symlink => {
-            Below::Link(fs::readlinkat(&dir, name, Vec::new())?.into_bytes())
-        }
+        FileType::Symlink => Below::Link(fs::readlinkat(&dir, name, Vec::new())?.into_bytes()),
         _ => Below::File(dir, name.to_vec()),
     }))
 }
