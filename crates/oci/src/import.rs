@@ -224,7 +224,7 @@ fn select(
     depth: usize,
 ) -> Result<Option<(Vec<u8>, Manifest)>, Error> {
     match Document::parse(digest.as_str(), &data)? {
-        Document::Manifest(manifest) => Ok(Some((data, manifest))),
+        Document::Manifest(manifest) => Ok(Some((data, *manifest))),
         Document::Index(_) if depth >= limits::INDEX_DEPTH => Err(Error::Limit {
             what: "indexes within indexes".to_string(),
             limit: limits::INDEX_DEPTH as u64,

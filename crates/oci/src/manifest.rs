@@ -61,7 +61,7 @@ pub struct Manifest {
 /// What a digest or tag leads to.
 #[derive(Clone, Debug)]
 pub enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Vec<Descriptor>),
 }
 
@@ -105,7 +105,7 @@ impl Document {
         let manifest: Manifest =
             serde_json::from_slice(data).map_err(|e| Error::malformed(what, e))?;
         bound("layers of an image", manifest.layers.len(), limits::LAYERS)?;
-        Ok(Self::Manifest(manifest))
+        Ok(Self::Manifest(Box::new(manifest)))
     }
 }
 
