@@ -9,10 +9,10 @@ mod authorization;
 mod batch;
 #[allow(dead_code)] // The workloads that use all of it follow in the next commits.
 mod cells;
-#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
-mod checks;
 mod coordination;
 mod core;
+#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
+mod fields;
 mod rbac;
 mod review;
 mod time;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::workload::GROUP;
 use crate::cells;
-use crate::checks;
+use crate::fields;
 
 struct ControllerRevision;
 
@@ -30,7 +30,7 @@ impl Strategy for ControllerRevision {
     }
 
     fn validate(&self, obj: &Value, causes: &mut Causes) {
-        checks::non_negative(obj, &["revision"], causes);
+        fields::non_negative(obj, &["revision"], causes);
         causes.at("data", |c| match obj.get("data") {
             None | Some(Value::Null) => c.required("data is mandatory"),
             Some(Value::Object(_)) => {}
@@ -39,8 +39,8 @@ impl Strategy for ControllerRevision {
     }
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
-        checks::non_negative(obj, &["revision"], causes);
-        checks::immutable(obj, before, "data", causes);
+        fields::non_negative(obj, &["revision"], causes);
+        fields::immutable(obj, before, "data", causes);
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -79,7 +79,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     #[test]
     fn data_is_there_and_stays() {

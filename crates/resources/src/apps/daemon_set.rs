@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::workload::{self, GROUP};
 use crate::cells;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 /// Where v1 shows the old template generation.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -87,7 +87,7 @@ impl Strategy for DaemonSet {
     fn validate(&self, obj: &Value, causes: &mut Causes) {
         let spec = obj.get("spec").unwrap_or(&Value::Null);
         causes.at("spec", |c| {
-            checks::label_selector(spec, "selector", c);
+            fields::label_selector(spec, "selector", c);
             workload::matches_template(spec, c);
             let selector = at(spec, "selector");
             let parsed = selector.and_then(api::selector::LabelSelector::from_object);
@@ -99,14 +99,14 @@ impl Strategy for DaemonSet {
             let template = spec.get("template").unwrap_or(&Value::Null);
             c.at("template", |c| template::validate(template, &[], c));
             workload::runs_on(spec, "DaemonSet", c);
-            checks::non_negative(spec, &["minReadySeconds"], c);
+            fields::non_negative(spec, &["minReadySeconds"], c);
             c.at("updateStrategy", |c| strategy(spec, c));
-            checks::non_negative(spec, &["revisionHistoryLimit"], c);
+            fields::non_negative(spec, &["revisionHistoryLimit"], c);
         });
     }
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
-        checks::immutable(obj, before, "spec.selector", causes);
+        fields::immutable(obj, before, "spec.selector", causes);
         self.validate(obj, causes);
     }
 
@@ -114,7 +114,7 @@ impl Strategy for DaemonSet {
         let empty = Value::Null;
         let status = obj.get("status").unwrap_or(&empty);
         causes.at("status", |c| {
-            checks::non_negative(
+            fields::non_negative(
                 status,
                 &[
                     "currentNumberScheduled",
@@ -130,7 +130,7 @@ impl Strategy for DaemonSet {
                 c,
             );
             let old = before.get("status").unwrap_or(&empty);
-            checks::not_decremented(status, old, "collisionCount", c);
+            fields::not_decremented(status, old, "collisionCount", c);
         });
     }
 
@@ -187,12 +187,12 @@ fn strategy(spec: &Value, c: &mut Causes) {
 
 fn rolling_update(rolling: &Value, c: &mut Causes) {
     for field in ["maxUnavailable", "maxSurge"] {
-        checks::int_or_percent(rolling, field, c);
+        fields::int_or_percent(rolling, field, c);
     }
     for field in ["maxUnavailable", "maxSurge"] {
-        checks::at_most_hundred_percent(rolling, field, c);
+        fields::at_most_hundred_percent(rolling, field, c);
     }
-    let set = |field| checks::int_or_percent_value(rolling, field) != 0;
+    let set = |field| fields::int_or_percent_value(rolling, field) != 0;
     match (set("maxUnavailable"), set("maxSurge")) {
         (true, true) => {
             let shown = rolling.get("maxSurge").cloned().unwrap_or_default();
@@ -210,7 +210,7 @@ fn rolling_update(rolling: &Value, c: &mut Causes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     fn good() -> Value {
         let mut obj = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}},

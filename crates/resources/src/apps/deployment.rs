@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::workload::{self, GROUP};
 use crate::cells;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 struct Deployment;
 
@@ -77,14 +77,14 @@ impl Strategy for Deployment {
     fn validate(&self, obj: &Value, causes: &mut Causes) {
         let spec = obj.get("spec").unwrap_or(&Value::Null);
         causes.at("spec", |c| {
-            checks::non_negative(spec, &["replicas"], c);
+            fields::non_negative(spec, &["replicas"], c);
             workload::selector_and_template(spec, "deployment", "ReplicaSet", c);
             c.at("strategy", |c| strategy(spec, c));
-            checks::non_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], c);
+            fields::non_negative(spec, &["minReadySeconds", "revisionHistoryLimit"], c);
             let Some(deadline) = machinery::object::i64_at(spec, "progressDeadlineSeconds") else {
                 return;
             };
-            checks::non_negative(spec, &["progressDeadlineSeconds"], c);
+            fields::non_negative(spec, &["progressDeadlineSeconds"], c);
             if deadline <= workload::count(spec, "minReadySeconds") {
                 c.at("progressDeadlineSeconds", |c| {
                     c.invalid(&json!(deadline), "must be greater than minReadySeconds");
@@ -95,7 +95,7 @@ impl Strategy for Deployment {
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
         self.validate(obj, causes);
-        checks::immutable(obj, before, "spec.selector", causes);
+        fields::immutable(obj, before, "spec.selector", causes);
     }
 
     fn validate_status_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
@@ -105,7 +105,7 @@ impl Strategy for Deployment {
             before.get("status").unwrap_or(&empty),
         );
         causes.at("status", |c| {
-            checks::non_negative(
+            fields::non_negative(
                 status,
                 &[
                     "observedGeneration",
@@ -124,14 +124,14 @@ impl Strategy for Deployment {
                 &["updatedReplicas", "readyReplicas", "availableReplicas"],
                 c,
             );
-            checks::not_over(
+            fields::not_over(
                 status,
                 "availableReplicas",
                 "readyReplicas",
                 "cannot be greater than readyReplicas",
                 c,
             );
-            checks::not_decremented(status, old, "collisionCount", c);
+            fields::not_decremented(status, old, "collisionCount", c);
         });
     }
 
@@ -188,16 +188,16 @@ fn strategy(spec: &Value, c: &mut Causes) {
             c.required("this should be defaulted and never be nil");
         }),
         ("RollingUpdate", Some(rolling)) => c.at("rollingUpdate", |c| {
-            checks::int_or_percent(rolling, "maxUnavailable", c);
-            checks::int_or_percent(rolling, "maxSurge", c);
-            let value = |field| checks::int_or_percent_value(rolling, field);
+            fields::int_or_percent(rolling, "maxUnavailable", c);
+            fields::int_or_percent(rolling, "maxSurge", c);
+            let value = |field| fields::int_or_percent_value(rolling, field);
             if value("maxUnavailable") == 0 && value("maxSurge") == 0 {
                 let shown = rolling.get("maxUnavailable").cloned().unwrap_or(json!(0));
                 c.at("maxUnavailable", |c| {
                     c.invalid(&shown, "may not be 0 when `maxSurge` is 0");
                 });
             }
-            checks::at_most_hundred_percent(rolling, "maxUnavailable", c);
+            fields::at_most_hundred_percent(rolling, "maxUnavailable", c);
         }),
         (other, rolling) => {
             let shown = json!({"Type": other, "RollingUpdate": rolling});
@@ -209,7 +209,7 @@ fn strategy(spec: &Value, c: &mut Causes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     fn good() -> Value {
         let mut obj = json!({"metadata": {"name": "web"}, "spec": {"selector": {"matchLabels": {"a": "b"}},

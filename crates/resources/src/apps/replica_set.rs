@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::workload::{self, GROUP};
 use crate::cells;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 struct ReplicaSet;
 
@@ -50,20 +50,20 @@ impl Strategy for ReplicaSet {
     fn validate(&self, obj: &Value, causes: &mut Causes) {
         let spec = obj.get("spec").unwrap_or(&Value::Null);
         causes.at("spec", |c| {
-            checks::non_negative(spec, &["replicas", "minReadySeconds"], c);
+            fields::non_negative(spec, &["replicas", "minReadySeconds"], c);
             workload::selector_and_template(spec, "deployment", "ReplicaSet", c);
         });
     }
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
         self.validate(obj, causes);
-        checks::immutable(obj, before, "spec.selector", causes);
+        fields::immutable(obj, before, "spec.selector", causes);
     }
 
     fn validate_status_update(&self, obj: &Value, _before: &Value, causes: &mut Causes) {
         let status = obj.get("status").unwrap_or(&Value::Null);
         causes.at("status", |c| {
-            checks::non_negative(
+            fields::non_negative(
                 status,
                 &[
                     "replicas",
@@ -80,7 +80,7 @@ impl Strategy for ReplicaSet {
                 &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
                 c,
             );
-            checks::not_over(
+            fields::not_over(
                 status,
                 "availableReplicas",
                 "readyReplicas",
@@ -134,7 +134,7 @@ impl Strategy for ReplicaSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     #[test]
     fn an_empty_one_names_all_that_is_missing() {

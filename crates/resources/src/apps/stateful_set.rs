@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::workload::{self, GROUP};
 use crate::cells;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 /// What an update may change.
 const MUTABLE: &[&str] = &[
@@ -87,7 +87,7 @@ impl Strategy for StatefulSet {
             spec_rules(spec, true, c);
             if !service.is_empty() {
                 c.at("serviceName", |c| {
-                    checks::text(service, names::dns1123_label, c);
+                    fields::text(service, names::dns1123_label, c);
                 });
             }
         });
@@ -124,11 +124,11 @@ impl Strategy for StatefulSet {
                 "updatedReplicas",
                 "availableReplicas",
             ];
-            checks::non_negative(status, &["replicas"], c);
-            checks::non_negative(status, &all, c);
-            checks::non_negative(status, &["observedGeneration", "collisionCount"], c);
+            fields::non_negative(status, &["replicas"], c);
+            fields::non_negative(status, &all, c);
+            fields::non_negative(status, &["observedGeneration", "collisionCount"], c);
             workload::counts_within_replicas(status, &all, c);
-            checks::not_over(
+            fields::not_over(
                 status,
                 "availableReplicas",
                 "readyReplicas",
@@ -136,7 +136,7 @@ impl Strategy for StatefulSet {
                 c,
             );
             let old = before.get("status").unwrap_or(&empty);
-            checks::not_decremented(status, old, "collisionCount", c);
+            fields::not_decremented(status, old, "collisionCount", c);
         });
     }
 
@@ -189,7 +189,7 @@ fn spec_rules(spec: &Value, with_template: bool, c: &mut Causes) {
             }
         }
     }
-    checks::non_negative(spec, &["replicas", "minReadySeconds", "ordinals.start"], c);
+    fields::non_negative(spec, &["replicas", "minReadySeconds", "ordinals.start"], c);
     match at(spec, "selector") {
         None => c.at("selector", |c| c.required("")),
         Some(_) => workload::selector(spec, "statefulset", c),
@@ -245,15 +245,15 @@ fn strategy(spec: &Value, c: &mut Causes) {
             });
         }
         ("RollingUpdate", Some(rolling)) => c.at("rollingUpdate", |c| {
-            checks::non_negative(rolling, &["partition"], c);
+            fields::non_negative(rolling, &["partition"], c);
             let Some(unavailable) = at(rolling, "maxUnavailable") else {
                 return;
             };
-            checks::int_or_percent(rolling, "maxUnavailable", c);
-            if checks::int_or_percent_value(rolling, "maxUnavailable") == 0 {
+            fields::int_or_percent(rolling, "maxUnavailable", c);
+            if fields::int_or_percent_value(rolling, "maxUnavailable") == 0 {
                 c.at("maxUnavailable", |c| c.invalid(unavailable, "cannot be 0"));
             }
-            checks::at_most_hundred_percent(rolling, "maxUnavailable", c);
+            fields::at_most_hundred_percent(rolling, "maxUnavailable", c);
         }),
         ("OnDelete" | "RollingUpdate", None) => {}
         (other, rolling) => {
@@ -266,7 +266,7 @@ fn strategy(spec: &Value, c: &mut Causes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     fn good() -> Value {
         let mut obj = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "selector": {"matchLabels": {"a": "b"}},

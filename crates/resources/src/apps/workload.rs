@@ -6,8 +6,8 @@ use machinery::object::{at, map_at, str_at};
 use machinery::{Causes, SubresourceKind};
 use serde_json::{Value, json};
 
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 /// The API group.
 pub const GROUP: &str = "apps";
@@ -33,7 +33,7 @@ pub fn selector_and_template(spec: &Value, empty: &str, kind: &str, c: &mut Caus
 
 /// Checks a selector that is there.
 pub fn selector(spec: &Value, empty: &str, c: &mut Causes) {
-    checks::label_selector(spec, "selector", c);
+    fields::label_selector(spec, "selector", c);
     let selector = at(spec, "selector").unwrap_or(&Value::Null);
     if LabelSelector::from_object(selector).is_some_and(|s| s.is_empty()) {
         let text = format!("empty selector is invalid for {empty}");
@@ -106,7 +106,7 @@ pub fn name_warning(obj: &Value, before: Option<&Value>) -> Vec<String> {
 pub fn counts_within_replicas(status: &Value, fields: &[&str], c: &mut Causes) {
     for field in fields {
         let text = "cannot be greater than status.replicas";
-        checks::not_over(status, field, "replicas", text, c);
+        fields::not_over(status, field, "replicas", text, c);
     }
 }
 

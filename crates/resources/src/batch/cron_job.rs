@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{GROUP, job, job_spec, schedule};
 use crate::apps::workload;
 use crate::cells;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 /// Longest name: its jobs have eleven characters more.
 const NAME_MAX: usize = 52;
@@ -132,7 +132,7 @@ impl Strategy for CronJob {
 }
 
 fn schedule_required(obj: &Value, c: &mut Causes) {
-    checks::required(obj, "spec.schedule", c);
+    fields::required(obj, "spec.schedule", c);
 }
 
 fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
@@ -140,7 +140,7 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
     let old = before.and_then(|b| b.get("spec"));
     causes.at("spec", |c| {
         schedule_rules(spec, old, c);
-        checks::non_negative(spec, &["startingDeadlineSeconds"], c);
+        fields::non_negative(spec, &["startingDeadlineSeconds"], c);
         let zone = at(spec, "timeZone");
         if before.is_none() || old.and_then(|o| at(o, "timeZone")) != zone {
             for problem in zone
@@ -154,7 +154,7 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
             }
         }
         let policies = ["Allow", "Forbid", "Replace"];
-        checks::required_enum(spec, "concurrencyPolicy", &policies, c);
+        fields::required_enum(spec, "concurrencyPolicy", &policies, c);
         let job = at(spec, "jobTemplate.spec").unwrap_or(&Value::Null);
         c.at("jobTemplate.spec", |c| {
             job_spec::validate(job, c);
@@ -170,7 +170,7 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
             }
         });
         let limits = ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
-        checks::non_negative(spec, &limits, c);
+        fields::non_negative(spec, &limits, c);
     });
 }
 
@@ -201,7 +201,7 @@ fn schedule_rules(spec: &Value, old: Option<&Value>, c: &mut Causes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     fn good() -> Value {
         let mut obj = json!({"metadata": {"name": "c"}, "spec": {"schedule": "*/1 * * * ?",

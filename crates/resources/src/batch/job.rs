@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{GROUP, job_spec, job_status};
 use crate::apps::workload;
 use crate::cells;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -88,7 +88,7 @@ impl Strategy for Job {
         causes.at("spec", |c| {
             spec_rules(spec, c);
             completions(spec, old, c);
-            checks::immutable(spec, old, "selector", c);
+            fields::immutable(spec, old, "selector", c);
             template_update(spec, before, c);
             for field in [
                 "completionMode",
@@ -97,7 +97,7 @@ impl Strategy for Job {
                 "managedBy",
                 "successPolicy",
             ] {
-                checks::immutable(spec, old, field, c);
+                fields::immutable(spec, old, field, c);
             }
         });
     }
@@ -256,14 +256,14 @@ fn spec_rules(spec: &Value, c: &mut Causes) {
     if at(spec, "selector").is_none() {
         c.at("selector", |c| c.required(""));
     } else {
-        checks::label_selector(spec, "selector", c);
+        fields::label_selector(spec, "selector", c);
     }
     workload::matches_template(spec, c);
 }
 
 fn completions(spec: &Value, old: &Value, c: &mut Causes) {
     if !job_spec::is_indexed(spec) {
-        return checks::immutable(spec, old, "completions", c);
+        return fields::immutable(spec, old, "completions", c);
     }
     let (new, was) = (at(spec, "completions"), at(old, "completions"));
     if let Some(n) = new.filter(|n| Some(*n) != was)
@@ -286,14 +286,14 @@ fn template_update(spec: &Value, before: &Value, c: &mut Causes) {
         && (at(before, "status.startTime").is_none() || has_condition(before, "Suspended"));
     if !(suspended && idle) {
         if *template != old {
-            c.at("template", |c| c.invalid(template, checks::IMMUTABLE));
+            c.at("template", |c| c.invalid(template, fields::IMMUTABLE));
         }
         return;
     }
     allow(&mut old, template);
     if template.get("spec") != old.get("spec") {
         let shown = template.get("spec").unwrap_or(&empty);
-        c.at("template.spec", |c| c.invalid(shown, checks::IMMUTABLE));
+        c.at("template.spec", |c| c.invalid(shown, fields::IMMUTABLE));
     }
 }
 
@@ -383,7 +383,7 @@ fn duration_cell(obj: &Value, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::texts;
+    use crate::fields::texts;
 
     fn good() -> Value {
         let user = machinery::request::User::default();

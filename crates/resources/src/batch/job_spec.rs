@@ -6,8 +6,8 @@ use machinery::object::{at, i64_at, list_at, str_at};
 use serde_json::{Value, json};
 
 use super::indexes;
-use crate::checks;
 use crate::core::template;
+use crate::fields;
 
 const ACTIONS: &[&str] = &["Count", "FailIndex", "FailJob", "Ignore"];
 const OPERATORS: &[&str] = &["In", "NotIn"];
@@ -27,7 +27,7 @@ pub fn is_indexed(spec: &Value) -> bool {
 
 /// Checks the spec at the current path, but for its selector.
 pub fn validate(spec: &Value, c: &mut Causes) {
-    checks::non_negative(
+    fields::non_negative(
         spec,
         &[
             "parallelism",
@@ -47,13 +47,13 @@ pub fn validate(spec: &Value, c: &mut Causes) {
     }
     if let Some(manager) = at(spec, "managedBy").and_then(Value::as_str) {
         c.at("managedBy", |c| {
-            checks::domain_prefixed_path(manager, c);
+            fields::domain_prefixed_path(manager, c);
             if manager.len() > MANAGED_BY_MAX {
                 c.too_long(MANAGED_BY_MAX);
             }
         });
     }
-    checks::enumerated(spec, "completionMode", &["NonIndexed", "Indexed"], c);
+    fields::enumerated(spec, "completionMode", &["NonIndexed", "Indexed"], c);
     match str_at(spec, "completionMode") {
         "Indexed" => indexed(spec, c),
         "" | "NonIndexed" => {
@@ -97,7 +97,7 @@ fn indexed(spec: &Value, c: &mut Causes) {
     }
     let text =
         format!("must be less than or equal to {INDEXED_MAX} when completion mode is Indexed");
-    checks::at_most(spec, "parallelism", INDEXED_MAX, &text, c);
+    fields::at_most(spec, "parallelism", INDEXED_MAX, &text, c);
     if let (Some(all), Some(failed)) = (completions, failed)
         && failed > all
     {
@@ -106,7 +106,7 @@ fn indexed(spec: &Value, c: &mut Causes) {
         });
     }
     let text = format!("must be less than or equal to {INDEXED_MAX}");
-    checks::at_most(spec, "maxFailedIndexes", INDEXED_MAX, &text, c);
+    fields::at_most(spec, "maxFailedIndexes", INDEXED_MAX, &text, c);
     if completions.unwrap_or(0) <= INDEXED_MAX || get("backoffLimitPerIndex").is_none() {
         return;
     }
@@ -147,7 +147,7 @@ fn replacement_policy(spec: &Value, c: &mut Causes) {
         Some(_) => &["Failed"],
         None => &["Failed", "TerminatingOrFailed"],
     };
-    checks::enumerated(spec, "podReplacementPolicy", allowed, c);
+    fields::enumerated(spec, "podReplacementPolicy", allowed, c);
 }
 
 fn failure_policy(spec: &Value, c: &mut Causes) {
@@ -173,7 +173,7 @@ fn chosen(obj: &Value, field: &str, allowed: &[&str], c: &mut Causes) {
             c.required(format!("valid values: [{}]", all.join(" ")));
         });
     } else {
-        checks::enumerated(obj, field, allowed, c);
+        fields::enumerated(obj, field, allowed, c);
     }
 }
 
@@ -200,19 +200,19 @@ fn failure_rule(spec: &Value, rule: &Value, containers: &[&str], c: &mut Causes)
         c.at("onPodConditions", |c| {
             c.index(i, |c| {
                 c.at("type", |c| {
-                    checks::text(str_at(pattern, "type"), names::qualified_name, c);
+                    fields::text(str_at(pattern, "type"), names::qualified_name, c);
                 });
                 chosen(pattern, "status", STATUSES, c);
             });
         });
     }
     match (codes.is_some(), conditions.is_empty()) {
-        (true, false) => checks::invalid_shown(
+        (true, false) => fields::invalid_shown(
             c,
             None,
             "specifying both OnExitCodes and OnPodConditions is not supported",
         ),
-        (false, true) => checks::invalid_shown(
+        (false, true) => fields::invalid_shown(
             c,
             None,
             "specifying one of OnExitCodes and OnPodConditions is required",
@@ -292,7 +292,7 @@ fn success_rule(rule: &Value, completions: i64, c: &mut Causes) {
         });
     }
     let Some(n) = count else { return };
-    checks::non_negative(rule, &["succeededCount"], c);
+    fields::non_negative(rule, &["succeededCount"], c);
     c.at("succeededCount", |c| {
         if n > completions {
             c.invalid(&json!(n), format!("must be less than or equal to {completions} (the number of specified completions)"));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::indexes;
 use super::job_spec::is_indexed;
-use crate::checks;
+use crate::fields;
 
 /// A Job, seen through its conditions.
 struct Seen<'a> {
@@ -58,7 +58,7 @@ pub fn validate(obj: &Value, before: &Value, causes: &mut Causes) {
 
 fn counters(new: &Seen<'_>, c: &mut Causes) {
     let fields = ["active", "succeeded", "failed", "ready", "terminating"];
-    checks::non_negative(new.status, &fields, c);
+    fields::non_negative(new.status, &fields, c);
     let mut seen: Vec<&Value> = Vec::new();
     for list in ["succeeded", "failed"] {
         let path = format!("uncountedTerminatedPods.{list}");
@@ -78,7 +78,7 @@ fn counters(new: &Seen<'_>, c: &mut Causes) {
 }
 
 fn wrong(c: &mut Causes, text: impl Into<String>) {
-    c.at("conditions", |c| checks::invalid_shown(c, None, text));
+    c.at("conditions", |c| fields::invalid_shown(c, None, text));
 }
 
 fn changed(new: &Seen<'_>, old: &Seen<'_>, conditions: &[&str], fields: &[&str]) -> bool {
@@ -278,7 +278,7 @@ fn transitions(new: &Seen<'_>, old: &Seen<'_>, c: &mut Causes) {
     if let (Some(t), Some(was)) = (done, was)
         && t != was
     {
-        c.at("completionTime", |c| c.invalid(t, checks::IMMUTABLE));
+        c.at("completionTime", |c| c.invalid(t, fields::IMMUTABLE));
     }
     let (start, was) = (at(new.status, "startTime"), at(old.status, "startTime"));
     let resumes = old.is("Suspended") && new.condition("Suspended", "False");
