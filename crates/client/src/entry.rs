@@ -19,7 +19,17 @@ pub struct Entry {
     pub labels: BTreeMap<Box<str>, Box<str>>,
     /// Values of the resource's selectable fields besides name and namespace.
     pub fields: Vec<(&'static str, Box<str>)>,
+    /// The owner that controls the object, if one does.
+    pub controller: Option<Box<Controller>>,
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// The owner reference with `controller: true`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    pub kind: Box<str>,
+    pub name: Box<str>,
+    pub uid: Box<str>,
 }
 
 /// The parts of `metadata` an entry keeps apart.
@@ -37,6 +47,17 @@ struct EnvelopeMeta {
     uid: Option<Box<str>>,
     #[serde(default)]
     labels: Option<BTreeMap<Box<str>, Box<str>>>,
+    #[serde(default, rename = "ownerReferences")]
+    owners: Option<Vec<Owner>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Owner {
+    #[serde(default)]
+    controller: Option<bool>,
+    kind: Box<str>,
+    name: Box<str>,
+    uid: Box<str>,
 }
 
 // === Entry ===
@@ -49,6 +70,8 @@ impl Entry {
         fields: Vec<(&'static str, Box<str>)>,
     ) -> Result<Self, serde_json::Error> {
         let Envelope { metadata: m } = serde_json::from_slice(&bytes)?;
+        let mut owners = m.owners.unwrap_or_default().into_iter();
+        let controller = owners.find(|o| o.controller == Some(true));
         Ok(Self {
             namespace: m.namespace.unwrap_or_default(),
             name: m.name,
@@ -57,6 +80,13 @@ impl Entry {
             bytes,
             labels: m.labels.unwrap_or_default(),
             fields,
+            controller: controller.map(|o| {
+                Box::new(Controller {
+                    kind: o.kind,
+                    name: o.name,
+                    uid: o.uid,
+                })
+            }),
             typed: OnceLock::new(),
         })
     }

@@ -11,7 +11,7 @@ pub mod memory;
 pub mod recorder;
 
 pub use cache::{Cache, Change, ChangeKind, Reads, Subscription};
-pub use entry::Entry;
+pub use entry::{Controller, Entry};
 pub use lister::Lister;
 pub use recorder::{EventType, Recorder};
 
@@ -121,6 +121,21 @@ pub fn status_code(e: &Error) -> Option<u16> {
         Error::Api(status) => Some(status.code),
         _ => None,
     }
+}
+
+/// The server's own words, or those of the error where the server gave no answer.
+pub fn message(e: &Error) -> String {
+    match e {
+        Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a write failed because its namespace is being deleted.
+pub fn is_namespace_terminating(e: &Error) -> bool {
+    let Error::Api(status) = e else { return false };
+    let causes = status.details.iter().flat_map(|d| &d.causes);
+    causes.into_iter().any(|c| c.reason == "NamespaceTerminating")
 }
 
 /// Whether a write failed with 404.

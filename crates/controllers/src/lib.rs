@@ -1,1 +1,40 @@
-//! controllers
+//! The controllers of kube-controller-manager: one file each, in folders named by API group.
+//! Each runs under its own service account, reads the shared caches, and writes through the API.
+//!
+//! Mechanism (queue, retries, triggers) is in crate `reconciler`. A controller decides in pure functions
+//! (plan) and then does what was decided (act). Upstream: pkg/controller, cmd/kube-controller-manager.
+
+#![forbid(unsafe_code)]
+
+mod apps;
+#[allow(dead_code)]
+mod common;
+mod context;
+mod core;
+pub mod limits;
+
+pub use context::{Context, Controller, Facts, Setup};
+
+/// All controllers. Names are those of kube-controller-manager's `--controllers`.
+pub static CONTROLLERS: &[&Controller] = &[
+    &apps::replica_set::CONTROLLER,
+    &apps::deployment::CONTROLLER,
+    &core::replication_controller::CONTROLLER,
+    &core::namespace::CONTROLLER,
+    &core::service_account::CONTROLLER,
+    &core::root_ca_certificate_publisher::CONTROLLER,
+];
+
+/// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server
+/// does not serve waits for them.
+pub async fn run(context: Context) {
+    let mut running = tokio::task::JoinSet::new();
+    for controller in CONTROLLERS {
+        running.spawn(context::supervise(controller, context.clone()));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a controller ended by a panic");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Controllers of group apps.
+
+pub mod deployment;
+pub mod replica_set;

@@ -1,0 +1,9 @@
+//! What several controllers share. Upstream: pkg/controller/controller_utils.go, controller_ref_manager.go.
+
+pub mod act;
+pub mod claim;
+pub mod hash;
+pub mod numbers;
+pub mod object;
+pub mod pods;
+pub mod selector;

@@ -1,0 +1,6 @@
+//! Controllers of the core group.
+
+pub mod namespace;
+pub mod replication_controller;
+pub mod root_ca_certificate_publisher;
+pub mod service_account;
