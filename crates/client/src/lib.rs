@@ -135,7 +135,9 @@ pub fn message(e: &Error) -> String {
 pub fn is_namespace_terminating(e: &Error) -> bool {
     let Error::Api(status) = e else { return false };
     let causes = status.details.iter().flat_map(|d| &d.causes);
-    causes.into_iter().any(|c| c.reason == "NamespaceTerminating")
+    causes
+        .into_iter()
+        .any(|c| c.reason == "NamespaceTerminating")
 }
 
 /// Whether a write failed with 404.

@@ -159,7 +159,12 @@ impl Reconciler {
         let mut pumps = JoinSet::new();
         let resync = Arc::new(watch::channel(0u64).0);
         for trigger in self.triggers.clone() {
-            pumps.spawn(pump(trigger, env.reads.clone(), waker.clone(), resync.clone()));
+            pumps.spawn(pump(
+                trigger,
+                env.reads.clone(),
+                waker.clone(),
+                resync.clone(),
+            ));
         }
         let worker = Worker {
             name: self.name,

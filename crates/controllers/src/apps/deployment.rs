@@ -29,7 +29,11 @@ pub static CONTROLLER: Controller = Controller {
     name: "deployment-controller",
     account: "deployment-controller",
     component: "deployment-controller",
-    needs: &[("apps", "deployments"), ("apps", "replicasets"), ("", "pods")],
+    needs: &[
+        ("apps", "deployments"),
+        ("apps", "replicasets"),
+        ("", "pods"),
+    ],
     build: |setup| Ok(build(setup)),
 };
 
@@ -155,8 +159,7 @@ impl Deployments {
     }
 
     async fn selects_all(&self, mut d: Deployment) -> Result<Next, Error> {
-        let message =
-            "This deployment is selecting all pods. A non-empty selector is required.";
+        let message = "This deployment is selecting all pods. A non-empty selector is required.";
         self.recorder
             .event(reference(&d), EventType::Warning, "SelectingAll", message);
         let generation = d.generation();
@@ -184,9 +187,8 @@ impl Deployments {
             return Ok(false);
         };
         let pods = self.client.lister::<Pod>()?;
-        let is_old = |uid: &str| {
-            new.is_none_or(|n| n.uid() != uid) && old.iter().any(|s| s.uid() == uid)
-        };
+        let is_old =
+            |uid: &str| new.is_none_or(|n| n.uid() != uid) && old.iter().any(|s| s.uid() == uid);
         let theirs = pods.select(Some(any.namespace()), |e| {
             e.controller.as_ref().is_some_and(|c| is_old(&c.uid))
         });

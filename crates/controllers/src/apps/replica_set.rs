@@ -103,8 +103,7 @@ fn orphan_matches<S: Replicas>(client: &Client, e: &Event<'_>) -> Vec<Wake> {
     if e.entry.controller.is_some() || e.deleted() {
         return Vec::new();
     }
-    let unchanged =
-        |b: &Arc<client::Entry>| b.labels == e.entry.labels && b.controller.is_none();
+    let unchanged = |b: &Arc<client::Entry>| b.labels == e.entry.labels && b.controller.is_none();
     if e.before.is_some_and(unchanged) {
         return Vec::new();
     }
@@ -154,7 +153,10 @@ impl<S: Replicas> Reconcile for Manager<S> {
         // The status is of what is there now, not of what was there before the writes.
         let now = self.clock.now();
         let owned = self.owned(&set)?;
-        let failure = managed.as_ref().err().map(|(reason, e)| (*reason, client::message(e)));
+        let failure = managed
+            .as_ref()
+            .err()
+            .map(|(reason, e)| (*reason, client::message(e)));
         let status = plan::status(&*set, &owned, failure, now);
         if plan::differs(&set.status(), &status) {
             act::update_status(&self.client, &set.with_status(status.clone()))

@@ -33,7 +33,10 @@ pub fn patch_params() -> PatchParams {
 
 /// Waits until the shared cache has what a write gave back.
 pub async fn seen<K: Kind + api::k8s_openapi::Resource>(client: &Client, meta: &ObjectMeta) {
-    let revision = meta.resource_version.as_deref().and_then(|v| v.parse().ok());
+    let revision = meta
+        .resource_version
+        .as_deref()
+        .and_then(|v| v.parse().ok());
     if let (Some(revision), Ok(lister)) = (revision, client.lister::<K>()) {
         lister.cache().wait_for(revision).await;
     }
@@ -58,7 +61,9 @@ pub async fn update<K: Namespaced>(client: &Client, object: &K) -> Result<K, cli
 /// Replaces an object's status and waits until readers see it.
 pub async fn update_status<K: Namespaced>(client: &Client, object: &K) -> Result<K, client::Error> {
     let api = client.namespaced::<K>(object.namespace());
-    let made = api.replace_status(object.name(), &post_params(), object).await?;
+    let made = api
+        .replace_status(object.name(), &post_params(), object)
+        .await?;
     seen::<K>(client, made.metadata()).await;
     Ok(made)
 }
@@ -128,7 +133,8 @@ impl Pods<'_> {
     /// Creates a pod.
     pub async fn create(&self, pod: &Pod) -> Result<(), client::Error> {
         let event = |kind, reason: &str, message: &str| {
-            self.recorder.event(self.owner.clone(), kind, reason, message);
+            self.recorder
+                .event(self.owner.clone(), kind, reason, message);
         };
         match create(self.client, pod).await {
             Ok(made) => {
@@ -152,13 +158,15 @@ impl Pods<'_> {
             Ok(()) => {
                 let message = format!("Deleted pod: {name}");
                 let owner = self.owner.clone();
-                self.recorder.event(owner, EventType::Normal, "SuccessfulDelete", &message);
+                self.recorder
+                    .event(owner, EventType::Normal, "SuccessfulDelete", &message);
                 Ok(())
             }
             Err(e) => {
                 let message = format!("Error deleting: {}", client::message(&e));
                 let owner = self.owner.clone();
-                self.recorder.event(owner, EventType::Warning, "FailedDelete", &message);
+                self.recorder
+                    .event(owner, EventType::Warning, "FailedDelete", &message);
                 Err(e)
             }
         }

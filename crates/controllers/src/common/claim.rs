@@ -74,7 +74,8 @@ impl<O: Namespaced> Claim<'_, O> {
                 None if self.owner.deleting() || !fits() => {}
                 None => {
                     let typed = client::lister::typed::<K>(&entry);
-                    let Some(object) = typed.filter(|o| candidate(o) && !o.deleting() && filter(o)) else {
+                    let Some(object) = typed.filter(|o| candidate(o) && !o.deleting() && filter(o))
+                    else {
                         continue;
                     };
                     if !rechecked {
@@ -133,7 +134,9 @@ impl<O: Namespaced> Claim<'_, O> {
     async fn release<K: Namespaced>(&self, entry: &Entry) -> Result<(), Error> {
         let patch = release_patch(&entry.uid, self.owner.uid(), self.finalizer);
         let api = self.client.namespaced::<K>(&entry.namespace);
-        let done = api.patch(&entry.name, &params(), &Patch::Strategic(patch)).await;
+        let done = api
+            .patch(&entry.name, &params(), &Patch::Strategic(patch))
+            .await;
         match done {
             Ok(released) => {
                 act::seen::<K>(self.client, released.metadata()).await;

@@ -83,7 +83,10 @@ pub fn restarts(pod: &Pod) -> (i32, i32) {
         return (0, 0);
     };
     let sidecar = |name: &str| {
-        let init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
+        let init = pod
+            .spec
+            .iter()
+            .flat_map(|s| s.init_containers.iter().flatten());
         init.into_iter()
             .any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
     };
@@ -91,7 +94,9 @@ pub fn restarts(pod: &Pod) -> (i32, i32) {
     let init = status.init_container_statuses.iter().flatten();
     (
         regular.map(|c| c.restart_count).sum(),
-        init.filter(|c| sidecar(&c.name)).map(|c| c.restart_count).sum(),
+        init.filter(|c| sidecar(&c.name))
+            .map(|c| c.restart_count)
+            .sum(),
     )
 }
 
@@ -185,7 +190,10 @@ fn restart_order(a: &Pod, b: &Pod) -> Ordering {
 /// Ages that differ by less than a factor of two count alike, so that deletions spread.
 fn log_age(t: Timestamp, now: Timestamp) -> u32 {
     let age = now.as_nanosecond() - t.as_nanosecond();
-    u128::try_from(age).ok().filter(|a| *a > 0).map_or(0, |a| a.ilog2() + 1)
+    u128::try_from(age)
+        .ok()
+        .filter(|a| *a > 0)
+        .map_or(0, |a| a.ilog2() + 1)
 }
 
 fn cost(pod: &Pod) -> i32 {
@@ -213,16 +221,38 @@ mod tests {
         let unassigned = pod("unassigned", &json!({"spec": {"nodeName": null}}));
         let pending = pod("pending", &json!({"status": {"phase": "Pending"}}));
         let unready = pod("unready", &json!({"status": {"conditions": []}}));
-        let cheap = pod("cheap", &json!({"metadata": {"annotations": {DELETION_COST: "-5"}}}));
+        let cheap = pod(
+            "cheap",
+            &json!({"metadata": {"annotations": {DELETION_COST: "-5"}}}),
+        );
         let crowded = pod("crowded", &json!({"spec": {"nodeName": "full"}}));
-        let young = pod("young", &json!({"status": {"conditions": [
-            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:59:50Z"}]}}));
+        let young = pod(
+            "young",
+            &json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:59:50Z"}]}}),
+        );
         let plain = pod("z", &json!({}));
-        let mut all = [&plain, &young, &crowded, &cheap, &unready, &pending, &unassigned];
+        let mut all = [
+            &plain,
+            &young,
+            &crowded,
+            &cheap,
+            &unready,
+            &pending,
+            &unassigned,
+        ];
         let crowd = |p: &Pod| if node(p) == "full" { 3 } else { 1 };
         all.sort_by(|a, b| deletion_order(a, b, &crowd, now));
         let names: Vec<&str> = all.iter().map(|p| p.name()).collect();
-        let wanted = ["unassigned", "pending", "unready", "cheap", "crowded", "young", "z"];
+        let wanted = [
+            "unassigned",
+            "pending",
+            "unready",
+            "cheap",
+            "crowded",
+            "young",
+            "z",
+        ];
         assert_eq!(names, wanted);
     }
 

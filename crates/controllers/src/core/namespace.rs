@@ -98,7 +98,9 @@ impl Namespaces {
         all.retain(|d| d.namespaced() && d.stored && d.verbs.contains(&Verb::Delete));
         let name = namespace.name();
         let mut outcome = Outcome::default();
-        let pods = all.iter().find(|d| d.group.is_empty() && d.resource == "pods");
+        let pods = all
+            .iter()
+            .find(|d| d.group.is_empty() && d.resource == "pods");
         if let Some(pods) = pods {
             if let Err(e) = self.delete_all(pods, name).await {
                 let why = client::message(&e);
@@ -113,7 +115,10 @@ impl Namespaces {
                 return outcome;
             }
         }
-        for d in all.iter().filter(|d| d.resource != "pods" || !d.group.is_empty()) {
+        for d in all
+            .iter()
+            .filter(|d| d.resource != "pods" || !d.group.is_empty())
+        {
             if self.left(d, name).is_empty() {
                 continue;
             }
@@ -178,7 +183,10 @@ impl Namespaces {
         let api = Api::<Namespace>::all(self.client.kube().clone());
         let name = namespace.name().to_string();
         let params = act::post_params();
-        match api.replace_subresource("finalize", &name, &params, &namespace).await {
+        match api
+            .replace_subresource("finalize", &name, &params, &namespace)
+            .await
+        {
             Err(e) if client::is_not_found(&e) => Ok(()),
             done => done.map(|_| ()).during("finalize the namespace"),
         }

@@ -19,7 +19,9 @@ pub static CONTROLLER: Controller = Controller {
     needs: &[("", "replicationcontrollers"), ("", "pods")],
     build: |setup| {
         let name = "replicationcontroller-controller";
-        Ok(replica_set::reconciler::<ReplicationController>(name, setup))
+        Ok(replica_set::reconciler::<ReplicationController>(
+            name, setup,
+        ))
     },
 };
 

@@ -65,7 +65,10 @@ impl Reconcile for Publisher {
                     metadata: ObjectMeta {
                         name: Some(NAME.into()),
                         namespace: Some(key.name.to_string()),
-                        annotations: Some(BTreeMap::from([(ANNOTATION.into(), DESCRIPTION.into())])),
+                        annotations: Some(BTreeMap::from([(
+                            ANNOTATION.into(),
+                            DESCRIPTION.into(),
+                        )])),
                         ..ObjectMeta::default()
                     },
                     data: Some(data),

@@ -99,7 +99,11 @@ async fn owners_of_changed_objects_run_the_old_and_the_new() {
 async fn panics_and_errors_are_retried_and_counted() {
     let mut rig = Rig::start(1, 1, true);
     let set = json!({"metadata": {"name": "x", "namespace": "d"}});
-    rig.reads.memory("apps", "replicasets").unwrap().apply(set).unwrap();
+    rig.reads
+        .memory("apps", "replicasets")
+        .unwrap()
+        .apply(set)
+        .unwrap();
     for _ in 0..3 {
         assert_eq!(rig.next().await, "d/x");
     }

@@ -4,9 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::LazyLock;
 
-use api::apps::v1::{
-    Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetStatus,
-};
+use api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 use api::core::v1::PodTemplateSpec;
 
 use super::annotations::{self, DESIRED, MAX};
@@ -53,7 +51,9 @@ pub fn recreates(d: &Deployment) -> bool {
 /// be nothing.
 fn fenceposts(d: &Deployment) -> (i32, i32) {
     let rolling = spec(d).strategy.as_ref();
-    let rolling = rolling.and_then(|s| s.rolling_update.clone()).unwrap_or_default();
+    let rolling = rolling
+        .and_then(|s| s.rolling_update.clone())
+        .unwrap_or_default();
     let wanted = replicas(d);
     let surge = scaled(rolling.max_surge.as_ref(), wanted, Round::Up);
     let unavailable = scaled(rolling.max_unavailable.as_ref(), wanted, Round::Down);
@@ -172,7 +172,10 @@ pub fn next_old(d: &Deployment, new: &ReplicaSet, old: &[ReplicaSet]) -> Vec<Res
         if down > 0 {
             sizes[i] -= down;
             cleaned += down;
-            steps.push(Resize { set: i, to: sizes[i] });
+            steps.push(Resize {
+                set: i,
+                to: sizes[i],
+            });
         }
     }
     let up: i32 = old.iter().map(available).sum::<i32>() + available(new);
@@ -214,7 +217,10 @@ pub fn scaling(d: &Deployment, all: &[ReplicaSet], has_new: bool) -> Scaling {
         return if size(&all[one]) == wanted {
             Scaling::Nothing
         } else {
-            Scaling::One(Resize { set: one, to: wanted })
+            Scaling::One(Resize {
+                set: one,
+                to: wanted,
+            })
         };
     }
     let new = has_new.then(|| all.last()).flatten();

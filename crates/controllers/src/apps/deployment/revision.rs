@@ -87,8 +87,12 @@ impl Deployments {
         let now = self.clock.seconds();
         if fresh && size > 0 {
             let message = format!("Scaled up replica set {} from 0 to {size}", made.name());
-            self.recorder
-                .event(reference(d), EventType::Normal, "ScalingReplicaSet", &message);
+            self.recorder.event(
+                reference(d),
+                EventType::Normal,
+                "ScalingReplicaSet",
+                &message,
+            );
         }
         let mut told = annotations::set_revision(d, &revision.to_string());
         if fresh {

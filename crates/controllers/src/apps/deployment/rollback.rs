@@ -73,7 +73,10 @@ impl Deployments {
 
 /// The second highest revision.
 fn previous(all: &[&ReplicaSet]) -> Option<i64> {
-    let mut revisions: Vec<i64> = all.iter().filter_map(|s| annotations::revision(*s)).collect();
+    let mut revisions: Vec<i64> = all
+        .iter()
+        .filter_map(|s| annotations::revision(*s))
+        .collect();
     revisions.sort_unstable_by(|a, b| b.cmp(a));
     revisions.dedup();
     revisions.get(1).copied()

@@ -86,7 +86,8 @@ impl Deployments {
             }
             Scaling::Proportional(steps) => {
                 for step in steps {
-                    self.resize_and_note(&d, &mut all[step.set], step.to).await?;
+                    self.resize_and_note(&d, &mut all[step.set], step.to)
+                        .await?;
                 }
             }
         }
@@ -128,8 +129,12 @@ impl Deployments {
             let direction = if to > from { "up" } else { "down" };
             let name = set.name();
             let message = format!("Scaled {direction} replica set {name} from {from} to {to}");
-            self.recorder
-                .event(reference(d), EventType::Normal, "ScalingReplicaSet", &message);
+            self.recorder.event(
+                reference(d),
+                EventType::Normal,
+                "ScalingReplicaSet",
+                &message,
+            );
         }
         Ok(())
     }

@@ -85,7 +85,10 @@ pub fn progressing(
 
 /// Whether no Progressing condition is there yet.
 pub fn knows_no_progress(d: &Deployment) -> bool {
-    has_deadline(d) && d.status.as_ref().is_none_or(|s| find(s, PROGRESSING).is_none())
+    has_deadline(d)
+        && d.status
+            .as_ref()
+            .is_none_or(|s| find(s, PROGRESSING).is_none())
 }
 
 /// Notes that a deployment was paused or resumed; tells whether the status changed.
@@ -210,7 +213,9 @@ pub fn judge(
         None => format!("Deployment {:?}", d.name()),
     };
     let was_complete = s.replicas == s.updated_replicas
-        && current.as_ref().is_some_and(|c| c.reason.as_deref() == Some(NEW_AVAILABLE));
+        && current
+            .as_ref()
+            .is_some_and(|c| c.reason.as_deref() == Some(NEW_AVAILABLE));
     if !has_deadline(d) {
         remove(s, PROGRESSING);
     } else if was_complete {
@@ -264,7 +269,9 @@ pub fn recheck(d: &Deployment, s: &DeploymentStatus, now: Timestamp) -> Option<D
         return None;
     }
     let left = deadline_left(d, s, now)?;
-    Some(Duration::from_secs(u64::try_from(left + 1).unwrap_or(0).max(1)))
+    Some(Duration::from_secs(
+        u64::try_from(left + 1).unwrap_or(0).max(1),
+    ))
 }
 
 #[cfg(test)]
@@ -302,12 +309,24 @@ mod tests {
         let mut d = deployment();
         let no = String::from;
         progressing(&mut d, "True", "NewReplicaSetCreated", String::new(), at(0));
-        assert_eq!(step(&mut d, &set_of(1, 0), 1), (no("True"), no("ReplicaSetUpdated")));
+        assert_eq!(
+            step(&mut d, &set_of(1, 0), 1),
+            (no("True"), no("ReplicaSetUpdated"))
+        );
         let s = d.status.clone().unwrap();
         assert_eq!(recheck(&d, &s, at(4)), Some(Duration::from_secs(8)));
-        assert_eq!(step(&mut d, &set_of(1, 0), 11), (no("True"), no("ReplicaSetUpdated")));
-        assert_eq!(step(&mut d, &set_of(1, 0), 12), (no("False"), no(TIMED_OUT)));
-        assert_eq!(step(&mut d, &set_of(1, 1), 20), (no("True"), no(NEW_AVAILABLE)));
+        assert_eq!(
+            step(&mut d, &set_of(1, 0), 11),
+            (no("True"), no("ReplicaSetUpdated"))
+        );
+        assert_eq!(
+            step(&mut d, &set_of(1, 0), 12),
+            (no("False"), no(TIMED_OUT))
+        );
+        assert_eq!(
+            step(&mut d, &set_of(1, 1), 20),
+            (no("True"), no(NEW_AVAILABLE))
+        );
         let s = d.status.clone().unwrap();
         assert_eq!(recheck(&d, &s, at(21)), None);
         assert_eq!(find(&s, AVAILABLE).unwrap().status.as_deref(), Some("True"));

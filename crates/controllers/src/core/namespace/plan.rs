@@ -59,7 +59,9 @@ impl Outcome {
         let mut held = false;
         for entry in left {
             let parsed: Option<Held> = serde_json::from_slice(&entry.bytes).ok();
-            let finalizers = parsed.and_then(|h| h.metadata.finalizers).unwrap_or_default();
+            let finalizers = parsed
+                .and_then(|h| h.metadata.finalizers)
+                .unwrap_or_default();
             held |= !finalizers.is_empty();
             for f in finalizers {
                 *self.finalizers.entry(f).or_default() += 1;
@@ -83,11 +85,17 @@ fn pod_estimate(pod: &Pod, now: Timestamp) -> u64 {
         return 0;
     }
     let spec = pod.spec.as_ref();
-    let grace = spec.and_then(|s| s.termination_grace_period_seconds).unwrap_or(0);
+    let grace = spec
+        .and_then(|s| s.termination_grace_period_seconds)
+        .unwrap_or(0);
     let since = pod.metadata.deletion_timestamp.as_ref();
     // deletionTimestamp is already the end of the grace period.
     let over = since.is_some_and(|t| now.as_second() > t.0.as_second());
-    if over { 0 } else { u64::try_from(grace).unwrap_or(0) }
+    if over {
+        0
+    } else {
+        u64::try_from(grace).unwrap_or(0)
+    }
 }
 
 fn counted(map: &BTreeMap<String, usize>, what: &str) -> String {
@@ -116,13 +124,19 @@ pub fn set_conditions(status: &mut NamespaceStatus, outcome: &Outcome, now: Time
     let table = [
         (
             "NamespaceDeletionDiscoveryFailure",
-            ("ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
             "DiscoveryFailed",
             None,
         ),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
-            ("ParsedGroupVersions", "All legacy kube types successfully parsed"),
+            (
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
             "GroupVersionParsingFailed",
             None,
         ),
@@ -184,7 +198,10 @@ fn set(
             return false;
         }
         Some(c) => {
-            let since = c.last_transition_time.clone().filter(|_| c.status == new.status);
+            let since = c
+                .last_transition_time
+                .clone()
+                .filter(|_| c.status == new.status);
             *c = new;
             if since.is_some() {
                 c.last_transition_time = since;
@@ -217,7 +234,12 @@ mod tests {
         outcome.remaining.insert("x.grp".into(), 1);
         outcome.finalizers.insert("f".into(), 1);
         assert!(set_conditions(&mut status, &outcome, now()));
-        let text = |i: usize| status.conditions.as_ref().unwrap()[i].message.clone().unwrap();
+        let text = |i: usize| {
+            status.conditions.as_ref().unwrap()[i]
+                .message
+                .clone()
+                .unwrap()
+        };
         assert_eq!(
             text(3),
             "Some resources are remaining: pods. has 2 resource instances, x.grp has 1 resource instances"

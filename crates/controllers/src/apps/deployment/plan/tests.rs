@@ -95,9 +95,15 @@ fn fewer_replicas_are_taken_in_proportion() {
 fn a_single_active_set_takes_the_whole_scale() {
     let d = deployment(4, &json!(1), &json!(0));
     let all = [set("o1", 0, 0, None), set("n9", 2, 2, None)];
-    assert_eq!(scaling(&d, &all, true), Scaling::One(Resize { set: 1, to: 4 }));
+    assert_eq!(
+        scaling(&d, &all, true),
+        Scaling::One(Resize { set: 1, to: 4 })
+    );
     let idle = [set("o1", 0, 0, None), set("o2", 0, 0, None)];
-    assert_eq!(scaling(&d, &idle, false), Scaling::One(Resize { set: 1, to: 4 }));
+    assert_eq!(
+        scaling(&d, &idle, false),
+        Scaling::One(Resize { set: 1, to: 4 })
+    );
 }
 
 #[test]
@@ -111,5 +117,9 @@ fn history_drops_the_lowest_revisions_without_pods() {
         s
     };
     let old = [with("o1", 0, 3), with("o2", 1, 1), with("o3", 0, 2)];
-    assert_eq!(surplus(&d, &old), [2], "the one with a pod stays, though its turn");
+    assert_eq!(
+        surplus(&d, &old),
+        [2],
+        "the one with a pod stays, though its turn"
+    );
 }
