@@ -11,6 +11,7 @@ pub mod node;
 pub mod paths;
 mod progress;
 pub mod status;
+pub mod sysinfo;
 
 pub use config::ClusterConfig;
 pub use node::{Options, controller};

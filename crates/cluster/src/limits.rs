@@ -8,5 +8,7 @@ pub const MANIFEST_BYTES: u64 = 10 << 20;
 pub const MANIFESTS_PER_STACK: usize = 1_000;
 /// Stacks.
 pub const STACKS: usize = 1_000;
+/// Bytes of the kernel's configuration.
+pub const KERNEL_CONFIG_BYTES: u64 = 4 << 20;
 /// Bytes of a request to the status socket.
 pub const STATUS_REQUEST_BYTES: usize = 8 << 10;

@@ -59,7 +59,7 @@ enum Command {
     /// Uninstall k0s
     Reset(Rest),
     /// Display system information
-    Sysinfo(Rest),
+    Sysinfo(commands::sysinfo::Flags),
     /// kubectl controls the Kubernetes cluster manager
     #[command(alias = "kc")]
     Kubectl(Rest),
@@ -145,6 +145,7 @@ pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         }
         Command::Status(flags) => commands::status::run(&flags),
         Command::Version(flags) => commands::version::run(&flags),
+        Command::Sysinfo(flags) => commands::sysinfo::run(&flags),
         Command::Stop(flags) => commands::stop::run(&flags.common),
         Command::Completion(flags) => commands::completion::run(&flags, &mut Cli::command()),
         other => missing(other.name()),

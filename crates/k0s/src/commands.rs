@@ -6,6 +6,7 @@ pub mod controller;
 pub mod kubeconfig;
 pub mod status;
 pub mod stop;
+pub mod sysinfo;
 pub mod version;
 
 use std::io::Read;

@@ -1,5 +1,6 @@
 //! linux
 
+pub mod host;
 pub mod netlink;
 pub mod nftables;
 pub mod process;
