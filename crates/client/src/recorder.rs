@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -26,6 +26,17 @@ pub struct Recorder {
     queue: mpsc::Sender<Record>,
 }
 
+/// An event as events.k8s.io has them: with what was done, and to what else it relates.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub about: ObjectReference,
+    pub related: Option<ObjectReference>,
+    pub kind: EventType,
+    pub reason: String,
+    pub action: String,
+    pub note: String,
+}
+
 #[derive(Clone, Debug)]
 struct Record {
     about: ObjectReference,
@@ -33,6 +44,8 @@ struct Record {
     reason: String,
     message: String,
     at: Timestamp,
+    /// Action and related object of an event in the style of events.k8s.io.
+    report: Option<(String, Option<ObjectReference>)>,
 }
 
 /// What tells one event from another when repeats are counted.
@@ -82,7 +95,25 @@ impl Recorder {
             reason: reason.into(),
             message: message.chars().take(1024).collect(),
             at: Timestamp::now(),
+            report: None,
         };
+        self.send(record);
+    }
+
+    /// Records an event in the style of events.k8s.io: repeats become a series of the first.
+    pub fn report(&self, report: Report) {
+        self.send(Record {
+            about: report.about,
+            kind: report.kind,
+            reason: report.reason,
+            message: report.note,
+            at: Timestamp::now(),
+            report: Some((report.action, report.related)),
+        });
+    }
+
+    fn send(&self, record: Record) {
+        let reason = record.reason.clone();
         if self.queue.try_send(record).is_err() {
             tracing::warn!(reason, "event dropped, the recorder's queue is full");
         }
@@ -122,7 +153,12 @@ impl Writer {
             Some(known) => {
                 known.count += 1;
                 let api = self.client.namespaced::<Event>(&known.namespace);
-                let patch = json!({"count": known.count, "lastTimestamp": seconds(r.at)});
+                let patch = match &r.report {
+                    None => json!({"count": known.count, "lastTimestamp": seconds(r.at)}),
+                    Some(_) => {
+                        json!({"series": {"count": known.count, "lastObservedTime": micros(r.at)}})
+                    }
+                };
                 let patch = Patch::Merge(&patch);
                 api.patch(&known.name, &PatchParams::default(), &patch)
                     .await
@@ -151,28 +187,7 @@ impl Writer {
         let about = r.about.name.clone().unwrap_or_default();
         let name = format!("{about}.{:x}", r.at.as_nanosecond());
         let api = self.client.namespaced::<Event>(&namespace);
-        let time = Some(Time(truncated(r.at)));
-        let event = Event {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            involved_object: r.about.clone(),
-            reason: Some(r.reason.clone()),
-            message: Some(r.message.clone()),
-            type_: Some(format!("{:?}", r.kind)),
-            count: Some(1),
-            first_timestamp: time.clone(),
-            last_timestamp: time,
-            source: Some(EventSource {
-                component: Some(self.component.clone()),
-                host: (!self.host.is_empty()).then(|| self.host.clone()),
-            }),
-            reporting_component: Some(self.component.clone()),
-            reporting_instance: Some(self.host.clone()),
-            ..Event::default()
-        };
+        let event = self.event(r, name.clone(), namespace.clone());
         let made = api.create(&PostParams::default(), &event).await?;
         self.order.push_back(key.clone());
         self.known.insert(
@@ -190,6 +205,40 @@ impl Writer {
         }
         Ok(made)
     }
+
+    /// The first event of its kind.
+    fn event(&self, r: &Record, name: String, namespace: String) -> Event {
+        let time = Some(Time(truncated(r.at)));
+        let mut event = Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(namespace),
+                ..ObjectMeta::default()
+            },
+            involved_object: r.about.clone(),
+            reason: Some(r.reason.clone()),
+            message: Some(r.message.clone()),
+            type_: Some(format!("{:?}", r.kind)),
+            reporting_component: Some(self.component.clone()),
+            reporting_instance: Some(self.host.clone()),
+            ..Event::default()
+        };
+        if let Some((action, related)) = &r.report {
+            event.action = Some(action.clone());
+            event.related = related.clone();
+            event.event_time = Some(MicroTime(r.at));
+            event.reporting_instance = Some(format!("{}-{}", self.component, self.host));
+        } else {
+            event.count = Some(1);
+            event.first_timestamp = time.clone();
+            event.last_timestamp = time;
+            event.source = Some(EventSource {
+                component: Some(self.component.clone()),
+                host: (!self.host.is_empty()).then(|| self.host.clone()),
+            });
+        }
+        event
+    }
 }
 
 fn truncated(t: Timestamp) -> Timestamp {
@@ -198,4 +247,9 @@ fn truncated(t: Timestamp) -> Timestamp {
 
 fn seconds(t: Timestamp) -> String {
     truncated(t).to_string()
+}
+
+/// With microseconds, as MicroTime is written.
+fn micros(t: Timestamp) -> String {
+    format!("{t:.6}")
 }
