@@ -16,7 +16,7 @@ use crate::pod::Pod;
 #[derive(Debug)]
 pub enum Failure {
     /// The pod fits nowhere.
-    Unschedulable(Diagnosis),
+    Unschedulable(Box<Diagnosis>),
     /// Something broke.
     Error(String),
 }
@@ -188,7 +188,7 @@ fn pre_filter_failure(cycle: &Cycle<'_>, plugin: PluginIndex, r: Rejection) -> F
     let mut d = Diagnosis::new(cycle.snapshot.len());
     d.note(plugin, r.code);
     d.pre_filter = Some(r);
-    Failure::Unschedulable(d)
+    Failure::Unschedulable(Box::new(d))
 }
 
 /// Filter: nodes the pod may go to, enough of them to choose from.
@@ -244,7 +244,7 @@ pub fn find<'a>(
         }
     }
     if feasible.is_empty() {
-        return Err(Failure::Unschedulable(d));
+        return Err(Failure::Unschedulable(Box::new(d)));
     }
     Ok(Found {
         feasible,
