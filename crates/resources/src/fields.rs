@@ -68,7 +68,47 @@ pub fn required(obj: &Value, field: &str, c: &mut Causes) {
 pub fn enumerated(obj: &Value, field: &str, allowed: &[&str], c: &mut Causes) {
     let Some(value) = at(obj, field) else { return };
     if !allowed.contains(&value.as_str().unwrap_or("")) {
-        c.at(field, |c| c.not_supported(value, allowed));
+        c.at(field, |c| unsupported(c, value, allowed));
+    }
+}
+
+/// `Unsupported value` with the supported ones in the order given: that of upstream's list.
+pub fn unsupported(c: &mut Causes, value: &Value, allowed: &[&str]) {
+    let all: Vec<String> = allowed.iter().map(|a| format!("\"{a}\"")).collect();
+    let cause = Cause {
+        kind: CauseKind::NotSupported,
+        field: here(c),
+        value: Some(machinery::causes::go_text(value)),
+        detail: format!("supported values: {}", all.join(", ")),
+    };
+    c.add(cause);
+}
+
+/// The current path as errors show it.
+fn here(c: &Causes) -> String {
+    match c.path() {
+        "" => "<nil>".into(),
+        path => path.to_string(),
+    }
+}
+
+/// A structure as Go prints it: its fields in order under their Go names.
+pub fn go_struct(fields: &[(&str, Option<&Value>)]) -> String {
+    let one = |(name, value): &(&str, Option<&Value>)| {
+        let value = value.map_or_else(|| "null".to_string(), Value::to_string);
+        format!("\"{name}\":{value}")
+    };
+    let all: Vec<String> = fields.iter().map(one).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+/// The first of each kind of text in a list that came before, as a Duplicate where `field` repeats.
+pub fn unique(list: &[Value], field: &str, c: &mut Causes) {
+    for (i, one) in list.iter().enumerate() {
+        let value = str_at(one, field);
+        if list[..i].iter().any(|o| str_at(o, field) == value) {
+            c.index(i, |c| c.at(field, |c| c.duplicate(&json!(value))));
+        }
     }
 }
 
@@ -312,16 +352,13 @@ pub fn domain_prefixed_path(value: &str, c: &mut Causes) {
 
 /// Adds an Invalid error that shows no value, or a text that stands for it.
 pub fn invalid_shown(c: &mut Causes, shown: Option<&str>, detail: impl Into<String>) {
-    let field = match c.path() {
-        "" => "<nil>".to_string(),
-        path => path.to_string(),
-    };
-    c.add(Cause {
+    let cause = Cause {
         kind: CauseKind::Invalid,
-        field,
+        field: here(c),
         value: shown.map(str::to_string),
         detail: detail.into(),
-    });
+    };
+    c.add(cause);
 }
 
 /// Fields that status updates of some kinds cannot change either (upstream's ResetObjectMetaForStatus).

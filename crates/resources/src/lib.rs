@@ -13,8 +13,12 @@ mod coordination;
 mod core;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod fields;
+mod node;
+mod policy;
 mod rbac;
 mod review;
+mod scheduling;
+mod storage;
 mod time;
 
 use machinery::Descriptor;
@@ -43,10 +47,19 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     batch::cron_job::resource,
     batch::job::resource,
     coordination::lease::resource,
+    node::runtime_class::resource,
+    policy::pod_disruption_budget::resource,
     rbac::cluster_role::resource,
     rbac::cluster_role_binding::resource,
     rbac::role::resource,
     rbac::role_binding::resource,
+    scheduling::priority_class::resource,
+    storage::csi_driver::resource,
+    storage::csi_node::resource,
+    storage::csi_storage_capacity::resource,
+    storage::storage_class::resource,
+    storage::volume_attachment::resource,
+    storage::volume_attributes_class::resource,
 ];
 
 /// The descriptors of all built-in kinds.

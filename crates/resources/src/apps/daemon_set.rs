@@ -180,7 +180,7 @@ fn strategy(spec: &Value, c: &mut Causes) {
         }
         other => {
             let shown = json!({"Type": other, "RollingUpdate": at(strategy, "rollingUpdate")});
-            c.not_supported(&shown, &["RollingUpdate", "OnDelete"]);
+            fields::unsupported(c, &shown, &["RollingUpdate", "OnDelete"]);
         }
     }
 }

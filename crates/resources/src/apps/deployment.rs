@@ -201,7 +201,7 @@ fn strategy(spec: &Value, c: &mut Causes) {
         }),
         (other, rolling) => {
             let shown = json!({"Type": other, "RollingUpdate": rolling});
-            c.not_supported(&shown, &["Recreate", "RollingUpdate"]);
+            fields::unsupported(c, &shown, &["Recreate", "RollingUpdate"]);
         }
     }
 }

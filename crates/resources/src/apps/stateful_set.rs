@@ -184,7 +184,7 @@ fn spec_rules(spec: &Value, with_template: bool, c: &mut Causes) {
             let value = str_at(spec, &path);
             if !["Retain", "Delete"].contains(&value) {
                 c.at(&path, |c| {
-                    c.not_supported(&json!(value), &["Retain", "Delete"]);
+                    fields::unsupported(c, &json!(value), &["Retain", "Delete"]);
                 });
             }
         }

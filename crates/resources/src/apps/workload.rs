@@ -80,7 +80,7 @@ pub fn runs_on(spec: &Value, kind: &str, c: &mut Causes) {
     let policy = str_at(spec, "template.spec.restartPolicy");
     if policy != "Always" {
         c.at("template.spec.restartPolicy", |c| {
-            c.not_supported(&json!(policy), &["Always"]);
+            fields::unsupported(c, &json!(policy), &["Always"]);
         });
     }
     if at(spec, "template.spec.activeDeadlineSeconds").is_some() {

@@ -165,7 +165,7 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
             }
             if bool_at(job, "manualSelector") == Some(true) {
                 c.at("manualSelector", |c| {
-                    c.not_supported(&json!(true), &["nil", "false"]);
+                    fields::unsupported(c, &json!(true), &["nil", "false"]);
                 });
             }
         });

@@ -424,7 +424,7 @@ mod tests {
             (
                 "spec.completionMode",
                 json!("x"),
-                "spec.completionMode: Unsupported value: \"x\": supported values: \"Indexed\", \"NonIndexed\"",
+                "spec.completionMode: Unsupported value: \"x\": supported values: \"NonIndexed\", \"Indexed\"",
             ),
             (
                 "spec.maxFailedIndexes",

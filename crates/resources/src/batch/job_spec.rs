@@ -138,7 +138,7 @@ fn restart_policy(spec: &Value, c: &mut Causes) {
                 );
             }
         }
-        other => c.not_supported(&json!(other), &["OnFailure", "Never"]),
+        other => fields::unsupported(c, &json!(other), &["OnFailure", "Never"]),
     }
 }
 
