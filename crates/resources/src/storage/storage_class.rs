@@ -91,8 +91,8 @@ impl Strategy for StorageClass {
 
     fn row(&self, obj: &Value, now: Timestamp) -> Row {
         let notes = map_at(obj, "metadata.annotations");
-        let default = |n: &&str| notes.and_then(|m| m.get(*n)) == Some(&json!("true"));
-        let mark = if DEFAULT_NOTES.iter().any(|n| default(&n)) {
+        let default = |n: &str| notes.and_then(|m| m.get(n)) == Some(&json!("true"));
+        let mark = if DEFAULT_NOTES.iter().any(|n| default(n)) {
             " (default)"
         } else {
             ""
