@@ -87,16 +87,30 @@ struct Table {
     by_name: HashMap<&'static str, usize>,
 }
 
-static ANY: Schema = Schema {
-    kind: Type::Any,
-    list_type: ListType::Atomic,
-    keys: Vec::new(),
-    atomic: false,
-    patch_merge: false,
-    patch_key: None,
-    retain_keys: false,
-    default: None,
-};
+const fn plain(kind: Type) -> Schema {
+    Schema {
+        kind,
+        list_type: ListType::Atomic,
+        keys: Vec::new(),
+        atomic: false,
+        patch_merge: false,
+        patch_key: None,
+        retain_keys: false,
+        default: None,
+    }
+}
+
+static ANY: Schema = plain(Type::Any);
+
+static STRING: Schema = plain(Type::String);
+
+/// Messages that have `metadata` and are nevertheless part of other objects only.
+const EMBEDDED: &[&str] = &[
+    "JobTemplateSpec",
+    "PersistentVolumeClaimTemplate",
+    "PodTemplateSpec",
+    "ResourceClaimTemplateSpec",
+];
 
 fn table() -> &'static Table {
     static PARSED: OnceLock<Table> = OnceLock::new();
@@ -154,7 +168,12 @@ impl Schema {
     pub fn field(&self, name: &str) -> Option<&Schema> {
         match &self.kind {
             Type::Map(values) => Some(values),
-            Type::Message(_) => self.message()?.field(name).map(|f| &f.schema),
+            Type::Message(_) => {
+                let message = self.message()?;
+                let field = message.field(name).map(|f| &f.schema);
+                let of_kind = ["apiVersion", "kind"].contains(&name) && message.is_kind();
+                field.or(of_kind.then_some(&STRING))
+            }
             _ => None,
         }
     }
@@ -179,6 +198,12 @@ impl Schema {
 }
 
 impl Message {
+    /// Whether its objects stand alone, with `apiVersion` and `kind`.
+    pub fn is_kind(&self) -> bool {
+        let short = self.name.rsplit('.').next().unwrap_or("");
+        self.fields.iter().any(|f| f.name == "metadata") && !EMBEDDED.contains(&short)
+    }
+
     /// A field by its JSON name, looked for in inline fields too.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
         let here = table()

@@ -1,4 +1,19 @@
 //! Connect subresources whose answer is a stream or an upgraded connection: `pods/log`, `pods/exec`.
+//! Each is a file below; `kubelet::CONNECTORS` lists them.
+
+mod exec;
+mod html;
+pub mod kubelet;
+mod log;
+mod node_proxy;
+mod options;
+mod pod;
+mod pod_proxy;
+mod port_forward;
+mod proxy;
+mod service_proxy;
+mod tls;
+pub mod websocket;
 
 use async_trait::async_trait;
 use machinery::ApiError;
@@ -15,6 +30,8 @@ pub struct ConnectRequest {
     pub subresource: String,
     /// Path behind the subresource, without a leading slash.
     pub rest: String,
+    /// The whole path, percent-decoded.
+    pub path: String,
     pub method: http::Method,
     pub query: Query,
     pub raw_query: String,
@@ -29,4 +46,18 @@ pub struct ConnectRequest {
 pub trait Connector: Send + Sync {
     /// Answers; a 101 comes with a task that the connector started on `upgrade`.
     async fn connect(&self, request: ConnectRequest) -> Result<Answer, ApiError>;
+}
+
+impl ConnectRequest {
+    /// Whether the client asks for another protocol on this connection.
+    pub fn wants_upgrade(&self) -> bool {
+        let header = |name: http::header::HeaderName| {
+            let values = self.headers.get_all(name).iter();
+            values.filter_map(|v| v.to_str().ok()).collect::<Vec<_>>()
+        };
+        let upgrades = header(http::header::CONNECTION)
+            .iter()
+            .any(|v| v.to_ascii_lowercase().contains("upgrade"));
+        upgrades && !header(http::header::UPGRADE).is_empty()
+    }
 }

@@ -252,12 +252,16 @@ async fn resource(
         return response::text(404, "404 page not found");
     };
     if let Some(connector) = server.connector(&served.descriptor, &info.subresource) {
+        if let Err(e) = may_connect(&server, &served.descriptor, &i, &info, &user).await {
+            return response::error(&e, &PLAIN);
+        }
         let request = crate::connect::ConnectRequest {
             user,
             namespace: info.namespace,
             name: info.name,
             subresource: info.subresource,
             rest: info.rest,
+            path: i.path,
             method: i.method,
             query,
             raw_query: i.raw_query,
@@ -291,6 +295,33 @@ async fn resource(
         }
     }
     crate::gzip::compressed(answer, &call.headers).await
+}
+
+/// Whether a connect request's method is served, and whether a WebSocket GET may also `create`:
+/// it does what a POST does (upstream's AuthorizePodWebsocketUpgradeCreatePermission).
+async fn may_connect(
+    server: &Inner,
+    d: &machinery::Descriptor,
+    i: &Incoming,
+    info: &RequestInfo,
+    user: &User,
+) -> Result<(), ApiError> {
+    let sub = d.subresources.iter().find(|s| s.name == info.subresource);
+    if let Some(machinery::SubresourceKind::Connect { verbs, .. }) = sub.map(|s| &s.kind)
+        && !verbs.contains(&info.verb.as_str())
+        && !(i.method == http::Method::OPTIONS && info.subresource == "proxy")
+    {
+        return Err(crate::verbs::no_method());
+    }
+    let streams = ["exec", "attach", "portforward"].contains(&info.subresource.as_str());
+    if streams && d.resource == "pods" && info.verb == "get" {
+        let info = RequestInfo {
+            verb: "create".into(),
+            ..info.clone()
+        };
+        authorize(server, &attributes(&info, &Query::default(), user)).await?;
+    }
+    Ok(())
 }
 
 impl RequestInfo {

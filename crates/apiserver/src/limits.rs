@@ -46,3 +46,7 @@ pub const SCHEMA_DEPTH: usize = 100;
 pub const PATTERN_BYTES: usize = 1 << 20;
 /// Column and selectable-field names of custom resources kept for the life of the process.
 pub const SELECTABLE_NAMES: usize = 10_000;
+/// Time to connect to a kubelet, pod or service.
+pub const DIAL: Duration = Duration::from_secs(30);
+/// Bytes of a kubelet's error text that are shown, as upstream's.
+pub const KUBELET_ERROR_BYTES: usize = 50_000;

@@ -36,6 +36,13 @@ impl Query {
             .map(|(_, v)| v.as_str())
     }
 
+    /// Whether a boolean option is given and not `0` or `false`, as upstream's conversion of
+    /// query parameters reads it: any other text, even none, is true.
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
+    }
+
     /// Whether a boolean parameter is given and true, as Go's ParseBool with "" false.
     pub fn is_true(&self, name: &str) -> bool {
         self.get(name)

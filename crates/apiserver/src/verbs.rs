@@ -76,7 +76,8 @@ async fn subresource(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
     }
 }
 
-fn no_method() -> ApiError {
+/// 405 as the router in front of the built-in kinds says it.
+pub fn no_method() -> ApiError {
     let mut e = ApiError::new(
         405,
         "MethodNotAllowed",

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::connect::kubelet::KubeletClient;
 use apiserver::{Identity, Plugins, Server, Tls};
 use machinery::request::{Admission, Authenticator, Authorizer, User};
 use pki::{Pki, PkiOptions};
@@ -257,7 +258,19 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
             )
         })
         .collect();
+    let identity = pki
+        .leaf("apiserver-kubelet-client")
+        .ok_or_else(|| failed("load the kubelet client")(&"no apiserver-kubelet-client"))?;
+    let bad = |e: pki::Error| failed("load the kubelet client")(&e);
+    let kubelets = KubeletClient::new(
+        server.reads(),
+        vec![pki.ca.der().clone()],
+        identity.chain().map_err(bad)?,
+        identity.key().map_err(bad)?,
+    )
+    .map_err(|e| failed("load the kubelet client")(&e))?;
     Ok(Plugins {
+        connectors: apiserver::connect::kubelet::all(kubelets),
         authenticators,
         authorizers: vec![authorizer],
         admission,

@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod causes;
 pub mod descriptor;
 pub mod error;
+pub mod limits;
 pub mod meta;
 pub mod object;
 pub mod patch;

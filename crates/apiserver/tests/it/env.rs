@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::connect::kubelet::KubeletClient;
 use apiserver::{Identity, Plugins, Server, Tls};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use http::Request;
@@ -22,6 +23,8 @@ pub struct Env {
     server: Server,
     pub client: client::Client,
     kubeconfig: PathBuf,
+    pub pki: Pki,
+    pub address: std::net::SocketAddr,
     _dir: tempfile::TempDir,
 }
 
@@ -56,19 +59,9 @@ impl Env {
             git_commit: "test".into(),
             build_date: "1970-01-01T00:00:00Z".into(),
         };
-        let server = Server::new(store, resources::all(), identity)
-            .await
-            .unwrap();
-        server.install(Plugins {
-            authenticators: vec![Arc::new(auth::x509::X509::default())],
-            authorizers: vec![Arc::new(auth::masters::Masters)],
-            ..Plugins::default()
-        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!(
-            "https://127.0.0.1:{}",
-            listener.local_addr().unwrap().port()
-        );
+        let address = listener.local_addr().unwrap();
+        let url = format!("https://127.0.0.1:{}", address.port());
         let pki = Pki::ensure(&PkiOptions {
             dir: dir.path().join("pki"),
             sans: vec!["127.0.0.1".into()],
@@ -80,6 +73,29 @@ impl Env {
             etcd_peer: None,
         })
         .unwrap();
+        let mut descriptors = resources::all();
+        for d in crate::fakes::descriptors() {
+            if !descriptors
+                .iter()
+                .any(|k| k.group == d.group && k.resource == d.resource)
+            {
+                descriptors.push(d);
+            }
+        }
+        let server = Server::new(store, descriptors, identity).await.unwrap();
+        let kubelet = pki.leaf("apiserver-kubelet-client").unwrap();
+        let kubelet = KubeletClient::new(
+            server.reads(),
+            vec![pki.ca.der().clone()],
+            kubelet.chain().unwrap(),
+            kubelet.key().unwrap(),
+        );
+        server.install(Plugins {
+            authenticators: vec![Arc::new(auth::x509::X509::default())],
+            authorizers: vec![Arc::new(auth::masters::Masters)],
+            connectors: apiserver::connect::kubelet::all(kubelet.unwrap()),
+            ..Plugins::default()
+        });
         let tls = Tls {
             chain: pki.server().chain().unwrap(),
             key: pki.server().key().unwrap(),
@@ -95,6 +111,8 @@ impl Env {
             server,
             client,
             kubeconfig,
+            pki,
+            address,
             _dir: dir,
         };
         let ns = serde_json::json!({"metadata": {"name": "default"}});

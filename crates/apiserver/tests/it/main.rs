@@ -1,7 +1,9 @@
 //! The server over a temporary store, through TLS with real kubectl and in process.
 #![allow(clippy::unwrap_used)] // A test may panic, in its helpers too.
 
+mod connect;
 mod crd;
 mod env;
+mod fakes;
 mod kubectl;
 mod verbs;

@@ -1,0 +1,20 @@
+//! Server-side apply and `metadata.managedFields`: who owns which field, and what follows from it.
+//! Upstream: sigs.k8s.io/structured-merge-diff, apimachinery/pkg/util/managedfields; api-semantics §9.
+
+mod compare;
+mod field_set;
+pub mod fields;
+mod last_applied;
+mod managers;
+mod merge;
+mod remove;
+#[cfg(test)]
+mod tests;
+pub mod types;
+mod update;
+mod validate;
+
+pub use fields::FieldSet;
+pub use managers::times_only;
+pub use types::{Model, TypeRef};
+pub use update::{Request, apply, track};

@@ -1,0 +1,88 @@
+//! Which fields a value sets. Upstream: structured-merge-diff/typed/tofieldset.go.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::fields::{Element, FieldSet};
+use super::types::{Form, List, MapType, TypeRef};
+use super::validate::item_element;
+
+/// Every leaf of a value, every item of its lists, every key of its maps.
+pub fn field_set(t: TypeRef<'_>, value: &Value) -> FieldSet {
+    let mut out = FieldSet::default();
+    walk(t, value, &mut Vec::new(), &mut out);
+    out
+}
+
+fn walk(t: TypeRef<'_>, value: &Value, path: &mut Vec<Element>, out: &mut FieldSet) {
+    match t.form(Some(value)) {
+        Form::Scalar(_) => out.insert(path),
+        Form::List(l) if l.atomic => out.insert(path),
+        Form::Map(m) if m.atomic => out.insert(path),
+        Form::List(l) => {
+            if let Value::Array(items) = value {
+                list(&l, items, path, out);
+            }
+        }
+        Form::Map(m) => {
+            if let Value::Object(fields) = value {
+                map(&m, fields, path, out);
+            }
+        }
+    }
+}
+
+fn list(l: &List<'_>, items: &[Value], path: &mut Vec<Element>, out: &mut FieldSet) {
+    let elements: Vec<Option<Element>> = items.iter().map(|i| item_element(l, i).ok()).collect();
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for e in elements.iter().flatten() {
+        if !seen.insert(e) {
+            twice.insert(e);
+        }
+    }
+    for (item, e) in items.iter().zip(&elements) {
+        let Some(e) = e else { continue };
+        path.push(e.clone());
+        if !twice.contains(e) {
+            walk(l.item, item, path, out);
+        }
+        out.insert(path);
+        path.pop();
+    }
+}
+
+fn map(
+    m: &MapType<'_>,
+    fields: &serde_json::Map<String, Value>,
+    path: &mut Vec<Element>,
+    out: &mut FieldSet,
+) {
+    for (name, below) in fields {
+        path.push(Element::Field(name.clone()));
+        walk(m.value(name).unwrap_or(TypeRef::Deduced), below, path, out);
+        let empty = below.is_null() || below.as_object().is_some_and(serde_json::Map::is_empty);
+        if empty || m.declared(name).is_none() {
+            out.insert(path);
+        }
+        path.pop();
+    }
+}
+
+/// A set in which every declared field on the way to a member is a member too.
+pub fn named_fields(set: &FieldSet, t: TypeRef<'_>) -> FieldSet {
+    let atom = t.atom();
+    let more = set.children().filter_map(|(e, _)| match (e, &atom.map) {
+        (Element::Field(name), Some(m)) if m.declared(name).is_some() => Some(e.clone()),
+        _ => None,
+    });
+    let more: Vec<Element> = more.collect();
+    set.mapped(more.into_iter(), |e, below| {
+        let t = match (e, &atom.map, &atom.list) {
+            (Element::Field(name), Some(m), _) => m.value(name),
+            (_, _, Some(l)) => Some(l.item),
+            _ => None,
+        };
+        named_fields(below, t.unwrap_or(TypeRef::Untyped))
+    })
+}

@@ -1,0 +1,70 @@
+//! Taking fields out of a value. Upstream: structured-merge-diff/typed/remove.go.
+
+use serde_json::{Map, Value};
+
+use super::fields::{Element, FieldSet};
+use super::types::{Form, TypeRef};
+use super::validate::item_element;
+
+/// A value without the items and fields of a set. Atomic lists and maps below stay or go as a whole.
+pub fn remove(t: TypeRef<'_>, value: &Value, gone: &FieldSet) -> Value {
+    walk(t, value, gone).unwrap_or(Value::Null)
+}
+
+/// What is left; `None` where that is nothing.
+fn walk(t: TypeRef<'_>, value: &Value, gone: &FieldSet) -> Option<Value> {
+    match (t.form(Some(value)), value) {
+        (Form::Scalar(_), v) => Some(v.clone()),
+        (Form::List(l), Value::Array(items)) if !l.atomic && !items.is_empty() => {
+            let mut out = Vec::new();
+            let mut touched = false;
+            for item in items {
+                let Ok(e) = item_element(&l, item) else {
+                    out.push(item.clone());
+                    continue;
+                };
+                if gone.has_member(&e) {
+                    continue;
+                }
+                out.push(match gone.below(&e) {
+                    Some(below) => {
+                        touched = true;
+                        walk(l.item, item, below).unwrap_or_else(|| empty_like(item))
+                    }
+                    None => item.clone(),
+                });
+            }
+            (!out.is_empty() || touched).then_some(Value::Array(out))
+        }
+        (Form::Map(m), Value::Object(fields)) if !m.atomic && !fields.is_empty() => {
+            let mut out = Map::new();
+            let mut touched = false;
+            for (name, below) in fields {
+                let e = Element::Field(name.clone());
+                if gone.has_member(&e) {
+                    continue;
+                }
+                let value = match gone.below(&e) {
+                    Some(set) => {
+                        touched = true;
+                        let t = m.value(name).unwrap_or(TypeRef::Deduced);
+                        walk(t, below, set).unwrap_or_else(|| empty_like(below))
+                    }
+                    None => below.clone(),
+                };
+                out.insert(name.clone(), value);
+            }
+            (!out.is_empty() || touched).then_some(Value::Object(out))
+        }
+        // Atomic, empty or of another type: nothing of it is left.
+        _ => None,
+    }
+}
+
+fn empty_like(value: &Value) -> Value {
+    match value {
+        Value::Object(_) => Value::Object(Map::new()),
+        Value::Array(_) => Value::Array(Vec::new()),
+        _ => Value::Null,
+    }
+}
