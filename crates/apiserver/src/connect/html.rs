@@ -153,8 +153,14 @@ mod tests {
                 r#"<IMG alt="a>b" SRC=/x.png> 1 < 2"#,
                 r#"<IMG alt="a>b" SRC=/p/x.png> 1 < 2"#,
             ),
-            (r#"<a href='rel'><a href="http://other/x">"#, r#"<a href='rel'><a href="http://other/x">"#),
-            (r#"<!-- <a href="/x"> --><p title="/x">"#, r#"<!-- <a href="/x"> --><p title="/x">"#),
+            (
+                r#"<a href='rel'><a href="http://other/x">"#,
+                r#"<a href='rel'><a href="http://other/x">"#,
+            ),
+            (
+                r#"<!-- <a href="/x"> --><p title="/x">"#,
+                r#"<!-- <a href="/x"> --><p title="/x">"#,
+            ),
             (r#"<a href="/p/done">"#, r#"<a href="/p/done">"#),
             ("<a href=\"/x", "<a href=\"/x"),
         ] {

@@ -80,7 +80,11 @@ impl KubeletClient {
         let object = pod::find(&*self.reads, "nodes", "", node)?;
         let host = address(&object)?;
         let port = kubelet_port(&object);
-        let config = if verify { &self.verified } else { &self.unverified };
+        let config = if verify {
+            &self.verified
+        } else {
+            &self.unverified
+        };
         let secure = Secure {
             config: config.clone(),
             name: node.to_string(),
@@ -107,15 +111,22 @@ pub(super) fn address(node: &Value) -> Result<String, ApiError> {
         let mut found = known.iter().filter(|a| str_at(a, "type") == *kind);
         found.find_map(|a| Some(str_at(a, "address")).filter(|a| !a.is_empty()))
     };
-    ADDRESSES.iter().find_map(of).map(str::to_string).ok_or_else(|| {
-        let list: Vec<String> = known
-            .iter()
-            .map(|a| format!("{{{} {}}}", str_at(a, "type"), str_at(a, "address")))
-            .collect();
-        ApiError::new(
-            500,
-            "",
-            format!("no preferred addresses found; known addresses: [{}]", list.join(" ")),
-        )
-    })
+    ADDRESSES
+        .iter()
+        .find_map(of)
+        .map(str::to_string)
+        .ok_or_else(|| {
+            let list: Vec<String> = known
+                .iter()
+                .map(|a| format!("{{{} {}}}", str_at(a, "type"), str_at(a, "address")))
+                .collect();
+            ApiError::new(
+                500,
+                "",
+                format!(
+                    "no preferred addresses found; known addresses: [{}]",
+                    list.join(" ")
+                ),
+            )
+        })
 }

@@ -40,9 +40,9 @@ impl Connector for Log {
         let path = format!("/containerLogs/{}/{}/{container}", r.namespace, r.name);
         let outgoing = Outgoing::get(&path, &options.kubelet_query());
         let url = backend.url(&outgoing.target);
-        let answer = proxy::send(&backend, outgoing).await.map_err(|e| {
-            ApiError::new(500, "", format!("Get \"{url}\": {e}"))
-        })?;
+        let answer = proxy::send(&backend, outgoing)
+            .await
+            .map_err(|e| ApiError::new(500, "", format!("Get \"{url}\": {e}")))?;
         let answer = checked(answer, &r.name).await?;
         if r.wants_upgrade() {
             return websocket::stream(r, answer.into_body());
@@ -97,7 +97,12 @@ fn generic(code: u16, name: &str, body: &str) -> ApiError {
             "InternalError",
             format!("an error on the server ({body:?}) has prevented the request from succeeding"),
         ),
-        c => ("Unknown", format!("the server responded with the status code {c} but did not return more information")),
+        c => (
+            "Unknown",
+            format!(
+                "the server responded with the status code {c} but did not return more information"
+            ),
+        ),
     };
     let mut e = ApiError::new(code, reason, format!("{text} ( pods/log {name})"));
     let details = e.details.get_or_insert_default();

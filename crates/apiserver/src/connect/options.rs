@@ -80,14 +80,18 @@ impl PodLogOptions {
             });
         }
         if let Some(n) = self.limit_bytes.filter(|n| *n < 1) {
-            causes.at("limitBytes", |c| c.invalid(&json!(n), "must be greater than 0"));
+            causes.at("limitBytes", |c| {
+                c.invalid(&json!(n), "must be greater than 0")
+            });
         }
         if self.since_seconds.is_some() && self.since_time.is_some() {
             causes.at("", |c| {
                 c.forbidden("at most one of `sinceTime` or `sinceSeconds` may be specified");
             });
         } else if let Some(n) = self.since_seconds.filter(|n| *n < 1) {
-            causes.at("sinceSeconds", |c| c.invalid(&json!(n), "must be greater than 0"));
+            causes.at("sinceSeconds", |c| {
+                c.invalid(&json!(n), "must be greater than 0")
+            });
         }
         if let Some(stream) = &self.stream {
             let known = ["All", "Stdout", "Stderr"];
@@ -102,7 +106,12 @@ impl PodLogOptions {
         if causes.is_empty() {
             return Ok(());
         }
-        Err(ApiError::invalid("", "PodLogOptions", pod, causes.as_slice()))
+        Err(ApiError::invalid(
+            "",
+            "PodLogOptions",
+            pod,
+            causes.as_slice(),
+        ))
     }
 
     /// The query for the kubelet, names in order.
@@ -221,7 +230,11 @@ mod tests {
     #[test]
     fn wrong_log_options_are_told_apart() {
         for (query, code, text) in [
-            ("tailLines=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax"),
+            (
+                "tailLines=x",
+                400,
+                "strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
             (
                 "tailLines=-1",
                 422,
@@ -245,7 +258,9 @@ mod tests {
 
     #[test]
     fn exec_options_reach_the_kubelet() {
-        let q = Query::parse("command=sh&command=-c&command=a+b%26&stdin=true&stdout=true&stderr=0&tty=1");
+        let q = Query::parse(
+            "command=sh&command=-c&command=a+b%26&stdin=true&stdout=true&stderr=0&tty=1",
+        );
         assert_eq!(
             PodExecOptions::parse(&q).kubelet_query(),
             "command=sh&command=-c&command=a+b%26&input=1&output=1&tty=1"

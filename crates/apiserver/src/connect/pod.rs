@@ -44,7 +44,11 @@ pub fn container(pod: &Value, asked: &str) -> Result<String, ApiError> {
     let pod_name = str_at(pod, "metadata.name");
     let regular = names(pod, "containers");
     if !asked.is_empty() {
-        let all = [names(pod, "initContainers"), names(pod, "ephemeralContainers")].concat();
+        let all = [
+            names(pod, "initContainers"),
+            names(pod, "ephemeralContainers"),
+        ]
+        .concat();
         if regular.iter().chain(&all).any(|c| c == asked) {
             return Ok(asked.to_string());
         }
@@ -64,7 +68,10 @@ pub fn container(pod: &Value, asked: &str) -> Result<String, ApiError> {
             );
             let init = names(pod, "initContainers");
             if !init.is_empty() {
-                text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                text.push_str(&format!(
+                    " or one of the init containers: [{}]",
+                    init.join(" ")
+                ));
             }
             Err(ApiError::bad_request(text))
         }

@@ -47,7 +47,10 @@ impl Connector for PodProxy {
 pub fn is_allowed(ip: &str) -> bool {
     match ip.parse::<IpAddr>() {
         Ok(IpAddr::V4(a)) => {
-            !(a.is_loopback() || a.is_link_local() || a.is_multicast() || a.is_unspecified()
+            !(a.is_loopback()
+                || a.is_link_local()
+                || a.is_multicast()
+                || a.is_unspecified()
                 || a.is_broadcast())
         }
         Ok(IpAddr::V6(a)) => {

@@ -95,7 +95,11 @@ impl Backend {
 
     /// The whole URL of a path, for error texts.
     pub fn url(&self, target: &str) -> String {
-        let scheme = if self.secure.is_some() { "https" } else { "http" };
+        let scheme = if self.secure.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         format!("{scheme}://{}{target}", self.authority())
     }
 }
@@ -145,10 +149,14 @@ async fn dial(b: &Backend) -> Result<Sender, ProxyError> {
         Ok(Err(e)) => return Err(failed(go_text(&e))),
         Err(_) => return Err(failed("i/o timeout".into())),
     };
-    stream.set_nodelay(true).map_err(|e| failed(e.to_string()))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|e| failed(e.to_string()))?;
     let broken = |e: hyper::Error| ProxyError::Exchange(e.to_string());
     let Some(secure) = &b.secure else {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
         tokio::spawn(driven(connection.with_upgrades()));
         return Ok(sender);
     };
@@ -160,7 +168,9 @@ async fn dial(b: &Backend) -> Result<Sender, ProxyError> {
         Ok(done) => done.map_err(|e| tls(e.to_string()))?,
         Err(_) => return Err(tls("handshake timed out".into())),
     };
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     tokio::spawn(driven(connection.with_upgrades()));
     Ok(sender)
 }
@@ -186,7 +196,10 @@ fn go_text(e: &std::io::Error) -> String {
 async fn exchange(b: &Backend, o: Outgoing) -> Result<Response<Incoming>, ProxyError> {
     let mut sender = dial(b).await?;
     let broken = |e: String| ProxyError::Exchange(e);
-    let uri: Uri = o.target.parse().map_err(|e: http::uri::InvalidUri| broken(e.to_string()))?;
+    let uri: Uri = o
+        .target
+        .parse()
+        .map_err(|e: http::uri::InvalidUri| broken(e.to_string()))?;
     let mut request = Request::new(Full::new(o.body));
     *request.method_mut() = o.method;
     *request.uri_mut() = uri;
@@ -195,7 +208,10 @@ async fn exchange(b: &Backend, o: Outgoing) -> Result<Response<Incoming>, ProxyE
         let host = HeaderValue::from_str(&b.authority()).map_err(|e| broken(e.to_string()))?;
         request.headers_mut().insert(HOST, host);
     }
-    sender.send_request(request).await.map_err(|e| broken(e.to_string()))
+    sender
+        .send_request(request)
+        .await
+        .map_err(|e| broken(e.to_string()))
 }
 
 fn streamed(answer: Response<Incoming>) -> Answer {
@@ -210,11 +226,7 @@ pub async fn send(b: &Backend, o: Outgoing) -> Result<Answer, ProxyError> {
 }
 
 /// Sends the client's upgrade request to a backend and joins both connections.
-pub async fn upgrade(
-    b: &Backend,
-    mut r: ConnectRequest,
-    target: &str,
-) -> Result<Answer, ApiError> {
+pub async fn upgrade(b: &Backend, mut r: ConnectRequest, target: &str) -> Result<Answer, ApiError> {
     let upgrade = r.upgrade.take();
     let (true, Some(client)) = (r.wants_upgrade(), upgrade) else {
         return Err(ApiError::bad_request("Upgrade request required"));
@@ -345,11 +357,7 @@ fn moved(location: &str) -> Answer {
 }
 
 /// Redirects and links that point at the backend's root, put under the proxy's prefix.
-async fn rewritten(
-    mut answer: Answer,
-    prefix: &str,
-    hosts: &[&str],
-) -> Result<Answer, ApiError> {
+async fn rewritten(mut answer: Answer, prefix: &str, hosts: &[&str]) -> Result<Answer, ApiError> {
     if let Some(location) = answer.headers().get(LOCATION).and_then(|l| l.to_str().ok()) {
         let new = html::rewritten_url(location, prefix, hosts);
         if let Ok(value) = HeaderValue::from_str(&new) {
@@ -357,9 +365,14 @@ async fn rewritten(
         }
         return Ok(answer);
     }
-    let kind = answer.headers().get(CONTENT_TYPE).and_then(|c| c.to_str().ok());
+    let kind = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|c| c.to_str().ok());
     let is_html = kind.is_some_and(|k| k.split(';').next().unwrap_or("").trim() == "text/html");
-    let plain = !answer.headers().contains_key(http::header::CONTENT_ENCODING);
+    let plain = !answer
+        .headers()
+        .contains_key(http::header::CONTENT_ENCODING);
     let size = http_body::Body::size_hint(answer.body()).exact();
     let small = size.is_none_or(|n| n <= limits::BODY_BYTES as u64);
     if !(is_html && plain && small) {

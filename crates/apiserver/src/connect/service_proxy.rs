@@ -56,7 +56,10 @@ impl Connector for ServiceProxy {
 }
 
 fn belongs(slice: &Entry, service: &str) -> bool {
-    slice.labels.get(SERVICE_NAME).is_some_and(|s| &**s == service)
+    slice
+        .labels
+        .get(SERVICE_NAME)
+        .is_some_and(|s| &**s == service)
 }
 
 /// The name of the port that is meant: a number is looked up in the service.

@@ -31,7 +31,9 @@ async fn cluster() -> Env {
     let status = env.get("/api/v1/nodes/node-1").await.json();
     if status["status"]["addresses"].is_null() {
         let path = "/api/v1/nodes/node-1/status";
-        let reply = env.patch(path, "merge", &json!({"status": node["status"]})).await;
+        let reply = env
+            .patch(path, "merge", &json!({"status": node["status"]}))
+            .await;
         assert_eq!(reply.code, 200, "{reply:?}");
     }
     env
@@ -44,7 +46,9 @@ async fn logs_come_from_the_kubelet() {
     let env = cluster().await;
     made(&env, PODS, pod("p", "node-1")).await;
     made(&env, PODS, pod("waiting", "node-1")).await;
-    let reply = env.get(&format!("{PODS}/p/log?tailLines=3&timestamps=true")).await;
+    let reply = env
+        .get(&format!("{PODS}/p/log?tailLines=3&timestamps=true"))
+        .await;
     assert_eq!(reply.code, 200, "{reply:?}");
     assert_eq!(reply.headers["content-type"], "text/plain");
     assert_eq!(
@@ -60,7 +64,11 @@ async fn logs_come_from_the_kubelet() {
     );
     for (path, code, message) in [
         ("none/log", 404, "pods \"none\" not found"),
-        ("p/log?container=x", 400, "container x is not valid for pod p"),
+        (
+            "p/log?container=x",
+            400,
+            "container x is not valid for pod p",
+        ),
         (
             "p/log?limitBytes=0",
             422,
@@ -73,7 +81,9 @@ async fn logs_come_from_the_kubelet() {
     }
     let reply = env.get(&format!("{PODS}/p/exec?command=a")).await;
     assert_eq!(reply.json()["message"], "Upgrade request required");
-    let reply = env.send("POST", &format!("{PODS}/p/log"), "", Vec::new()).await;
+    let reply = env
+        .send("POST", &format!("{PODS}/p/log"), "", Vec::new())
+        .await;
     assert_eq!(reply.code, 405);
 }
 
@@ -81,7 +91,14 @@ async fn logs_come_from_the_kubelet() {
 async fn proxies_rewrite_what_comes_back() {
     let env = cluster().await;
     let base = "/api/v1/nodes/node-1/proxy";
-    let reply = env.ask("POST", &format!("{base}/a%20b/?x=1"), &[("authorization", "Bearer x")], b"hi".to_vec()).await;
+    let reply = env
+        .ask(
+            "POST",
+            &format!("{base}/a%20b/?x=1"),
+            &[("authorization", "Bearer x")],
+            b"hi".to_vec(),
+        )
+        .await;
     assert_eq!(String::from_utf8_lossy(&reply.body), "POST /a%20b/?x=1\nhi");
     let reply = env.get(&format!("{base}/x.html")).await;
     assert_eq!(
@@ -91,12 +108,31 @@ async fn proxies_rewrite_what_comes_back() {
     let reply = env.get(&format!("{base}/moved")).await;
     assert_eq!(reply.headers["location"], format!("{base}/elsewhere"));
     let reply = env.get(base).await;
-    assert_eq!((reply.code, &reply.headers["location"]), (301, &format!("{base}/").parse().unwrap()));
+    assert_eq!(
+        (reply.code, &reply.headers["location"]),
+        (301, &format!("{base}/").parse().unwrap())
+    );
     for (path, code, message) in [
-        ("nodes/ftp:a:1/proxy/", 400, "invalid node request \"ftp:a:1\""),
-        ("namespaces/default/services/s:81/proxy/", 503, "no service port 81 found for service \"s\""),
-        ("namespaces/default/services/s/proxy/", 503, "no endpoints available for service \"s\""),
-        ("namespaces/default/pods/p/proxy/", 400, "address not allowed"),
+        (
+            "nodes/ftp:a:1/proxy/",
+            400,
+            "invalid node request \"ftp:a:1\"",
+        ),
+        (
+            "namespaces/default/services/s:81/proxy/",
+            503,
+            "no service port 81 found for service \"s\"",
+        ),
+        (
+            "namespaces/default/services/s/proxy/",
+            503,
+            "no endpoints available for service \"s\"",
+        ),
+        (
+            "namespaces/default/pods/p/proxy/",
+            400,
+            "address not allowed",
+        ),
     ] {
         if path.contains("services/s:") {
             let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}});
@@ -147,9 +183,17 @@ async fn upgrades_are_joined_bytewise() {
     let env = cluster().await;
     made(&env, PODS, pod("p", "node-1")).await;
     for (verb, path, expected) in [
-        ("POST", "exec?command=sh&stdin=true&stdout=true&stderr=false", "POST /exec/default/p/c?command=sh&input=1&output=1\n"),
+        (
+            "POST",
+            "exec?command=sh&stdin=true&stdout=true&stderr=false",
+            "POST /exec/default/p/c?command=sh&input=1&output=1\n",
+        ),
         ("POST", "portforward", "POST /portForward/default/p\n"),
-        ("GET", "attach?stdout=1&stderr=1&tty=1", "GET /attach/default/p/c?error=1&output=1&tty=1\n"),
+        (
+            "GET",
+            "attach?stdout=1&stderr=1&tty=1",
+            "GET /attach/default/p/c?error=1&output=1&tty=1\n",
+        ),
     ] {
         let mut stream = connection(&env).await;
         let head = format!(
@@ -158,7 +202,10 @@ async fn upgrades_are_joined_bytewise() {
         stream.write_all(head.as_bytes()).await.unwrap();
         let answer = read_until(&mut stream, "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
-        assert!(answer.to_lowercase().contains("upgrade: spdy/3.1"), "{answer}");
+        assert!(
+            answer.to_lowercase().contains("upgrade: spdy/3.1"),
+            "{answer}"
+        );
         assert_eq!(read_until(&mut stream, "\n").await, expected);
         stream.write_all(b"ping\n").await.unwrap();
         assert_eq!(read_until(&mut stream, "\n").await, "ping\n");
@@ -182,7 +229,10 @@ async fn logs_come_as_websocket_messages() {
     assert_eq!(frame[0], 0x82);
     let mut text = vec![0; frame[1] as usize];
     stream.read_exact(&mut text).await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&text), "GET /containerLogs/default/p/c\n");
+    assert_eq!(
+        String::from_utf8_lossy(&text),
+        "GET /containerLogs/default/p/c\n"
+    );
     stream.read_exact(&mut frame).await.unwrap();
     assert_eq!(frame[0], 0x88);
 }

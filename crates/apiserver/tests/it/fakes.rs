@@ -127,14 +127,20 @@ pub async fn answer(mut r: Request<Incoming>) -> Result<Response<Full<Bytes>>, I
         return Ok(answer);
     }
     let (code, text) = match r.uri().path() {
-        p if p.contains("/waiting") => (400, "container \"c\" in pod \"waiting\" is waiting to start: ContainerCreating".to_string()),
+        p if p.contains("/waiting") => (
+            400,
+            "container \"c\" in pod \"waiting\" is waiting to start: ContainerCreating".to_string(),
+        ),
         p if p.ends_with("/moved") => (302, String::new()),
         p if p.ends_with(".html") => (200, "<a href=\"/rewriteme\">test</a>".to_string()),
         _ => {
             let leaked = r.headers().contains_key("authorization");
             let body = r.body_mut().collect().await.unwrap().to_bytes();
             let body = String::from_utf8_lossy(&body).into_owned();
-            (200, format!("{asked}{body}{}", if leaked { "LEAKED" } else { "" }))
+            (
+                200,
+                format!("{asked}{body}{}", if leaked { "LEAKED" } else { "" }),
+            )
         }
     };
     let mut answer = Response::new(Full::new(Bytes::from(text)));

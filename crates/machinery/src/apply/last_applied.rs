@@ -17,7 +17,9 @@ const KUBECTL: &str = "kubectl";
 const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
 
 fn annotation(obj: &Value) -> Option<&str> {
-    map_at(obj, "metadata.annotations")?.get(ANNOTATION)?.as_str()
+    map_at(obj, "metadata.annotations")?
+        .get(ANNOTATION)?
+        .as_str()
 }
 
 /// Fields that kubectl may take without force: applied before, and unchanged since.

@@ -38,7 +38,8 @@ impl Cluster {
     }
 
     fn object(&self, rest: Value) -> Value {
-        let mut out = json!({"apiVersion": self.version, "kind": self.kind, "metadata": {"name": "d"}});
+        let mut out =
+            json!({"apiVersion": self.version, "kind": self.kind, "metadata": {"name": "d"}});
         json_patch::merge(&mut out, &rest);
         out
     }
@@ -76,7 +77,8 @@ impl Cluster {
 #[test]
 fn an_applier_owns_what_it_applies_and_loses_what_it_drops() {
     let mut c = Cluster::deployments();
-    let containers = json!([{"name": "a", "image": "1", "ports": [{"containerPort": 80}]}, {"name": "b"}]);
+    let containers =
+        json!([{"name": "a", "image": "1", "ports": [{"containerPort": 80}]}, {"name": "b"}]);
     let config = json!({"metadata": {"labels": {"x": "y"}}, "spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}});
     c.apply("m", config, false).unwrap();
     assert_eq!(
@@ -98,25 +100,33 @@ fn an_applier_owns_what_it_applies_and_loses_what_it_drops() {
 #[test]
 fn others_fields_conflict_unless_equal_or_forced() {
     let mut c = Cluster::deployments();
-    c.apply("one", json!({"spec": {"replicas": 2}}), false).unwrap();
+    c.apply("one", json!({"spec": {"replicas": 2}}), false)
+        .unwrap();
     // The same value is shared.
-    c.apply("two", json!({"spec": {"replicas": 2}}), false).unwrap();
+    c.apply("two", json!({"spec": {"replicas": 2}}), false)
+        .unwrap();
     let e = c.apply("two", json!({"spec": {"replicas": 3}}), false);
     assert_eq!(
         e.unwrap_err(),
         "Apply failed with 1 conflict: conflict with \"one\": .spec.replicas"
     );
-    c.apply("two", json!({"spec": {"replicas": 3}}), true).unwrap();
+    c.apply("two", json!({"spec": {"replicas": 3}}), true)
+        .unwrap();
     assert_eq!(c.owned("one"), Value::Null);
     c.update("hpa", json!({"spec": {"replicas": 5, "paused": true}}));
     assert_eq!(c.owned("two"), Value::Null);
-    let e = c.apply("two", json!({"spec": {"replicas": 3, "paused": false}}), false);
+    let e = c.apply(
+        "two",
+        json!({"spec": {"replicas": 3, "paused": false}}),
+        false,
+    );
     assert_eq!(
         e.unwrap_err(),
         "Apply failed with 2 conflicts: conflicts with \"hpa\" using apps/v1:\n- .spec.paused\n- .spec.replicas"
     );
     // What another still owns stays when one applier gives it up.
-    c.apply("two", json!({"spec": {"paused": true}}), false).unwrap();
+    c.apply("two", json!({"spec": {"paused": true}}), false)
+        .unwrap();
     c.apply("two", json!({}), false).unwrap();
     assert_eq!(c.live()["spec"], json!({"replicas": 5, "paused": true}));
 }
@@ -140,7 +150,12 @@ fn the_first_apply_finds_what_was_there_before() {
 #[test]
 fn status_is_not_written_through_the_main_endpoint() {
     let mut c = Cluster::deployments();
-    c.apply("m", json!({"spec": {"replicas": 1}, "status": {"replicas": 4}}), false).unwrap();
+    c.apply(
+        "m",
+        json!({"spec": {"replicas": 1}, "status": {"replicas": 4}}),
+        false,
+    )
+    .unwrap();
     assert_eq!(c.owned("m"), json!({"f:spec": {"f:replicas": {}}}));
 }
 
@@ -148,8 +163,14 @@ fn status_is_not_written_through_the_main_endpoint() {
 fn what_the_schema_does_not_know_is_refused() {
     let mut c = Cluster::deployments();
     for (config, text) in [
-        (json!({"spec": {"foo": 1}}), ".spec.foo: field not declared in schema"),
-        (json!({"spec": {"replicas": "1"}}), ".spec.replicas: expected numeric (int or float), got string"),
+        (
+            json!({"spec": {"foo": 1}}),
+            ".spec.foo: field not declared in schema",
+        ),
+        (
+            json!({"spec": {"replicas": "1"}}),
+            ".spec.replicas: expected numeric (int or float), got string",
+        ),
         (
             json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}}}),
             ".spec.template.spec.containers: duplicate entries for key [name=\"a\"]",
@@ -173,16 +194,29 @@ fn list_order_is_the_lives_with_new_items_where_the_config_has_them() {
         json!({"spec": {"template": {"spec": {"containers": all}}}})
     };
     for (live, config, expected) in [
-        (vec!["a", "b", "c"], vec!["a", "x", "c"], vec!["a", "b", "x", "c"]),
+        (
+            vec!["a", "b", "c"],
+            vec!["a", "x", "c"],
+            vec!["a", "b", "x", "c"],
+        ),
         (vec!["a", "b"], vec!["b", "a"], vec!["b", "a"]),
-        (vec!["a", "b", "c", "d"], vec!["d", "a"], vec!["b", "c", "d", "a"]),
+        (
+            vec!["a", "b", "c", "d"],
+            vec!["d", "a"],
+            vec!["b", "c", "d", "a"],
+        ),
         (vec![], vec!["q"], vec!["q"]),
     ] {
         let mut c = Cluster::deployments();
         c.apply("other", list(&live), false).unwrap();
         c.apply("m", list(&config), false).unwrap();
         let got = &c.live()["spec"]["template"]["spec"]["containers"];
-        let names: Vec<&str> = got.as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = got
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v["name"].as_str().unwrap())
+            .collect();
         assert_eq!(names, expected, "{live:?} {config:?}");
     }
 }
@@ -191,7 +225,10 @@ fn list_order_is_the_lives_with_new_items_where_the_config_has_them() {
 fn updaters_are_few_and_times_only_move_with_changes() {
     let mut c = Cluster::deployments();
     for i in 0..15 {
-        c.update(&format!("m{i:02}"), json!({"metadata": {"labels": {format!("l{i}"): "x"}}}));
+        c.update(
+            &format!("m{i:02}"),
+            json!({"metadata": {"labels": {format!("l{i}"): "x"}}}),
+        );
     }
     let list = c.live()["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(list.len(), 10);
@@ -211,13 +248,20 @@ fn kubectl_takes_over_what_it_applied_on_the_client() {
     let last = c.object(json!({"spec": {"replicas": 2}})).to_string();
     let annotation = "kubectl.kubernetes.io/last-applied-configuration";
     c.update("kubectl-client-side-apply", json!({"metadata": {"annotations": {annotation: last}}, "spec": {"replicas": 2, "paused": true}}));
-    let e = c.apply("kubectl", json!({"spec": {"replicas": 3, "paused": false}}), false);
+    let e = c.apply(
+        "kubectl",
+        json!({"spec": {"replicas": 3, "paused": false}}),
+        false,
+    );
     assert_eq!(
         e.unwrap_err(),
         "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: .spec.paused"
     );
-    c.apply("kubectl", json!({"spec": {"replicas": 3}}), false).unwrap();
-    let text = c.live()["metadata"]["annotations"][annotation].as_str().unwrap();
+    c.apply("kubectl", json!({"spec": {"replicas": 3}}), false)
+        .unwrap();
+    let text = c.live()["metadata"]["annotations"][annotation]
+        .as_str()
+        .unwrap();
     assert_eq!(
         text,
         "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"d\"},\"spec\":{\"replicas\":3}}\n"
@@ -226,13 +270,19 @@ fn kubectl_takes_over_what_it_applied_on_the_client() {
 
 fn model() -> Model {
     let object = |fields: Vec<(&str, Model)>| Model::Object {
-        fields: fields.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+        fields: fields
+            .into_iter()
+            .map(|(k, v)| (k.to_string(), v))
+            .collect(),
         element: None,
         atomic: false,
         defaults: Default::default(),
     };
     let s = || Model::Scalar(Scalar::String);
-    let list = |items: Model, list: ModelList| Model::List { items: Box::new(items), list };
+    let list = |items: Model, list: ModelList| Model::List {
+        items: Box::new(items),
+        list,
+    };
     let item = object(vec![("k", s()), ("v", s()), ("w", s())]);
     let spec = object(vec![
         ("a", s()),
@@ -255,7 +305,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -269,7 +322,10 @@ impl Dice {
         }
         for name in ["set", "atomic"] {
             if self.roll(2) == 0 {
-                let all: Vec<String> = (0..4).filter(|_| self.roll(2) == 0).map(|i| i.to_string()).collect();
+                let all: Vec<String> = (0..4)
+                    .filter(|_| self.roll(2) == 0)
+                    .map(|i| i.to_string())
+                    .collect();
                 spec[name] = json!(all);
             }
         }
@@ -317,7 +373,10 @@ fn whatever_is_applied_holds() {
             let mut merged = merged;
             merged["metadata"].as_object_mut().unwrap().remove("uid");
             let changes = compare::compare(c.t, &wanted, &merged);
-            assert!(changes.modified.is_empty() && changes.added.is_empty(), "{seed} {changes:?}");
+            assert!(
+                changes.modified.is_empty() && changes.added.is_empty(),
+                "{seed} {changes:?}"
+            );
             let again = apply(c.live.as_ref(), &full, false, &c.request(manager)).unwrap();
             assert_eq!(&again, c.live(), "{seed}");
             // Every owner's set is made of fields that exist.
@@ -325,7 +384,11 @@ fn whatever_is_applied_holds() {
             for e in c.live()["metadata"]["managedFields"].as_array().unwrap() {
                 let set = FieldSet::parse(&e["fieldsV1"]).unwrap();
                 assert_eq!(set.to_value(), e["fieldsV1"]);
-                assert!(set.minus(&there).is_empty(), "{seed} {:?}", set.minus(&there).paths());
+                assert!(
+                    set.minus(&there).is_empty(),
+                    "{seed} {:?}",
+                    set.minus(&there).paths()
+                );
             }
         }
     }

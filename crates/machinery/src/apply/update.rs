@@ -65,7 +65,10 @@ fn base(live: Option<&Value>, new: &Value, subresource: bool) -> Managers {
     }
     match new.get("metadata").and_then(|m| m.get("managedFields")) {
         Some(Value::Array(list)) => {
-            let blank = |e: &Value| e.as_object().is_some_and(|m| m.values().all(Value::is_null));
+            let blank = |e: &Value| {
+                e.as_object()
+                    .is_some_and(|m| m.values().all(Value::is_null))
+            };
             if list.is_empty() || (list.len() == 1 && blank(&list[0])) {
                 return Managers::new();
             }
@@ -291,7 +294,12 @@ fn check_config(config: &Value, r: &Request<'_>) -> Result<(), ApiError> {
 fn conflict_error(conflicts: &Conflicts) -> ApiError {
     let mut all: Vec<(String, Vec<String>)> = conflicts
         .iter()
-        .map(|(id, set)| (id.text(), set.paths().iter().map(|p| path_text(p)).collect()))
+        .map(|(id, set)| {
+            (
+                id.text(),
+                set.paths().iter().map(|p| path_text(p)).collect(),
+            )
+        })
         .collect();
     all.sort();
     let count: usize = all.iter().map(|(_, paths)| paths.len()).sum();
