@@ -276,7 +276,6 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         admission,
         creators,
         documents,
-        ..Plugins::default()
     })
 }
 
