@@ -2,7 +2,6 @@
 //! registries. Follows containerd's image store and CRI plugin, OCI image spec 1.1 and distribution spec 1.1.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code)] // the registry client comes next
 
 pub mod digest;
 mod disk;
@@ -10,13 +9,16 @@ mod error;
 mod import;
 pub mod limits;
 mod manifest;
+mod pull;
 mod records;
 pub mod reference;
-pub mod registry;
+mod registry;
 mod store;
 mod unpack;
 
 pub use digest::Digest;
 pub use error::Error;
+pub use pull::{Progress, ProgressSink};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{Auth, RegistryOptions};
 pub use store::{ImageStore, ResolvedImage, StoreOptions, StoredImage, Usage};

@@ -42,6 +42,8 @@ pub struct Record {
     /// The config's user.
     pub user: String,
     pub pinned: bool,
+    /// `os/architecture`.
+    pub platform: String,
     /// When it came here.
     pub created: String,
 }
@@ -168,6 +170,7 @@ mod tests {
             size: 0,
             user: String::new(),
             pinned: false,
+            platform: String::new(),
             created: String::new(),
             id,
         }

@@ -12,7 +12,7 @@ use crate::disk::{Disk, discard, layer_name};
 use crate::error::Error;
 use crate::manifest::{Descriptor, chain_ids};
 use crate::records::{LayerRecord, Record, Records};
-use crate::registry::{Registries, RegistryOptions};
+use crate::registry::RegistryOptions;
 use crate::unpack::{Layer, unpack};
 
 /// How a store works.
@@ -30,7 +30,7 @@ pub struct ImageStore {
 
 pub(crate) struct Inner {
     pub disk: Disk,
-    pub registries: Registries,
+    pub registry: RegistryOptions,
     records: RwLock<Records>,
     /// Layers that an import or pull under way has or will have.
     protected: Mutex<BTreeMap<Digest, usize>>,
@@ -60,6 +60,10 @@ pub struct StoredImage {
     pub id: String,
     /// Digest that the names lead to.
     pub target: String,
+    /// What is there: the media type of a manifest or an index.
+    pub media_type: String,
+    /// `os/architecture` of what is here.
+    pub platform: String,
     /// `domain/path:tag`, sorted.
     pub names: Vec<String>,
     /// `domain/path@digest`, sorted.
@@ -125,7 +129,7 @@ impl ImageStore {
             tracing::warn!(root = %root.display(), %reason, "images cannot be unpacked here");
         }
         let inner = Inner {
-            registries: Registries::new(options.registry),
+            registry: options.registry,
             disk,
             records: RwLock::new(records),
             protected: Mutex::default(),
@@ -455,6 +459,7 @@ impl Inner {
                 .and_then(|c| c.user().clone())
                 .unwrap_or_default(),
             pinned: image.pinned,
+            platform: format!("{}/{}", config.os(), config.architecture()),
             created: jiff::Timestamp::now().to_string(),
         };
         self.change(|records| records.insert(record))?;
@@ -643,6 +648,12 @@ fn stored(record: &Record) -> StoredImage {
     StoredImage {
         id: record.id.to_string(),
         target: record.target.to_string(),
+        media_type: if record.target == record.manifest {
+            crate::manifest::OCI_MANIFEST.to_string()
+        } else {
+            crate::manifest::OCI_INDEX.to_string()
+        },
+        platform: record.platform.clone(),
         names: record.names.iter().cloned().collect(),
         digests: record.digests.iter().cloned().collect(),
         size: record.size,

@@ -1,1 +1,5 @@
 //! runtime
+
+pub mod bundles;
+pub mod ctr;
+pub mod images;
