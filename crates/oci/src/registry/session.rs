@@ -246,36 +246,35 @@ impl Session {
         if !self.auth.registry_token.is_empty() {
             return Ok(format!("Bearer {}", self.auth.registry_token));
         }
-        let listed = headers
+        let listed: Vec<Challenge> = headers
             .get_all(WWW_AUTHENTICATE)
             .iter()
             .filter_map(|v| v.to_str().ok())
-            .flat_map(challenges);
-        for challenge in listed {
-            match challenge {
-                Challenge::Bearer {
-                    realm,
-                    service,
-                    scope,
-                    error,
-                } => {
-                    if error == "insufficient_scope"
-                        && self.tokens.lock().contains_key(&host.authority)
-                    {
-                        return Err(Error::Denied(format!(
-                            "server message: {error}: authorization failed"
-                        )));
-                    }
-                    return self.token(client, &realm, &service, &scope).await;
+            .flat_map(challenges)
+            .collect();
+        // Tokens before passwords.
+        let bearer = listed
+            .iter()
+            .find(|c| matches!(c, Challenge::Bearer { .. }));
+        match bearer.or(listed.first()) {
+            Some(Challenge::Bearer {
+                realm,
+                service,
+                scope,
+                error,
+            }) => {
+                let told = self.tokens.lock().contains_key(&host.authority);
+                if error == "insufficient_scope" && told {
+                    let text = format!("server message: {error}: authorization failed");
+                    return Err(Error::Denied(text));
                 }
-                Challenge::Basic => {
-                    return self.basic().ok_or_else(|| {
-                        Error::Denied("authorization failed: no basic auth credentials".to_string())
-                    });
-                }
+                self.token(client, realm, service, scope).await
             }
+            Some(Challenge::Basic) => self.basic().ok_or_else(|| {
+                Error::Denied("authorization failed: no basic auth credentials".to_string())
+            }),
+            None => Err(Error::Denied("authorization failed".to_string())),
         }
-        Err(Error::Denied("authorization failed".to_string()))
     }
 
     fn basic(&self) -> Option<String> {
