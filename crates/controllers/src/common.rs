@@ -7,3 +7,4 @@ pub mod numbers;
 pub mod object;
 pub mod pods;
 pub mod selector;
+pub mod service;

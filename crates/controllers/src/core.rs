@@ -1,5 +1,7 @@
 //! Controllers of the core group.
 
+pub mod endpoints;
+pub mod garbage_collector;
 pub mod namespace;
 pub mod replication_controller;
 pub mod root_ca_certificate_publisher;

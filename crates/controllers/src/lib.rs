@@ -11,6 +11,7 @@ mod apps;
 mod common;
 mod context;
 mod core;
+mod discovery;
 pub mod limits;
 
 pub use context::{Context, Controller, Facts, Setup};
@@ -20,9 +21,13 @@ pub static CONTROLLERS: &[&Controller] = &[
     &apps::replica_set::CONTROLLER,
     &apps::deployment::CONTROLLER,
     &core::replication_controller::CONTROLLER,
+    &core::garbage_collector::CONTROLLER,
     &core::namespace::CONTROLLER,
     &core::service_account::CONTROLLER,
     &core::root_ca_certificate_publisher::CONTROLLER,
+    &core::endpoints::CONTROLLER,
+    &discovery::endpoint_slice::CONTROLLER,
+    &discovery::endpoint_slice_mirroring::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server

@@ -1,0 +1,7 @@
+//! Controllers against a real API server. One binary, one file per group.
+
+#![allow(clippy::unwrap_used)]
+
+mod apps;
+mod core;
+mod world;
