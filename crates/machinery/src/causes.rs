@@ -173,11 +173,16 @@ impl Causes {
         self.push(CauseKind::NotFound, Some(go_text(value)), "");
     }
 
-    /// `Unsupported value: "x": supported values: "a", "b"`.
+    /// `Unsupported value: "x": supported values: "a", "b"`, sorted.
     pub fn not_supported(&mut self, value: &Value, supported: &[&str]) {
         let mut sorted: Vec<&str> = supported.to_vec();
         sorted.sort_unstable();
-        let list: Vec<String> = sorted.iter().map(|s| format!("\"{s}\"")).collect();
+        self.not_supported_in_order(value, &sorted);
+    }
+
+    /// The same where upstream does not sort the supported values.
+    pub fn not_supported_in_order(&mut self, value: &Value, supported: &[&str]) {
+        let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
         let detail = if list.is_empty() {
             String::new()
         } else {
@@ -204,6 +209,11 @@ impl Causes {
             Some(actual.to_string()),
             format!("must have at most {max} {unit}"),
         );
+    }
+
+    /// An error at the current path whose value is already in Go's shape.
+    pub fn shown(&mut self, kind: CauseKind, value: impl Into<String>, detail: impl Into<String>) {
+        self.push(kind, Some(value.into()), detail);
     }
 
     /// Adds an error built elsewhere.

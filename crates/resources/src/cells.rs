@@ -56,3 +56,15 @@ pub fn label_map(map: Option<&serde_json::Map<String, Value>>) -> Value {
 pub fn integer(obj: &Value, path: &str) -> Value {
     json!(machinery::object::i64_at(obj, path).unwrap_or(0))
 }
+
+/// The first `max` texts, joined by commas, and how many more there are; `none` where there are none.
+pub fn more(all: &[String], max: usize, none: &str) -> String {
+    if all.is_empty() {
+        return none.to_string();
+    }
+    let shown = all[..all.len().min(max)].join(",");
+    match all.len().saturating_sub(max) {
+        0 => shown,
+        n => format!("{shown} + {n} more..."),
+    }
+}
