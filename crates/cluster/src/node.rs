@@ -73,8 +73,14 @@ pub async fn controller(options: Options) -> Result<(), Error> {
             .unwrap_or("1970-01-01T00:00:00Z")
             .into(),
     };
-    let server = Server::new(store, resources::all(), identity).await;
+    let (network, length) = options.config.service_cidr();
+    let kinds = resources::Options {
+        service_networks: vec![(IpAddr::V4(network), length)],
+        ..resources::Options::default()
+    };
+    let server = Server::new(store, resources::all(&kinds), identity).await;
     let server = server.map_err(|e| failed("load the cache")(&e))?;
+    kinds.reads.set(server.reads());
     server.install(plugins(&server, &pki)?);
     let admin = server.client_for(User::new("system:apiserver", &["system:masters"]));
     bootstrap::ensure(&admin)
@@ -249,7 +255,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         tokens: vec![bootstrap],
         authorizer: authorizer.clone(),
     };
-    let creators = auth::creators::all(&parts)
+    let mut creators: HashMap<_, _> = auth::creators::all(&parts)
         .into_iter()
         .map(|e| {
             (
@@ -258,6 +264,11 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
             )
         })
         .collect();
+    let writer = server.client_for(User::new("system:apiserver", &["system:masters"]));
+    creators.extend(resources::creators(&writer).into_iter().map(|e| {
+        let target = (e.group.into(), e.resource.into(), e.subresource.into());
+        (target, e.creator)
+    }));
     let identity = pki
         .leaf("apiserver-kubelet-client")
         .ok_or_else(|| failed("load the kubelet client")(&"no apiserver-kubelet-client"))?;

@@ -108,10 +108,7 @@ pub fn port_name(name: &str) -> Vec<String> {
         !name.bytes().any(|b| b.is_ascii_lowercase()),
         "must contain at least one letter (a-z)",
     );
-    say(
-        name.contains("--"),
-        "must not contain consecutive hyphens",
-    );
+    say(name.contains("--"), "must not contain consecutive hyphens");
     say(
         name.starts_with('-') || name.ends_with('-'),
         "must not begin or end with a hyphen",

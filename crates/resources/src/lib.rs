@@ -9,10 +9,15 @@ mod authorization;
 mod batch;
 #[allow(dead_code)] // The workloads that use all of it follow in the next commits.
 mod cells;
+#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
+mod checks;
 mod coordination;
 mod core;
+mod creators;
+mod discovery;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod fields;
+mod late;
 mod node;
 mod policy;
 mod rbac;
@@ -21,17 +26,48 @@ mod scheduling;
 mod storage;
 mod time;
 
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
 use machinery::Descriptor;
+
+pub use creators::{Entry, creators};
+pub use late::LateReads;
+
+/// What the kinds must know of the cluster.
+#[derive(Clone)]
+pub struct Options {
+    /// Networks of cluster IPs as (address, prefix length), one of each family, the default first.
+    pub service_networks: Vec<(IpAddr, u8)>,
+    /// Ports that services may have on every node.
+    pub node_ports: RangeInclusive<u16>,
+    /// Must be given the caches before the first service is written.
+    pub reads: LateReads,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            service_networks: vec![(IpAddr::from([10, 96, 0, 0]), 12)],
+            node_ports: 30000..=32767,
+            reads: LateReads::default(),
+        }
+    }
+}
 
 /// Every built-in kind, in the order of discovery.
 static RESOURCES: &[fn() -> Descriptor] = &[
     core::binding::resource,
     core::config_map::resource,
+    core::endpoints::resource,
     core::event::resource,
     core::namespace::resource,
+    core::node::resource,
     core::pod::resource,
     core::pod_template::resource,
     core::secret::resource,
+    core::service::resource,
     core::service_account::resource,
     apps::controller_revision::resource,
     apps::daemon_set::resource,
@@ -47,6 +83,7 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     batch::cron_job::resource,
     batch::job::resource,
     coordination::lease::resource,
+    discovery::endpoint_slice::resource,
     node::runtime_class::resource,
     policy::pod_disruption_budget::resource,
     rbac::cluster_role::resource,
@@ -63,8 +100,18 @@ static RESOURCES: &[fn() -> Descriptor] = &[
 ];
 
 /// The descriptors of all built-in kinds.
-pub fn all() -> Vec<Descriptor> {
-    RESOURCES.iter().map(|make| make()).collect()
+pub fn all(options: &Options) -> Vec<Descriptor> {
+    let mut all: Vec<Descriptor> = RESOURCES.iter().map(|make| make()).collect();
+    let services = core::service::allocate::Services::new(
+        &options.service_networks,
+        &options.node_ports,
+        options.reads.clone(),
+    );
+    let core_services = |d: &&mut Descriptor| d.group.is_empty() && d.resource == "services";
+    for d in all.iter_mut().filter(core_services) {
+        d.allocators.push(Arc::new(services.clone()));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -99,7 +146,7 @@ mod tests {
 
     #[test]
     fn paths_and_prefixes_are_unique_and_rows_fit_columns() {
-        let all = all();
+        let all = all(&Options::default());
         for (i, d) in all.iter().enumerate() {
             let columns = d.strategy.columns().len();
             let row = d

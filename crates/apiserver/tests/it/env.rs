@@ -73,7 +73,8 @@ impl Env {
             etcd_peer: None,
         })
         .unwrap();
-        let mut descriptors = resources::all();
+        let options = resources::Options::default();
+        let mut descriptors = resources::all(&options);
         for d in crate::fakes::descriptors() {
             if !descriptors
                 .iter()
@@ -83,6 +84,7 @@ impl Env {
             }
         }
         let server = Server::new(store, descriptors, identity).await.unwrap();
+        options.reads.set(server.reads());
         let kubelet = pki.leaf("apiserver-kubelet-client").unwrap();
         let kubelet = KubeletClient::new(
             server.reads(),

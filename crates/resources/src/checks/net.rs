@@ -33,10 +33,7 @@ pub fn ip_strict(text: &str) -> Vec<String> {
 
 /// The canonical form of an address, leading zeros allowed.
 pub fn canonical(text: &str) -> Option<String> {
-    let ip: IpAddr = text
-        .parse()
-        .or_else(|_| without_zeros(text).parse())
-        .ok()?;
+    let ip: IpAddr = text.parse().or_else(|_| without_zeros(text).parse()).ok()?;
     Some(match ip {
         IpAddr::V6(v6) => v6
             .to_ipv4_mapped()
@@ -184,20 +181,35 @@ mod tests {
             ("2001:db8::1", ""),
             ("010.0.0.1", "must not have leading 0s"),
             ("::ffff:1.2.3.4", "must not be an IPv4-mapped IPv6 address"),
-            ("x", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+            (
+                "x",
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
         ] {
             assert_eq!(ip(text).first().map_or("", |s| s), problem, "{text}");
         }
         for (text, problem) in [
             ("10.0.0.0/8", ""),
-            ("10.0.0.1/8", "must not have bits set beyond the prefix length"),
-            ("10.0.0.0/33", "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
-            ("10.0.0.0/08", "must not have leading 0s in IP or prefix length"),
+            (
+                "10.0.0.1/8",
+                "must not have bits set beyond the prefix length",
+            ),
+            (
+                "10.0.0.0/33",
+                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                "10.0.0.0/08",
+                "must not have leading 0s in IP or prefix length",
+            ),
             ("0.0.0.0/0", ""),
         ] {
             assert_eq!(cidr(text).first().map_or("", |s| s), problem, "{text}");
         }
-        assert_eq!(ip_strict("2001:DB8::1"), ["must be in canonical form (\"2001:db8::1\")"]);
+        assert_eq!(
+            ip_strict("2001:DB8::1"),
+            ["must be in canonical form (\"2001:db8::1\")"]
+        );
         assert!(!endpoint_ip("127.0.0.1").is_empty());
         assert!(one_per_family(&["1.1.1.1", "::2"]) && !one_per_family(&["1.1.1.1", "1.1.1.2"]));
     }

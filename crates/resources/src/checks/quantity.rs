@@ -107,7 +107,10 @@ pub fn container_resource_name(name: &str, c: &mut Causes) {
             c.invalid(&json!(name), "must be a standard resource for containers");
         }
     } else if !is_native(name) && !is_extended(name) {
-        c.invalid(&json!(name), "doesn't follow extended resource name standard");
+        c.invalid(
+            &json!(name),
+            "doesn't follow extended resource name standard",
+        );
     }
 }
 
@@ -128,7 +131,9 @@ pub fn amount(name: &str, value: &Value, c: &mut Causes) -> Option<Quantity> {
 pub fn read(value: &Value, c: &mut Causes) -> Option<Quantity> {
     let read = amounts::read(value);
     if read.is_none() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_string);
         let why = Quantity::parse(&text).err().map(|e| e.to_string());
         c.invalid(&json!(text), why.unwrap_or_default());
     }

@@ -91,7 +91,9 @@ fn node_field(f: &Value, c: &mut Causes) {
     let values = list_at(f, "values");
     match str_at(f, "operator") {
         "In" | "NotIn" if values.len() != 1 => c.at("values", |c| {
-            c.required("must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+            c.required(
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+            );
         }),
         "In" | "NotIn" => {}
         other => c.at("operator", |c| {

@@ -55,8 +55,9 @@ impl Strategy for Endpoints {
     }
 
     fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
-        let mut out =
-            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()];
+        let mut out = vec![
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
+        ];
         let label = obj.pointer("/metadata/labels/endpoints.kubernetes.io~1managed-by");
         if label.and_then(Value::as_str) == Some("endpoint-controller") {
             return out;
@@ -155,7 +156,8 @@ mod tests {
     #[test]
     fn addresses_are_checked_and_shown() {
         let mut c = Causes::new();
-        let obj = json!({"subsets": [{}, {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 80}]}]});
+        let obj =
+            json!({"subsets": [{}, {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 80}]}]});
         Endpoints.validate(&obj, &mut c);
         let texts: Vec<String> = c.as_slice().iter().map(|c| c.text()).collect();
         assert_eq!(
@@ -166,7 +168,9 @@ mod tests {
                 "subsets[1].ports[0].protocol: Required value",
             ]
         );
-        let four: Vec<Value> = (1..5).map(|n| json!({"ip": format!("10.0.0.{n}")})).collect();
+        let four: Vec<Value> = (1..5)
+            .map(|n| json!({"ip": format!("10.0.0.{n}")}))
+            .collect();
         assert_eq!(
             addresses(&[json!({"addresses": four, "ports": [{"port": 80}]})]),
             "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 1 more..."

@@ -66,7 +66,9 @@ impl Strategy for Node {
             for field in ["capacity", "allocatable"] {
                 // Upstream checks both under the name of the first.
                 c.at("capacity", |c| {
-                    for (name, value) in map_at(obj, &format!("status.{field}")).into_iter().flatten()
+                    for (name, value) in map_at(obj, &format!("status.{field}"))
+                        .into_iter()
+                        .flatten()
                     {
                         c.at(name, |c| quantity::amount(name, value, c).map_or((), drop));
                     }
@@ -75,7 +77,9 @@ impl Strategy for Node {
             c.at("declaredFeatures", |c| features(obj, c));
         });
         causes.at("spec", |c| {
-            c.at("podCIDRs", |c| net::networks(&texts(obj, "spec.podCIDRs"), c));
+            c.at("podCIDRs", |c| {
+                net::networks(&texts(obj, "spec.podCIDRs"), c)
+            });
         });
     }
 
@@ -161,7 +165,9 @@ fn texts<'a>(obj: &'a Value, path: &str) -> Vec<&'a str> {
 /// spec.podCIDR and the first of spec.podCIDRs say the same.
 fn pod_cidrs(obj: &mut Value) {
     let one = str_at(obj, "spec.podCIDR").to_string();
-    let first = texts(obj, "spec.podCIDRs").first().map(|t| (*t).to_string());
+    let first = texts(obj, "spec.podCIDRs")
+        .first()
+        .map(|t| (*t).to_string());
     match (one.as_str(), first) {
         ("", Some(first)) => set(obj, "spec.podCIDR", json!(first)),
         ("", None) => {}
@@ -199,7 +205,10 @@ fn features(obj: &Value, c: &mut Causes) {
     for (i, name) in all.iter().enumerate() {
         let bad = |c: &mut Causes, why: String| {
             c.index(i, |c| {
-                c.invalid(&json!(name), format!("invalid feature name \"{name}\": {why}"));
+                c.invalid(
+                    &json!(name),
+                    format!("invalid feature name \"{name}\": {why}"),
+                );
             });
         };
         if name.len() > FEATURE_BYTES_MAX {
@@ -327,7 +336,10 @@ mod tests {
         }
         let before = json!({"spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "a"}});
         assert_eq!(
-            texts(&json!({"spec": {"podCIDRs": ["10.0.1.0/24"], "providerID": "b"}}), Some(&before)),
+            texts(
+                &json!({"spec": {"podCIDRs": ["10.0.1.0/24"], "providerID": "b"}}),
+                Some(&before)
+            ),
             [
                 "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
                 "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid"
@@ -341,7 +353,13 @@ mod tests {
             "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
             "nodeInfo": {"kernelVersion": "6.1", "architecture": "amd64"}}});
         let row = Node.row(&obj, Timestamp::UNIX_EPOCH);
-        assert_eq!((&row[1], &row[2], &row[8]), (
-            &json!("Ready,SchedulingDisabled"), &json!("control-plane"), &json!("6.1 (amd64)")));
+        assert_eq!(
+            (&row[1], &row[2], &row[8]),
+            (
+                &json!("Ready,SchedulingDisabled"),
+                &json!("control-plane"),
+                &json!("6.1 (amd64)")
+            )
+        );
     }
 }

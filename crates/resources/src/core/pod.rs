@@ -1,6 +1,7 @@
 //! Pod. Upstream: pkg/registry/core/pod; validation-pod §6, §7, §10 to §16, §19.
 
 mod binding;
+pub mod eviction;
 mod prepare;
 pub mod qos;
 mod row;

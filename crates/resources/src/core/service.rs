@@ -117,7 +117,10 @@ impl Strategy for Service {
 
 /// The texts of a list.
 fn texts<'a>(obj: &'a Value, path: &str) -> Vec<&'a str> {
-    list_at(obj, path).iter().filter_map(Value::as_str).collect()
+    list_at(obj, path)
+        .iter()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// spec.clusterIPs, or spec.clusterIP alone.
@@ -168,7 +171,11 @@ fn external(obj: &Value) -> String {
                 let comma = if all.is_empty() { "" } else { "," };
                 all = format!("{all}{comma}{ips}");
             }
-            if all.is_empty() { "<pending>".into() } else { all }
+            if all.is_empty() {
+                "<pending>".into()
+            } else {
+                all
+            }
         }
         "ExternalName" => str_at(obj, "spec.externalName").into(),
         _ => "<unknown>".into(),
@@ -209,9 +216,15 @@ fn warnings(obj: &Value) -> Vec<String> {
     let external = texts(obj, "spec.externalIPs");
     if is_headless(obj) {
         let given = [
-            ("loadBalancerIP", !str_at(obj, "spec.loadBalancerIP").is_empty()),
+            (
+                "loadBalancerIP",
+                !str_at(obj, "spec.loadBalancerIP").is_empty(),
+            ),
             ("externalIPs", !external.is_empty()),
-            ("SessionAffinity", str_at(obj, "spec.sessionAffinity") == "ClientIP"),
+            (
+                "SessionAffinity",
+                str_at(obj, "spec.sessionAffinity") == "ClientIP",
+            ),
         ];
         for (field, _) in given.iter().filter(|(_, given)| *given) {
             out.push(format!("spec.{field} is ignored for headless services"));
@@ -224,7 +237,10 @@ fn warnings(obj: &Value) -> Vec<String> {
             net::ip_warnings(&format!("spec.externalIPs[{i}]"), ip, &mut out);
         }
         if !external.is_empty() && !is_external_name(obj) {
-            out.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".into());
+            out.push(
+                "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+                    .into(),
+            );
         }
     }
     if is_external_name(obj) && !external.is_empty() {
@@ -234,7 +250,10 @@ fn warnings(obj: &Value) -> Vec<String> {
         out.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
     }
     if at(obj, "spec.trafficDistribution") == Some(&json!("PreferClose")) {
-        out.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
+        out.push(
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\""
+                .into(),
+        );
     }
     out
 }

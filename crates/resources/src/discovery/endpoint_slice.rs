@@ -177,7 +177,11 @@ fn endpoint(e: &Value, kind: &str, c: &mut Causes) {
 
 fn address(text: &str, kind: &str, c: &mut Causes) {
     let (problems, fits, wrong) = match kind {
-        "IPv4" => (net::ip(text), !text.contains(':'), "must be an IPv4 address"),
+        "IPv4" => (
+            net::ip(text),
+            !text.contains(':'),
+            "must be an IPv4 address",
+        ),
         "IPv6" => (
             net::ip_strict(text),
             text.contains(':'),

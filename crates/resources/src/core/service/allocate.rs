@@ -100,12 +100,7 @@ impl Services {
         Ok(())
     }
 
-    fn plan(
-        &self,
-        t: &mut Taken,
-        obj: &mut Value,
-        before: Option<&Value>,
-    ) -> Result<(), ApiError> {
+    fn plan(&self, t: &mut Taken, obj: &mut Value, before: Option<&Value>) -> Result<(), ApiError> {
         let causes = families::init(obj, before, &self.families);
         judge(obj, &causes)?;
         t.addresses(obj, before)?;
@@ -213,12 +208,11 @@ impl Taken {
 
     fn address(&mut self, obj: &Value, family: &str, asked: &str) -> Result<IpAddr, ApiError> {
         let mut pools = self.pools.lock();
-        let mut of_family = pools
-            .addresses
-            .iter_mut()
-            .filter(|a| a.family() == family);
+        let mut of_family = pools.addresses.iter_mut().filter(|a| a.family() == family);
         let Some(pool) = of_family.next() else {
-            return Err(ApiError::internal(format!("no service network of family {family}")));
+            return Err(ApiError::internal(format!(
+                "no service network of family {family}"
+            )));
         };
         let name = str_at(obj, "metadata.name");
         let ip = match asked {
@@ -393,7 +387,10 @@ fn addresses_of(obj: &Value) -> Vec<IpAddr> {
     if is_external_name(obj) {
         return Vec::new();
     }
-    cluster_ips(obj).iter().filter_map(|t| t.parse().ok()).collect()
+    cluster_ips(obj)
+        .iter()
+        .filter_map(|t| t.parse().ok())
+        .collect()
 }
 
 fn node_ports(obj: &Value) -> Vec<i64> {
@@ -425,7 +422,12 @@ fn refused(obj: &Value, why: &str) -> ApiError {
 }
 
 fn invalid(obj: &Value, causes: &Causes) -> ApiError {
-    ApiError::invalid("", "Service", str_at(obj, "metadata.name"), causes.as_slice())
+    ApiError::invalid(
+        "",
+        "Service",
+        str_at(obj, "metadata.name"),
+        causes.as_slice(),
+    )
 }
 
 fn judge(obj: &Value, causes: &Causes) -> Result<(), ApiError> {

@@ -141,7 +141,10 @@ fn add_families(obj: &mut Value, cluster: &[&str], c: &mut Causes) {
         } else {
             c.at("clusterIPs", |c| {
                 c.index(i, |c| {
-                    c.invalid(&json!(ips), format!("{family} is not configured on this cluster"));
+                    c.invalid(
+                        &json!(ips),
+                        format!("{family} is not configured on this cluster"),
+                    );
                 });
             });
         }

@@ -87,7 +87,11 @@ impl Addresses {
 
     /// `IPv4` or `IPv6`.
     pub fn family(&self) -> &'static str {
-        if self.network.is_ipv4() { "IPv4" } else { "IPv6" }
+        if self.network.is_ipv4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        }
     }
 
     /// Takes an address that was asked for.
@@ -208,12 +212,18 @@ mod tests {
     fn ranges_are_kept() {
         let pool = Addresses::new("10.96.0.0".parse().expect("ip"), 12);
         for (ip, text) in [
-            ("10.95.0.1", "the provided network does not match the current range"),
+            (
+                "10.95.0.1",
+                "the provided network does not match the current range",
+            ),
             (
                 "10.96.0.0",
                 "the provided IP (10.96.0.0) is not in the valid range. The range of valid IPs is 10.96.0.0/12",
             ),
-            ("::1", "the provided network does not match the current range"),
+            (
+                "::1",
+                "the provided network does not match the current range",
+            ),
         ] {
             let e = pool.check(ip.parse().expect("ip")).expect_err(ip);
             assert_eq!(e.to_string(), text);

@@ -171,7 +171,9 @@ fn drop_for_type(obj: &mut Value, before: &Value) {
         let number = |p: &Value| i64_at(p, "nodePort").unwrap_or(0);
         let old: Vec<i64> = list_at(before, "spec.ports").iter().map(number).collect();
         let new = list_at(obj, "spec.ports");
-        if new.iter().all(|p| number(p) == 0 || old.contains(&number(p)))
+        if new
+            .iter()
+            .all(|p| number(p) == 0 || old.contains(&number(p)))
             && let Some(spec) = obj.get_mut("spec")
         {
             each(spec, "ports", |p| {

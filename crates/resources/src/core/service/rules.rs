@@ -9,7 +9,9 @@ use machinery::object::{at, bool_at, i64_at, list_at, map_at, str_at};
 use serde_json::{Value, json};
 
 use super::families::family_of;
-use super::{externally_accessible, is_external_name, is_headless, kind, needs_health_check_port, texts};
+use super::{
+    externally_accessible, is_external_name, is_headless, kind, needs_health_check_port, texts,
+};
 use crate::checks::{self, net};
 
 /// Longest session affinity, in seconds.
@@ -64,7 +66,10 @@ fn topology_annotations(obj: &Value, c: &mut Causes) {
     {
         c.at("annotations", |c| {
             c.key(mode, |c| {
-                c.invalid(new, format!("must match annotations[{hints}] when both are specified"));
+                c.invalid(
+                    new,
+                    format!("must match annotations[{hints}] when both are specified"),
+                );
             });
         });
     }

@@ -82,25 +82,33 @@ async fn addresses_are_given_once_also_after_a_restart() {
     assert_eq!(stored["spec"]["ipFamilies"], json!(["IPv4"]));
     assert_eq!(stored["spec"]["ipFamilyPolicy"], "SingleStack");
     let a = allocator(&[stored.clone()]);
-    let e = create(&a, json!({"clusterIP": "10.96.0.10"})).await.expect_err("taken");
+    let e = create(&a, json!({"clusterIP": "10.96.0.10"}))
+        .await
+        .expect_err("taken");
     assert_eq!(
         e.message,
         "Service \"s\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: provided IP is already allocated"
     );
     a.release(&stored).await;
-    create(&a, json!({"clusterIP": "10.96.0.10"})).await.expect("free again");
+    create(&a, json!({"clusterIP": "10.96.0.10"}))
+        .await
+        .expect("free again");
 }
 
 #[tokio::test]
 async fn what_a_refused_write_took_is_free_again() {
     let a = allocator(&[]);
-    let mut obj = service(json!({"type": "NodePort", "clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30000}]}));
+    let mut obj = service(
+        json!({"type": "NodePort", "clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30000}]}),
+    );
     Service.set_defaults(&mut obj);
     prepare::create(&mut obj);
     let taken = a.begin(&mut obj, None, false).await.expect("taken");
     assert!(create(&a, json!({"clusterIP": "10.96.0.9"})).await.is_err());
     taken.finish(false);
-    create(&a, json!({"clusterIP": "10.96.0.9"})).await.expect("free again");
+    create(&a, json!({"clusterIP": "10.96.0.9"}))
+        .await
+        .expect("free again");
 }
 
 #[tokio::test]
@@ -109,7 +117,10 @@ async fn node_ports_follow_the_type() {
     let s = create(&a, json!({"type": "NodePort", "ports": [
         {"name": "a", "port": 53, "protocol": "TCP", "nodePort": 30053}, {"name": "b", "port": 53, "protocol": "UDP"},
         {"name": "c", "port": 80}]})).await.expect("a service");
-    let ports: Vec<i64> = list_at(&s, "spec.ports").iter().map(|p| i64_at(p, "nodePort").unwrap_or(0)).collect();
+    let ports: Vec<i64> = list_at(&s, "spec.ports")
+        .iter()
+        .map(|p| i64_at(p, "nodePort").unwrap_or(0))
+        .collect();
     assert_eq!(ports[..2], [30053, 30053]);
     assert!((30086..=32767).contains(&ports[2]));
     let mut plain = s.clone();
@@ -118,15 +129,30 @@ async fn node_ports_follow_the_type() {
     assert_eq!(now["spec"]["ports"][0].get("nodePort"), None);
     assert_eq!(now["spec"].get("externalTrafficPolicy"), None);
     assert_eq!(now["spec"]["clusterIP"], s["spec"]["clusterIP"]);
-    create(&a, json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30053}]})).await.expect("free again");
-    let e = create(&a, json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]})).await.expect_err("range");
-    assert_eq!(e.message, "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767");
+    create(
+        &a,
+        json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30053}]}),
+    )
+    .await
+    .expect("free again");
+    let e = create(
+        &a,
+        json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}),
+    )
+    .await
+    .expect_err("range");
+    assert_eq!(
+        e.message,
+        "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"
+    );
 }
 
 #[tokio::test]
 async fn types_change_both_ways() {
     let a = allocator(&[]);
-    let s = create(&a, json!({"type": "ExternalName", "externalName": "a.b"})).await.expect("a name");
+    let s = create(&a, json!({"type": "ExternalName", "externalName": "a.b"}))
+        .await
+        .expect("a name");
     assert_eq!(s["spec"].get("clusterIP"), None);
     let mut plain = service(json!({}));
     plain["spec"]["type"] = json!("ClusterIP");
@@ -139,50 +165,102 @@ async fn types_change_both_ways() {
     let name = service(json!({"type": "ExternalName", "externalName": "a.b"}));
     let last = update(&a, &again, name).await.expect("a name again");
     assert_eq!(last["spec"].get("clusterIPs"), None);
-    create(&a, json!({"clusterIP": ip})).await.expect("free again");
+    create(&a, json!({"clusterIP": ip}))
+        .await
+        .expect("free again");
     let mut moved = now.clone();
     moved["spec"]["clusterIP"] = json!("10.96.0.77");
     moved["spec"]["clusterIPs"] = json!(["10.96.0.77"]);
     let e = update(&a, &now, moved).await.expect_err("addresses stay");
-    assert_eq!(e.message, "Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.96.0.77\"]: may not change once set");
+    assert_eq!(
+        e.message,
+        "Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.96.0.77\"]: may not change once set"
+    );
 }
 
 #[tokio::test]
 async fn headless_and_local_services() {
     let a = allocator(&[]);
-    let s = create(&a, json!({"clusterIP": "None", "selector": {"a": "b"}})).await.expect("headless");
-    assert_eq!((&s["spec"]["clusterIPs"], &s["spec"]["ipFamilies"]), (&json!(["None"]), &json!(["IPv4"])));
-    let s = create(&a, json!({"clusterIP": "None"})).await.expect("headless");
-    assert_eq!((&s["spec"]["ipFamilyPolicy"], &s["spec"]["ipFamilies"]), (&json!("RequireDualStack"), &json!(["IPv4", "IPv6"])));
-    let s = create(&a, json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"})).await.expect("local");
+    let s = create(&a, json!({"clusterIP": "None", "selector": {"a": "b"}}))
+        .await
+        .expect("headless");
+    assert_eq!(
+        (&s["spec"]["clusterIPs"], &s["spec"]["ipFamilies"]),
+        (&json!(["None"]), &json!(["IPv4"]))
+    );
+    let s = create(&a, json!({"clusterIP": "None"}))
+        .await
+        .expect("headless");
+    assert_eq!(
+        (&s["spec"]["ipFamilyPolicy"], &s["spec"]["ipFamilies"]),
+        (&json!("RequireDualStack"), &json!(["IPv4", "IPv6"]))
+    );
+    let s = create(
+        &a,
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}),
+    )
+    .await
+    .expect("local");
     assert!(i64_at(&s, "spec.healthCheckNodePort").is_some_and(|n| n >= 30000));
-    let e = create(&a, json!({"ipFamilyPolicy": "RequireDualStack"})).await.expect_err("one family");
-    assert_eq!(e.message, "Service \"s\" is invalid: spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services");
+    let e = create(&a, json!({"ipFamilyPolicy": "RequireDualStack"}))
+        .await
+        .expect_err("one family");
+    assert_eq!(
+        e.message,
+        "Service \"s\" is invalid: spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services"
+    );
 }
 
 #[test]
 fn mistakes_are_named_as_upstream_names_them() {
     for (spec, expected) in [
         (json!({"ports": []}), "spec.ports: Required value"),
-        (json!({"ports": [{"port": 0}]}), "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"),
-        (json!({"ports": [{"port": 1}, {"port": 2, "name": "b"}]}), "spec.ports[0].name: Required value"),
+        (
+            json!({"ports": [{"port": 0}]}),
+            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+        ),
+        (
+            json!({"ports": [{"port": 1}, {"port": 2, "name": "b"}]}),
+            "spec.ports[0].name: Required value",
+        ),
         (
             json!({"ports": [{"port": 1, "name": "a"}, {"port": 1, "name": "b"}]}),
             "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":1,\"TargetPort\":0,\"NodePort\":0}",
         ),
-        (json!({"type": "Odd"}), "spec.type: Unsupported value: \"Odd\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""),
-        (json!({"ports": [{"port": 1, "nodePort": 30000}]}), "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"),
-        (json!({"externalIPs": ["127.0.0.1"]}), "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-        (json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}), "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400"),
-        (json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}), "spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'"),
-        (json!({"externalTrafficPolicy": "Local"}), "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services"),
+        (
+            json!({"type": "Odd"}),
+            "spec.type: Unsupported value: \"Odd\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+        ),
+        (
+            json!({"ports": [{"port": 1, "nodePort": 30000}]}),
+            "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+        ),
+        (
+            json!({"externalIPs": ["127.0.0.1"]}),
+            "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400",
+        ),
+        (
+            json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+            "spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'",
+        ),
+        (
+            json!({"externalTrafficPolicy": "Local"}),
+            "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+        ),
     ] {
         let mut obj = service(spec);
         Service.set_defaults(&mut obj);
         let mut c = Causes::new();
         Service.validate(&obj, &mut c);
         let texts: Vec<String> = c.as_slice().iter().map(|c| c.text()).collect();
-        assert!(texts.iter().any(|t| t == expected), "{expected} not in {texts:?}");
+        assert!(
+            texts.iter().any(|t| t == expected),
+            "{expected} not in {texts:?}"
+        );
     }
 }
 
@@ -191,5 +269,13 @@ fn the_row_shows_what_kubectl_prints() {
     let obj = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "clusterIPs": ["10.0.0.1"],
         "ports": [{"port": 80, "nodePort": 30000, "protocol": "TCP"}]}});
     let row = Service.row(&obj, Timestamp::UNIX_EPOCH);
-    assert_eq!(row[1..5], [json!("LoadBalancer"), json!("10.0.0.1"), json!("<pending>"), json!("80:30000/TCP")]);
+    assert_eq!(
+        row[1..5],
+        [
+            json!("LoadBalancer"),
+            json!("10.0.0.1"),
+            json!("<pending>"),
+            json!("80:30000/TCP")
+        ]
+    );
 }
