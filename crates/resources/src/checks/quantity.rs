@@ -116,7 +116,7 @@ pub fn container_resource_name(name: &str, c: &mut Causes) {
 
 /// The amount at the current path, not negative and whole where it is counted; says what is wrong.
 pub fn amount(name: &str, value: &Value, c: &mut Causes) -> Option<Quantity> {
-    let Some(q) = read(value, c) else { return None };
+    let q = read(value, c)?;
     if q.sign() < 0 {
         c.invalid(&json!(q.to_string()), NON_NEGATIVE);
     }

@@ -40,7 +40,7 @@ fn cluster_ips(obj: &Value, before: &Value, c: &mut Causes) {
         list_at(obj, "spec.clusterIPs"),
         list_at(before, "spec.clusterIPs"),
     );
-    changed(obj, new, old, "clusterIP", "clusterIPs", &json!(new), c);
+    changed(obj, (new, old), ("clusterIP", "clusterIPs"), &json!(new), c);
 }
 
 fn families(obj: &Value, before: &Value, c: &mut Causes) {
@@ -56,16 +56,14 @@ fn families(obj: &Value, before: &Value, c: &mut Causes) {
     } else {
         json!(list_at(obj, "spec.clusterIPs"))
     };
-    changed(obj, new, old, "ipFamily", "ipFamilies", &shown, c);
+    changed(obj, (new, old), ("ipFamily", "ipFamilies"), &shown, c);
 }
 
 /// The first stays; the second can come, and go where the policy is SingleStack.
 fn changed(
     obj: &Value,
-    new: &[Value],
-    old: &[Value],
-    one: &str,
-    field: &str,
+    (new, old): (&[Value], &[Value]),
+    (one, field): (&str, &str),
     shown: &Value,
     c: &mut Causes,
 ) {
