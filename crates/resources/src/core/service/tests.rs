@@ -81,7 +81,7 @@ async fn addresses_are_given_once_also_after_a_restart() {
     assert_eq!(stored["spec"]["clusterIPs"], json!(["10.96.0.10"]));
     assert_eq!(stored["spec"]["ipFamilies"], json!(["IPv4"]));
     assert_eq!(stored["spec"]["ipFamilyPolicy"], "SingleStack");
-    let a = allocator(&[stored.clone()]);
+    let a = allocator(std::slice::from_ref(&stored));
     let e = create(&a, json!({"clusterIP": "10.96.0.10"}))
         .await
         .expect_err("taken");
