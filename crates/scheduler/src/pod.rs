@@ -226,6 +226,15 @@ impl AffinityTerm {
         }
     }
 
+    /// The same term with its namespace selector replaced by the namespaces it selects now.
+    pub fn resolve(&self, selected: impl Fn(&LabelSelector) -> Vec<Box<str>>) -> Self {
+        let mut out = self.clone();
+        if let Some(s) = out.namespace_selector.take_if(|s| !s.is_empty()) {
+            out.namespaces.extend(selected(&s));
+        }
+        out
+    }
+
     /// Whether the term means a pod; `namespace_labels` gives the labels of the pod's namespace.
     pub fn matches(&self, pod: &Pod, namespace_labels: &dyn Fn(&str) -> Labels) -> bool {
         let Some(selector) = &self.selector else {

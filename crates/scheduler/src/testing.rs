@@ -32,7 +32,6 @@ pub fn node(object: Value) -> Arc<Node> {
 }
 
 /// Nodes and the pods on them.
-#[allow(dead_code)]
 pub fn snapshot(nodes: &[Value], pods: &[Value]) -> Snapshot {
     let mut s = Snapshot::default();
     for n in nodes {
@@ -67,7 +66,6 @@ pub const KINDS: &[(&str, &str)] = &[
 ];
 
 /// A world with these objects, by group and plural; nothing can be written.
-#[allow(dead_code)]
 pub fn world(objects: &[(&'static str, &'static str, Value)]) -> Arc<World> {
     let reads = Arc::new(MemoryReads::new(KINDS));
     for (group, plural, object) in objects {

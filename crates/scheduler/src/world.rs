@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use api::selector::LabelSelector;
 use api::{apps::v1 as apps, core::v1 as core, policy::v1 as policy, storage::v1 as storage};
 use client::{Client, Kind, Lister};
 use parking_lot::Mutex;
@@ -58,6 +59,16 @@ impl World {
             assumed_volumes: Mutex::default(),
             client,
         }
+    }
+
+    /// Names of the namespaces whose labels a selector matches.
+    pub fn namespaces_selected(&self, selector: &LabelSelector) -> Vec<Box<str>> {
+        let cache = self.namespaces.0.as_ref().map(Lister::cache);
+        let all = cache.map_or(Vec::new(), |c| c.list(None));
+        all.iter()
+            .filter(|e| selector.matches(|k| e.labels.get(k).map(|v| &**v)))
+            .map(|e| e.name.clone())
+            .collect()
     }
 
     /// Labels of a namespace.
