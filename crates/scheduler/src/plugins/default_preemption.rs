@@ -246,3 +246,6 @@ fn pick(candidates: Vec<Candidate>) -> Option<Candidate> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,10 @@ const HARD_WEIGHT: i64 = 1;
 
 /// Sums by topology key and value.
 #[derive(Clone, Debug, Default)]
-struct Sums(Vec<(Box<str>, HashMap<Box<str>, i64>)>);
+struct Sums(Vec<(Box<str>, Values)>);
+
+/// Sums by value of one key.
+type Values = HashMap<Box<str>, i64>;
 
 #[derive(Clone)]
 struct Judge<'a> {
@@ -292,7 +295,7 @@ fn preferences(cycle: &Cycle<'_>) -> Sums {
 
 impl Score for Scorer {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let of = |(key, values): &(Box<str>, HashMap<Box<str>, i64>)| {
+        let of = |(key, values): &(Box<str>, Values)| {
             let value = node.node.labels.get(key)?;
             values.get(value).copied()
         };

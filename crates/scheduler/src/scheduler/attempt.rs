@@ -75,7 +75,14 @@ impl Scheduler {
             world: &self.world,
         };
         if cycle.snapshot.is_empty() {
-            return self.unschedulable(&cycle, None, &Diagnosis::new(0));
+            // Upstream: such pods are tried again and again; here they wait for a node, and for nothing else.
+            let mut nothing = Diagnosis::new(0);
+            PLUGINS
+                .iter()
+                .position(|l| l.plugin.name() == "NodeName")
+                .into_iter()
+                .for_each(|p| nothing.pending.insert(p));
+            return self.unschedulable(&cycle, None, &nothing);
         }
         let search = Search {
             start: self.next_start,
