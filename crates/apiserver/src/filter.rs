@@ -27,10 +27,13 @@ impl Filter {
                     e.trim_start_matches("unable to parse requirement: ")
                 ))
             })?;
-        let fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or(""))
+        let mut fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or(""))
             .map_err(ApiError::bad_request)?;
         let d = call.descriptor();
         check_fields(d, &fields)?;
+        for r in &mut fields.requirements {
+            r.field = d.strategy.selects_as(&r.field).to_string();
+        }
         let namespace = call.info.namespace.clone();
         let namespace = (d.namespaced() && !namespace.is_empty()).then_some(namespace);
         Ok(Self {

@@ -22,6 +22,9 @@ pub async fn ensure(client: &Client) -> Result<(), Error> {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(client, "/api/v1/namespaces", &object).await?;
     }
+    for object in resources::bootstrap_objects() {
+        create(client, &collection(&object), &object).await?;
+    }
     for object in auth::bootstrap::objects() {
         let path = collection(&object);
         let name = machinery::object::name(&object);
@@ -41,13 +44,17 @@ pub async fn ensure(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// The collection path of an RBAC object.
+/// The collection path of an object.
 fn collection(object: &Value) -> String {
     let kind = machinery::object::str_at(object, "kind").to_lowercase();
-    let root = "/apis/rbac.authorization.k8s.io/v1";
+    let plural = match kind.strip_suffix('s') {
+        Some(_) => format!("{kind}es"),
+        None => format!("{kind}s"),
+    };
+    let root = format!("/apis/{}", machinery::object::str_at(object, "apiVersion"));
     match machinery::object::namespace(object) {
-        "" => format!("{root}/{kind}s"),
-        ns => format!("{root}/namespaces/{ns}/{kind}s"),
+        "" => format!("{root}/{plural}"),
+        ns => format!("{root}/namespaces/{ns}/{plural}"),
     }
 }
 

@@ -48,6 +48,11 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Whether a new object shows an empty `status`, as objects of built-in kinds do.
+    fn shows_empty_status(&self) -> bool {
+        true
+    }
+
     /// Whether `metadata.generation` is counted, and whether this change counts. The default
     /// counts changes of `spec`.
     fn generation_changes(&self, obj: &Value, before: &Value) -> bool {
@@ -115,6 +120,22 @@ pub trait Strategy: Send + Sync + 'static {
     /// Which keys `selectable_fields` gives; anything else in a field selector is a 400.
     fn selectable_keys(&self) -> &[&'static str] {
         &[]
+    }
+
+    /// The name under which the stored version's cache knows a key of a field selector.
+    fn selects_as<'a>(&self, key: &'a str) -> &'a str {
+        key
+    }
+
+    /// What a deletion without a propagation policy does to dependents: `true` orphans them, as
+    /// some old kinds do.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
+    /// Texts for `Warning` headers of a deletion without a propagation policy.
+    fn delete_warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Whether PUT to a missing name creates it (upstream's AllowCreateOnUpdate).

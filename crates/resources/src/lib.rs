@@ -3,20 +3,25 @@
 
 #![forbid(unsafe_code)]
 
+mod apiregistration;
 mod apps;
 mod authentication;
 mod authorization;
+mod autoscaling;
 mod batch;
-#[allow(dead_code)] // The workloads that use all of it follow in the next commits.
+#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod cells;
+mod certificates;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod checks;
 mod coordination;
 mod core;
 mod creators;
 mod discovery;
+mod events;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod fields;
+mod flowcontrol;
 mod late;
 mod node;
 mod policy;
@@ -24,6 +29,7 @@ mod rbac;
 mod review;
 mod scheduling;
 mod storage;
+mod storagemigration;
 mod time;
 
 use std::net::IpAddr;
@@ -69,6 +75,7 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     core::secret::resource,
     core::service::resource,
     core::service_account::resource,
+    apiregistration::api_service::resource,
     apps::controller_revision::resource,
     apps::daemon_set::resource,
     apps::deployment::resource,
@@ -80,10 +87,18 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     authorization::self_subject_access_review::resource,
     authorization::self_subject_rules_review::resource,
     authorization::subject_access_review::resource,
+    autoscaling::horizontal_pod_autoscaler::resource,
+    autoscaling::horizontal_pod_autoscaler_v1::resource,
     batch::cron_job::resource,
     batch::job::resource,
+    certificates::certificate_signing_request::resource,
+    certificates::cluster_trust_bundle::resource,
+    certificates::pod_certificate_request::resource,
     coordination::lease::resource,
     discovery::endpoint_slice::resource,
+    events::event::resource,
+    flowcontrol::flow_schema::resource,
+    flowcontrol::priority_level_configuration::resource,
     node::runtime_class::resource,
     policy::pod_disruption_budget::resource,
     rbac::cluster_role::resource,
@@ -97,6 +112,7 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     storage::storage_class::resource,
     storage::volume_attachment::resource,
     storage::volume_attributes_class::resource,
+    storagemigration::storage_version_migration::resource,
 ];
 
 /// The descriptors of all built-in kinds.
@@ -112,6 +128,14 @@ pub fn all(options: &Options) -> Vec<Descriptor> {
         d.allocators.push(Arc::new(services.clone()));
     }
     all
+}
+
+/// The objects every cluster has from its start on, besides namespaces and RBAC: the priority classes
+/// of the system, priority levels and flow schemas.
+pub fn bootstrap_objects() -> Vec<serde_json::Value> {
+    let mut out = scheduling::priority_class::system_objects();
+    out.extend(flowcontrol::bootstrap::objects());
+    out
 }
 
 #[cfg(test)]

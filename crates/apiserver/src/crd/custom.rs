@@ -234,6 +234,10 @@ impl Strategy for Custom {
         self.schema.set_defaults(obj);
     }
 
+    fn shows_empty_status(&self) -> bool {
+        false
+    }
+
     fn has_status(&self) -> bool {
         self.status
     }

@@ -126,6 +126,9 @@ pub async fn new_object(
     write::system_fields(call, &mut obj, &namespace);
     if d.strategy.has_status() {
         remove(&mut obj, "status");
+        if d.strategy.shows_empty_status() {
+            set(&mut obj, "status", json!({}));
+        }
     }
     d.strategy
         .prepare_create(&mut obj, &write::context(call, &namespace, ""));

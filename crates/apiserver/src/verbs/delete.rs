@@ -34,6 +34,9 @@ struct Options {
     version: Option<String>,
     propagation: Option<Propagation>,
     dry_run: bool,
+    /// Nothing was asked for and the kind orphans what depends on it, unless the object's own
+    /// finalizers say otherwise.
+    orphan_by_default: bool,
     object: Value,
 }
 
@@ -142,7 +145,15 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
             .and_then(Value::as_str)
             .map(str::to_string)
     };
+    let strategy = &call.descriptor().strategy;
+    if propagation.is_none() {
+        strategy
+            .delete_warnings()
+            .into_iter()
+            .for_each(|w| call.warn(w));
+    }
     Ok(Options {
+        orphan_by_default: propagation.is_none() && strategy.orphans_by_default(),
         grace: i64_at(&object, "gracePeriodSeconds"),
         uid: text("preconditions.uid"),
         version: text("preconditions.resourceVersion"),
@@ -276,7 +287,11 @@ fn set_deletion(obj: &mut Value, at_second: i64, grace: i64) {
 
 /// Adds or removes the garbage collector's finalizers.
 fn finalizers(o: &Options, obj: &mut Value) {
-    let Some(propagation) = o.propagation else {
+    let said = list_at(obj, "metadata.finalizers")
+        .iter()
+        .any(|f| f == "orphan" || f == "foregroundDeletion");
+    let by_default = (o.orphan_by_default && !said).then_some(Propagation::Orphan);
+    let Some(propagation) = o.propagation.or(by_default) else {
         return;
     };
     let wanted = match propagation {

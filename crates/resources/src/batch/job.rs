@@ -115,6 +115,14 @@ impl Strategy for Job {
         out
     }
 
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
+    fn delete_warnings(&self) -> Vec<String> {
+        vec!["child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning".into()]
+    }
+
     fn selectable_keys(&self) -> &[&'static str] {
         &["status.successful"]
     }

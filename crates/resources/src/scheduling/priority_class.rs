@@ -9,10 +9,18 @@ use serde_json::{Value, json};
 use crate::cells;
 use crate::fields;
 
-/// The classes the system makes, with their values; no others may have its prefix.
-pub const SYSTEM: [(&str, i64); 2] = [
-    ("system-node-critical", 2_000_001_000),
-    ("system-cluster-critical", 2_000_000_000),
+/// The classes the system makes, with value and description; no others may have its prefix.
+const SYSTEM: [(&str, i64, &str); 2] = [
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
 ];
 const SYSTEM_PREFIX: &str = "system-";
 /// Highest value of classes that users make.
@@ -33,9 +41,18 @@ pub fn resource() -> Descriptor {
     .short(&["pc"])
 }
 
+/// The classes of the system as objects.
+pub fn system_objects() -> Vec<Value> {
+    let one = |(name, value, description): &(&str, i64, &str)| {
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": name}, "value": value, "description": description})
+    };
+    SYSTEM.iter().map(one).collect()
+}
+
 /// Why a class with the system's prefix is none of the system's.
 fn foreign(name: &str, value: i64, default: bool) -> Option<String> {
-    let Some((_, known)) = SYSTEM.iter().find(|(n, _)| *n == name) else {
+    let Some((_, known, _)) = SYSTEM.iter().find(|(n, ..)| *n == name) else {
         return Some(format!("{name} is not a known system priority class"));
     };
     if value != *known {

@@ -25,6 +25,10 @@ impl Strategy for CsiNode {
         names::subdomain_name(name, prefix)
     }
 
+    fn shows_empty_status(&self) -> bool {
+        false
+    }
+
     fn has_status(&self) -> bool {
         true
     }
