@@ -17,6 +17,7 @@ mod checks;
 mod coordination;
 mod core;
 mod creators;
+mod diff;
 mod discovery;
 mod events;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
@@ -68,10 +69,15 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     core::config_map::resource,
     core::endpoints::resource,
     core::event::resource,
+    core::limit_range::resource,
     core::namespace::resource,
     core::node::resource,
+    core::persistent_volume::resource,
+    core::persistent_volume_claim::resource,
     core::pod::resource,
     core::pod_template::resource,
+    core::replication_controller::resource,
+    core::resource_quota::resource,
     core::secret::resource,
     core::service::resource,
     core::service_account::resource,

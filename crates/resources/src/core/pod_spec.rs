@@ -4,6 +4,8 @@
 use machinery::object::{at_mut, set, set_default, str_at};
 use serde_json::{Map, Value, json};
 
+use super::amounts;
+
 /// The three lists of containers.
 pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
@@ -39,6 +41,9 @@ pub fn set_pod_defaults(spec: &mut Value) {
     }
     for list in ["containers", "initContainers"] {
         each(spec, list, requests_from_limits);
+    }
+    if spec.get("resources").is_some_and(Value::is_object) {
+        pod_level_resources(spec);
     }
     set_default(spec, "enableServiceLinks", json!(true));
     if machinery::object::i64_at(spec, "terminationGracePeriodSeconds").is_some_and(|n| n < 0) {
@@ -76,6 +81,43 @@ fn requests_from_limits(c: &mut Value) {
     }
 }
 
+/// Pod-level limits and requests that follow from those of the containers. validation-pod §6.1.
+fn pod_level_resources(spec: &mut Value) {
+    let has = |spec: &Value, path: &str| {
+        machinery::object::map_at(spec, path).is_some_and(|m| !m.is_empty())
+    };
+    let known = |spec: &Value, path: &str, name: &str| {
+        machinery::object::map_at(spec, path).is_some_and(|m| m.contains_key(name))
+    };
+    let (limits, requests) = ("resources.limits", "resources.requests");
+    if has(spec, limits) || has(spec, requests) {
+        for (name, q) in amounts::aggregate(spec, "limits") {
+            let huge = name.starts_with("hugepages-");
+            if huge && !known(spec, limits, &name) && !known(spec, requests, &name) {
+                machinery::object::map_mut(spec, limits).insert(name, json!(q.to_string()));
+            }
+        }
+    }
+    if !has(spec, limits) {
+        return;
+    }
+    let asked = amounts::aggregate(spec, "requests");
+    let whole = machinery::object::map_at(spec, limits)
+        .cloned()
+        .unwrap_or_default();
+    let map = machinery::object::map_mut(spec, requests);
+    for (name, q) in asked {
+        if name == "cpu" || name == "memory" {
+            map.entry(name).or_insert(json!(q.to_string()));
+        }
+    }
+    for (name, q) in whole {
+        if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
+            map.entry(name).or_insert(q);
+        }
+    }
+}
+
 fn container(c: &mut Value) {
     if !c.is_object() {
         return;
@@ -89,6 +131,9 @@ fn container(c: &mut Value) {
     each(c, "env", |e| {
         if at_mut(e, "valueFrom.fieldRef").is_some() {
             set_default(e, "valueFrom.fieldRef.apiVersion", json!("v1"));
+        }
+        if at_mut(e, "valueFrom.fileKeyRef").is_some() {
+            set_default(e, "valueFrom.fileKeyRef.optional", json!(false));
         }
     });
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -149,8 +194,13 @@ fn volume(v: &mut Value) {
             set_default(s, "defaultMode", json!(420));
         }
     }
-    if let Some(host) = v.get_mut("hostPath").filter(|s| s.is_object()) {
-        set_default(host, "type", json!(""));
+    source_defaults(v);
+    if v.pointer("/ephemeral/volumeClaimTemplate/spec").is_some() {
+        set_default(
+            v,
+            "ephemeral.volumeClaimTemplate.spec.volumeMode",
+            json!("Filesystem"),
+        );
     }
     let field_ref = |item: &mut Value| {
         if item.get("fieldRef").is_some() {
@@ -173,6 +223,45 @@ fn volume(v: &mut Value) {
     let reference = str_at(v, "image.reference").to_string();
     if v.get("image").is_some() {
         set_default(v, "image.pullPolicy", json!(pull_policy(&reference)));
+    }
+}
+
+/// Defaults of the sources that volumes of pods and persistent volumes share.
+pub fn source_defaults(v: &mut Value) {
+    let defaults: &[(&str, &[(&str, Value)])] = &[
+        ("hostPath", &[("type", json!(""))]),
+        ("iscsi", &[("iscsiInterface", json!("default"))]),
+        (
+            "rbd",
+            &[
+                ("pool", json!("rbd")),
+                ("user", json!("admin")),
+                ("keyring", json!("/etc/ceph/keyring")),
+            ],
+        ),
+        (
+            "azureDisk",
+            &[
+                ("cachingMode", json!("ReadWrite")),
+                ("kind", json!("Shared")),
+                ("fsType", json!("ext4")),
+                ("readOnly", json!(false)),
+            ],
+        ),
+        (
+            "scaleIO",
+            &[
+                ("storageMode", json!("ThinProvisioned")),
+                ("fsType", json!("xfs")),
+            ],
+        ),
+    ];
+    for (source, fields) in defaults {
+        if let Some(s) = v.get_mut(*source).filter(|s| s.is_object()) {
+            for (field, value) in *fields {
+                set_default(s, field, value.clone());
+            }
+        }
     }
 }
 
