@@ -1,6 +1,7 @@
 //! linux
 
 pub mod host;
+pub mod inotify;
 pub mod netlink;
 pub mod nftables;
 pub mod process;
