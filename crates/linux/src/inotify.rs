@@ -1,12 +1,13 @@
-//! File events. inotify(7), without blocking: wait for the descriptor to become readable.
+//! File events. inotify(7).
 
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use tokio::io::unix::AsyncFd;
 
 pub use rustix::fs::inotify::{ReadFlags, WatchFlags as Interest};
 
@@ -17,9 +18,9 @@ pub const ENTRIES: Interest = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::CREATE);
 
-/// Watches files and directories; usable in tokio's `AsyncFd`.
+/// Watches files and directories.
 pub struct Watch {
-    fd: OwnedFd,
+    fd: AsyncFd<OwnedFd>,
 }
 
 /// What happened.
@@ -35,29 +36,40 @@ pub struct Event {
 // === Watch ===
 
 impl Watch {
-    /// Watches nothing yet.
+    /// Watches nothing yet. Must be called inside a tokio runtime.
     pub fn new() -> std::io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let fd = crate::ready::register(fd)?;
         Ok(Self { fd })
     }
 
     /// Watches a path; the number tells its events.
     pub fn add(&self, path: &Path, interest: Interest) -> std::io::Result<i32> {
-        Ok(inotify::add_watch(&self.fd, path, interest)?)
+        Ok(inotify::add_watch(self.fd.get_ref(), path, interest)?)
     }
 
     /// Ends a watch; one that ended by itself is no error.
     pub fn remove(&self, watch: i32) -> std::io::Result<()> {
-        match inotify::remove_watch(&self.fd, watch) {
+        match inotify::remove_watch(self.fd.get_ref(), watch) {
             Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// The events that wait; an error of kind `WouldBlock` where there are none.
-    pub fn read(&self) -> std::io::Result<Vec<Event>> {
+    /// Waits for events and gives all that are there.
+    pub async fn next(&self) -> std::io::Result<Vec<Event>> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            match self.read() {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => ready.clear_ready(),
+                done => return done,
+            }
+        }
+    }
+
+    fn read(&self) -> std::io::Result<Vec<Event>> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(&self.fd, &mut buffer);
+        let mut reader = Reader::new(self.fd.get_ref(), &mut buffer);
         let mut out = Vec::new();
         loop {
             let event = reader.next()?;
@@ -75,24 +87,12 @@ impl Watch {
     }
 }
 
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_written_file_is_seen() {
+    #[tokio::test]
+    async fn a_written_file_is_seen() {
         let dir = std::env::temp_dir().join(format!("inotify-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let watch = Watch::new().unwrap();
@@ -100,7 +100,7 @@ mod tests {
         let none = watch.read().unwrap_err();
         assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
         std::fs::write(dir.join("a"), "x").unwrap();
-        let events = watch.read().unwrap();
+        let events = watch.next().await.unwrap();
         assert!(
             events
                 .iter()

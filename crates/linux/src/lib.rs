@@ -5,4 +5,5 @@ pub mod inotify;
 pub mod netlink;
 pub mod nftables;
 pub mod process;
+pub mod ready;
 pub mod volume;
