@@ -1,20 +1,14 @@
 //! Objects every cluster has, made at each start where missing: system namespaces and RBAC.
 //! Upstream: controlplane system namespaces controller, rbac bootstrap hook.
 
-use client::{Client, is_already_exists};
-use http::{Method, Request};
+use client::Client;
+use http::Method;
 use serde_json::{Value, json};
+
+use crate::rest::{Error, create, get, send};
 
 /// Namespaces the API server makes.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
-
-/// Why the start cannot go on.
-#[derive(Debug, thiserror::Error)]
-#[error("{operation}: {source}")]
-pub struct Error {
-    operation: String,
-    source: kube::Error,
-}
 
 /// Makes what is missing. `client` must be allowed everything.
 pub async fn ensure(client: &Client) -> Result<(), Error> {
@@ -56,45 +50,4 @@ fn collection(object: &Value) -> String {
         "" => format!("{root}/{plural}"),
         ns => format!("{root}/namespaces/{ns}/{plural}"),
     }
-}
-
-async fn get(client: &Client, path: &str) -> Result<Option<Value>, Error> {
-    match send(client, Method::GET, path, None).await {
-        Ok(v) => Ok(Some(v)),
-        Err(e) if client::is_not_found(&e.source) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-async fn create(client: &Client, path: &str, object: &Value) -> Result<(), Error> {
-    match send(client, Method::POST, path, Some(object)).await {
-        Ok(_) => Ok(()),
-        Err(e) if is_already_exists(&e.source) => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-async fn send(
-    client: &Client,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-) -> Result<Value, Error> {
-    let operation = format!("{method} {path}");
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("content-type", "application/json")
-        .header("user-agent", "k0s")
-        .body(body.map(|b| b.to_string().into_bytes()).unwrap_or_default())
-        .map_err(kube::Error::HttpError)
-        .map_err(|source| Error {
-            operation: operation.clone(),
-            source,
-        })?;
-    client
-        .kube()
-        .request(request)
-        .await
-        .map_err(|source| Error { operation, source })
 }

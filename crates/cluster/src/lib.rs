@@ -7,11 +7,14 @@ mod bootstrap;
 pub mod config;
 pub mod host;
 pub mod limits;
+mod manifests;
 pub mod node;
 pub mod paths;
 mod progress;
+mod rest;
 pub mod status;
 pub mod sysinfo;
+mod system_services;
 
 pub use config::ClusterConfig;
 pub use node::{Options, controller};
