@@ -5,6 +5,7 @@
 
 mod bootstrap;
 pub mod config;
+mod control_plane;
 pub mod host;
 pub mod limits;
 mod manifests;

@@ -50,9 +50,10 @@ pub async fn run(client: Client, root: PathBuf, mut shutdown: watch::Receiver<bo
         };
         tokio::select! {
             _ = shutdown.wait_for(|s| *s) => return,
-            () = changed(changes) => tokio::time::sleep(SETTLE).await,
+            () = changed(changes) => {}
             () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
         }
+        tokio::time::sleep(SETTLE).await;
     }
 }
 
