@@ -6,10 +6,18 @@ use serde_json::Value;
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation}: {source}")]
+#[error("{operation}: {}", shown(.source))]
 pub struct Error {
     operation: String,
     pub source: kube::Error,
+}
+
+/// What the server said, without the whole Status around it.
+fn shown(e: &kube::Error) -> String {
+    match e {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// One object, `None` where there is none.

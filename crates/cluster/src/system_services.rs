@@ -3,13 +3,13 @@
 //! Upstream: controlplane kubernetesservice controller; k0s: coredns manifest.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Cache, Client};
 use http::Method;
 use machinery::GroupResource;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::rest;
@@ -57,6 +57,10 @@ pub async fn run(client: Client, facts: Facts, mut shutdown: watch::Receiver<boo
                     && machinery::object::namespace(&w.object) == &*e.namespace
             })
         };
+        if changes.is_empty() {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
         loop {
             let next = futures::future::select_all(changes.iter_mut().map(|c| Box::pin(c.recv())));
             tokio::select! {
