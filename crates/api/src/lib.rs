@@ -5,6 +5,7 @@
 
 pub mod limits;
 pub mod names;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

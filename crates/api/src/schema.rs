@@ -25,7 +25,13 @@ pub enum Type {
     /// An object of any kind, encoded as raw bytes in protobuf.
     Raw,
     FieldsV1,
-    /// Any JSON value.
+    /// Any JSON value, as its text on the wire.
+    Json,
+    /// A JSON schema, a list of them, a bool or a list of strings: the unions of JSONSchemaProps.
+    SchemaOrArray,
+    SchemaOrBool,
+    SchemaOrStrings,
+    /// Any JSON value that has no form on the wire.
     Any,
     /// An object of a message of this table.
     Message(MessageRef),
@@ -60,6 +66,8 @@ pub struct Schema {
     pub retain_keys: bool,
     /// Default of a list key, as written in the marker.
     pub default: Option<&'static str>,
+    /// On the wire this list is a message of its own.
+    pub wrapped: bool,
 }
 
 /// One field of a message.
@@ -69,6 +77,10 @@ pub struct Field {
     pub name: &'static str,
     pub schema: Schema,
     pub optional: bool,
+    /// A scalar that can be absent: its zero is a value.
+    pub pointer: bool,
+    /// Written even when it is zero.
+    pub always: bool,
     /// Its own fields stand beside those of the holder in JSON.
     pub inline: bool,
 }
@@ -80,6 +92,8 @@ pub struct Message {
     pub name: &'static str,
     pub fields: Vec<Field>,
     pub atomic: bool,
+    /// Indexes of `fields` in the order of their numbers.
+    order: Vec<usize>,
 }
 
 struct Table {
@@ -97,6 +111,7 @@ const fn plain(kind: Type) -> Schema {
         patch_key: None,
         retain_keys: false,
         default: None,
+        wrapped: false,
     }
 }
 
@@ -135,6 +150,41 @@ pub fn lookup(group: &str, version: &str, kind: &str) -> Option<&'static Schema>
 /// A message by its full name.
 pub fn message(name: &str) -> Option<&'static Message> {
     table().by_name.get(name).map(|i| &table().messages[*i])
+}
+
+/// The message of a kind, lists and option kinds included; those of every group version
+/// (DeleteOptions, Status ...) are found in any.
+pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<&'static Message> {
+    let own = message(&format!("{}.{version}.{kind}", package(group)));
+    let common = || {
+        COMMON
+            .contains(&kind)
+            .then(|| message(&format!("{}.v1.{kind}", package("meta.k8s.io"))))
+            .flatten()
+    };
+    own.or_else(common)
+}
+
+/// Kinds of `meta.k8s.io/v1` that exist in every group version.
+const COMMON: &[&str] = &[
+    "CreateOptions",
+    "DeleteOptions",
+    "GetOptions",
+    "ListOptions",
+    "PatchOptions",
+    "Status",
+    "UpdateOptions",
+    "WatchEvent",
+    "APIGroup",
+    "APIGroupList",
+    "APIResourceList",
+    "APIVersions",
+];
+
+/// The message that CRDs hold their schemas in.
+pub fn json_schema_props() -> &'static Message {
+    message("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps")
+        .expect("the table holds apiextensions")
 }
 
 /// The proto package of a group, without the version.
@@ -204,6 +254,19 @@ impl Message {
         self.fields.iter().any(|f| f.name == "metadata") && !EMBEDDED.contains(&short)
     }
 
+    /// The fields in the order of their numbers.
+    pub fn by_number(&self) -> impl Iterator<Item = &Field> {
+        self.order.iter().map(|i| &self.fields[*i])
+    }
+
+    /// A field by its number.
+    pub fn field_by_number(&self, number: u32) -> Option<&Field> {
+        let at = self
+            .order
+            .binary_search_by_key(&number, |i| self.fields[*i].number);
+        at.ok().map(|i| &self.fields[self.order[i]])
+    }
+
     /// A field by its JSON name, looked for in inline fields too.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
         let here = table()
@@ -238,6 +301,7 @@ fn parse(text: &'static str) -> Table {
                     name,
                     fields: Vec::new(),
                     atomic,
+                    order: Vec::new(),
                 });
             }
             ["F", number, name, kind, flags] => {
@@ -247,6 +311,10 @@ fn parse(text: &'static str) -> Table {
             }
             _ => {}
         }
+    }
+    for m in &mut messages {
+        m.order = (0..m.fields.len()).collect();
+        m.order.sort_by_key(|i| m.fields[*i].number);
     }
     Table { messages, by_name }
 }
@@ -262,11 +330,14 @@ fn field(
         kind: type_of(kind, by_name),
         ..ANY.clone()
     };
-    let (mut optional, mut inline) = (false, false);
+    schema.wrapped = WRAPPERS.contains(&kind);
+    let (mut optional, mut inline, mut pointer, mut always) = (false, false, false, false);
     for flag in flags.split(',') {
         match flag.split_once('=').unwrap_or((flag, "")) {
             ("optional", _) => optional = true,
             ("inline", _) => inline = true,
+            ("pointer", _) => pointer = true,
+            ("always", _) => always = true,
             ("atomic", _) => schema.atomic = true,
             ("merge", _) => schema.patch_merge = true,
             ("retain", _) => schema.retain_keys = true,
@@ -283,6 +354,8 @@ fn field(
         name,
         schema,
         optional,
+        pointer,
+        always,
         inline,
     }
 }
@@ -314,11 +387,15 @@ fn type_of(kind: &'static str, by_name: &HashMap<&'static str, usize>) -> Type {
         "k8s.io.apimachinery.pkg.apis.meta.v1.Duration" => Type::Duration,
         "k8s.io.apimachinery.pkg.runtime.RawExtension" => Type::Raw,
         "k8s.io.apimachinery.pkg.apis.meta.v1.FieldsV1" => Type::FieldsV1,
-        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSON"
-        | "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray"
-        | "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool"
-        | "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray" => {
-            Type::Any
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSON" => Type::Json,
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray" => {
+            Type::SchemaOrArray
+        }
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool" => {
+            Type::SchemaOrBool
+        }
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray" => {
+            Type::SchemaOrStrings
         }
         other => match by_name.get(other) {
             // A message that only wraps a list is that list in JSON.
@@ -335,6 +412,7 @@ fn type_of(kind: &'static str, by_name: &HashMap<&'static str, usize>) -> Type {
 /// Messages with a single `items` field that are plain lists of strings in JSON.
 const WRAPPERS: &[&str] = &[
     "k8s.io.api.core.v1.ExtraValue",
+    "k8s.io.api.authentication.v1.AttestationValue",
     "k8s.io.api.authentication.v1.ExtraValue",
     "k8s.io.api.authentication.v1alpha1.ExtraValue",
     "k8s.io.api.authentication.v1beta1.ExtraValue",

@@ -6,7 +6,8 @@
 //! Lines: `M<TAB>message<TAB>flags`, then its fields `F<TAB>number<TAB>name<TAB>type<TAB>flags`. A type is a
 //! scalar, `*` + type for a list, `{}` + type for a map of strings, or a message's full name. Flags
 //! are comma-separated: `inline`, `optional`, `list=map`, `key=name`, `merge`, `mergekey=name`,
-//! `retain`, `atomic`, `default=value`.
+//! `retain`, `atomic`, `default=value`, and of the Go types beside the proto files `pointer` (a scalar that
+//! can be absent) and `always` (written even when it is zero).
 
 #![forbid(unsafe_code)]
 
@@ -41,6 +42,8 @@ const RENAMED: &[(&str, &str, &str)] = &[
     ("MutatingWebhookConfiguration", "Webhooks", "webhooks"),
     ("ValidatingWebhookConfiguration", "Webhooks", "webhooks"),
     ("Validation", "Expression", "expression"),
+    ("Variable", "Expression", "expression"),
+    ("Variable", "Name", "name"),
     ("BoundObjectReference", "uID", "uid"),
     ("IngressClassParametersReference", "aPIGroup", "apiGroup"),
     ("JSONSchemaProps", "ref", "$ref"),
@@ -102,7 +105,9 @@ fn main() -> Result<()> {
         find(Path::new(&folder), &mut files)?;
         for file in files {
             let text = std::fs::read_to_string(&file)?;
-            parse(&text, &mut messages).with_context(|| file.display().to_string())?;
+            let package =
+                parse(&text, &mut messages).with_context(|| file.display().to_string())?;
+            go_types(file.parent().unwrap_or(Path::new(".")), &package, &mut messages)?;
         }
     }
     if messages.is_empty() {
@@ -135,7 +140,62 @@ fn find(folder: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn parse(text: &str, messages: &mut BTreeMap<String, Message>) -> Result<()> {
+/// Adds what only the Go types say: which scalars are pointers, which fields are never left out.
+fn go_types(
+    folder: &Path,
+    package: &str,
+    messages: &mut BTreeMap<String, Message>,
+) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|e| e != "go") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        let mut current = String::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("type ") {
+                let name = rest.strip_suffix(" struct {").unwrap_or("");
+                current = format!("{package}.{name}");
+            } else if line == "}" {
+                current.clear();
+            } else if let Some(message) = messages.get_mut(&current) {
+                go_field(line, message);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn go_field(line: &str, message: &mut Message) {
+    let Some((left, tags)) = line.trim().split_once('`') else {
+        return;
+    };
+    let tag = |name: &str| {
+        let rest = tags.split_once(&format!("{name}:\""))?.1;
+        rest.split_once('"').map(|(value, _)| value)
+    };
+    let Some(number) = tag("protobuf").and_then(|t| t.split(',').nth(1)?.parse::<u32>().ok())
+    else {
+        return;
+    };
+    let json = tag("json").unwrap_or("");
+    let left_out = json.contains(",omitempty") || json.contains(",omitzero");
+    let pointer = left
+        .split_whitespace()
+        .nth(1)
+        .is_some_and(|t| t.starts_with('*'));
+    if let Some(field) = message.fields.iter_mut().find(|f| f.number == number) {
+        if pointer {
+            field.flags.push("pointer".into());
+        }
+        if !left_out && !json.contains(",inline") {
+            field.flags.push("always".into());
+        }
+    }
+}
+
+fn parse(text: &str, messages: &mut BTreeMap<String, Message>) -> Result<String> {
     let mut package = String::new();
     let mut current: Option<(String, Message)> = None;
     let mut markers: Vec<String> = Vec::new();
@@ -180,7 +240,7 @@ fn parse(text: &str, messages: &mut BTreeMap<String, Message>) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(package)
 }
 
 fn field(line: &str, package: &str, message: &str, markers: &[String]) -> Result<Field> {

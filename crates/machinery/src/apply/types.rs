@@ -244,7 +244,12 @@ fn built_in_atom(schema: &Schema) -> Atom<'_> {
             scalar(Scalar::Untyped)
         }
         Type::Raw => open(TypeRef::Untyped, true),
-        Type::FieldsV1 | Type::Any => open(TypeRef::Deduced, false),
+        Type::FieldsV1
+        | Type::Json
+        | Type::SchemaOrArray
+        | Type::SchemaOrBool
+        | Type::SchemaOrStrings
+        | Type::Any => open(TypeRef::Deduced, false),
         Type::List(items) => Atom {
             list: Some(List {
                 item: TypeRef::BuiltIn(items),
