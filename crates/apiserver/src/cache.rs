@@ -22,6 +22,7 @@ pub struct CacheEvent {
     pub change: Change,
     pub revision: u64,
     json: OnceLock<Bytes>,
+    protobuf: OnceLock<Option<Bytes>>,
 }
 
 /// The objects of one resource.
@@ -74,16 +75,29 @@ impl CacheEvent {
             .get_or_init(|| frame(self.change.kind, &self.change.entry.bytes))
             .clone()
     }
+
+    /// The protobuf frame, made once and shared; `None` where the object has no such form.
+    pub fn protobuf(&self) -> Option<Bytes> {
+        let make = || protobuf_frame(self.change.kind.name(), &self.change.entry.bytes);
+        self.protobuf.get_or_init(make).clone()
+    }
+}
+
+/// A protobuf watch frame of an object's JSON.
+pub fn protobuf_frame(name: &str, object: &[u8]) -> Option<Bytes> {
+    let value = serde_json::from_slice(object).ok()?;
+    match api::protobuf::encode(&value) {
+        Ok(data) => Some(api::protobuf::watch_frame(name, &data).into()),
+        Err(error) => {
+            tracing::error!(%error, "an object has no protobuf form");
+            None
+        }
+    }
 }
 
 /// A JSON watch frame.
 pub fn frame(kind: ChangeKind, object: &[u8]) -> Bytes {
-    let name = match kind {
-        ChangeKind::Added => "ADDED",
-        ChangeKind::Modified => "MODIFIED",
-        ChangeKind::Deleted => "DELETED",
-    };
-    frame_named(name, object)
+    frame_named(kind.name(), object)
 }
 
 /// A JSON watch frame of any type.
@@ -154,6 +168,7 @@ impl WatchCache {
             change,
             revision,
             json: OnceLock::new(),
+            protobuf: OnceLock::new(),
         });
         // A watcher without room is cut off: it resumes from the ring or lists anew.
         state.network.retain(|w| w.try_send(event.clone()).is_ok());

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cache::WatchCache;
+use crate::limits;
 use crate::negotiate::{Format, Media, Transform};
 use crate::query::Query;
 use crate::registry::Served;
@@ -27,6 +28,7 @@ pub struct Call {
     pub format: Format,
     pub now: Timestamp,
     warnings: Mutex<Vec<String>>,
+    upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
 }
 
 /// What to do about fields that are unknown or given twice.
@@ -60,7 +62,24 @@ impl Call {
             format,
             now,
             warnings,
+            upgrade: Mutex::default(),
         }
+    }
+
+    /// The same call on a connection that can be upgraded.
+    pub fn upgradable(self, upgrade: Option<hyper::upgrade::OnUpgrade>) -> Self {
+        Self {
+            upgrade: Mutex::new(upgrade),
+            ..self
+        }
+    }
+
+    /// The connection, where the client asks to go on with WebSocket.
+    pub fn take_websocket(&self) -> Option<hyper::upgrade::OnUpgrade> {
+        if !crate::connect::websocket::is_websocket(&self.headers) {
+            return None;
+        }
+        self.upgrade.lock().take()
     }
 
     /// The resource's descriptor.
@@ -101,6 +120,34 @@ impl Call {
             && !self.descriptor().strategy.converts()
     }
 
+    /// Whether the resource's kind has a protobuf form.
+    pub fn has_protobuf(&self) -> bool {
+        let d = self.descriptor();
+        api::protobuf::has_form(&d.group, &d.version, &d.kind)
+    }
+
+    /// Whether this is a server-side apply.
+    pub fn applies(&self) -> bool {
+        self.info.verb == "patch" && self.content_type() == "application/apply-patch+yaml"
+    }
+
+    /// The bare media type of the body, as sent.
+    pub fn content_type(&self) -> &str {
+        let text = self.headers.get(http::header::CONTENT_TYPE);
+        let text = text.and_then(|v| v.to_str().ok()).unwrap_or("");
+        text.split(';').next().unwrap_or("")
+    }
+
+    /// 403 where the user may not create what an apply or update of a missing object would create.
+    pub async fn may_create(&self) -> Result<(), ApiError> {
+        let info = RequestInfo {
+            verb: "create".into(),
+            ..self.info.clone()
+        };
+        let attributes = crate::filters::attributes(&info, &Query::default(), &self.user);
+        crate::filters::authorize(&self.server, &attributes).await
+    }
+
     /// Adds a text for a `Warning` header.
     pub fn warn(&self, text: impl Into<String>) {
         self.warnings.lock().push(text.into());
@@ -123,6 +170,37 @@ impl Call {
             on = true;
         }
         Ok(on)
+    }
+
+    /// Checks the options that writes share; 422 where one is wrong.
+    pub fn check_write_options(&self) -> Result<(), ApiError> {
+        self.validation()?;
+        let manager = self.query.get("fieldManager").unwrap_or("");
+        if manager.len() > limits::FIELD_MANAGER_BYTES {
+            return Err(self.bad_option(&format!(
+                "fieldManager: Too long: may not be more than {} bytes",
+                limits::FIELD_MANAGER_BYTES
+            )));
+        }
+        if let Some((at, c)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+            return Err(self.bad_option(&format!(
+                "fieldManager: Invalid value: {}: invalid character U+{:04X} (at position {at})",
+                machinery::causes::go_quote(manager),
+                c as u32
+            )));
+        }
+        if self.info.verb != "patch" {
+            return Ok(());
+        }
+        match (self.applies(), self.query.get("force")) {
+            (true, _) if manager.is_empty() => {
+                Err(self.bad_option("fieldManager: Required value: is required for apply patch"))
+            }
+            (false, Some(_)) => Err(self.bad_option(
+                "force: Forbidden: may not be specified for non-apply patch",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The fieldValidation directive. 422 for an unknown one.
@@ -160,12 +238,12 @@ impl Call {
             .headers
             .get(http::header::USER_AGENT)
             .and_then(|v| v.to_str().ok());
-        let agent = agent
-            .unwrap_or("unknown")
-            .split('/')
-            .next()
-            .unwrap_or("unknown");
-        agent.chars().take(128).collect()
+        let agent = agent.unwrap_or("").split('/').next().unwrap_or("");
+        if agent.is_empty() {
+            return "unknown".into();
+        }
+        let printable = agent.chars().filter(|c| !c.is_control());
+        printable.take(limits::FIELD_MANAGER_BYTES).collect()
     }
 
     /// The options object that admission sees.

@@ -1,49 +1,150 @@
-//! Request bodies to JSON values. The schema's part (types, unknown fields) is in `machinery`.
+//! Request bodies to JSON values that conform to the endpoint's kind.
 
+use api::schema::{self, Schema};
 use bytes::Bytes;
-use machinery::ApiError;
+use machinery::{ApiError, conform};
 use serde_json::Value;
 
 use crate::call::{Call, Validation};
-use crate::negotiate::Media;
+use crate::negotiate::{self, Media};
+
+/// A decoded body and what strict decoding has to say of its text.
+pub struct Decoded {
+    pub value: Value,
+    pub findings: Vec<String>,
+}
 
 /// Decodes a body that must be an object. `kind` names the endpoint's kind in errors.
 pub fn object(data: &Bytes, media: Media, kind: &str) -> Result<Value, ApiError> {
+    decoded(data, media, kind, None).map(|d| d.value)
+}
+
+/// Decodes a body; with a schema, fields that it does not know are found too (in JSON: in the order
+/// of the text; otherwise by `conform`).
+fn decoded(
+    data: &Bytes,
+    media: Media,
+    kind: &str,
+    schema: Option<&Schema>,
+) -> Result<Decoded, ApiError> {
     let unrecognized = |why: &str| {
         ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): {why} ({})",
             summary(data)
         ))
     };
-    let value: Value = match media {
-        Media::Json => serde_json::from_slice(data).map_err(|e| {
+    let (value, findings) = match media {
+        Media::Json => conform::parse(data, schema).map_err(|e| {
             unrecognized(&format!("couldn't get version/kind; json parse error: {e}"))
         })?,
         Media::Yaml => {
             let text = std::str::from_utf8(data).map_err(|e| unrecognized(&e.to_string()))?;
-            serde_saphyr::from_str(text)
+            yaml(text)
                 .map_err(|e| unrecognized(&format!("error converting YAML to JSON: {e}")))?
         }
         Media::Protobuf => {
-            return Err(ApiError::unsupported_media_type(&[
-                Media::Json.text(),
-                Media::Yaml.text(),
-            ]));
+            let value = api::protobuf::decode(data).map_err(|e| unrecognized(&e.0))?;
+            (value, Vec::new())
         }
     };
     if value.is_object() {
-        Ok(value)
-    } else {
-        let what = match value {
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Number(_) => "number",
-            Value::Bool(_) => "bool",
-            _ => "null",
-        };
-        Err(unrecognized(&format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-        )))
+        return Ok(Decoded { value, findings });
+    }
+    let what = match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        _ => "null",
+    };
+    Err(unrecognized(&format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )))
+}
+
+/// YAML to a value; the last of repeated keys counts, and the first repetition is told.
+pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
+    let strict = match serde_saphyr::from_str::<Value>(text) {
+        Ok(value) => return Ok((value, Vec::new())),
+        Err(e) => e,
+    };
+    let serde_saphyr::Error::DuplicateMappingKey { key, location } = strict.without_snippet()
+    else {
+        return Err(strict.without_snippet().to_string());
+    };
+    let found = format!(
+        "line {}: key \"{}\" already set in map",
+        location.line(),
+        key.as_deref().unwrap_or_default()
+    );
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+    };
+    let value = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|e| e.without_snippet().to_string())?;
+    Ok((value, vec![found]))
+}
+
+/// The endpoint's own kind from a body: decoded, of the right kind, conforming, and strict or warned
+/// about as fieldValidation asks.
+pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
+    let d = call.descriptor().clone();
+    let media = negotiate::request(&call.headers, call.has_protobuf())?;
+    let schema = schema::lookup(&d.group, &d.version, &d.kind);
+    let Decoded {
+        mut value,
+        findings,
+    } = decoded(data, media, &d.kind, schema)?;
+    check_kind(&mut value, &d.api_version(), &d.kind)?;
+    let unknown = conformed(call, &mut value)?;
+    let mut all = findings;
+    // Of JSON the parser has told them already, in the order of the text.
+    if media != Media::Json || schema.is_none() {
+        all.extend(unknown);
+    }
+    report(call, all)?;
+    Ok(value)
+}
+
+/// Makes a value conform to the endpoint's kind; gives the texts of its unknown fields.
+pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError> {
+    let d = call.descriptor();
+    let bad = |e: String| {
+        ApiError::bad_request(format!(
+            "{0} in version \"{1}\" cannot be handled as a {0}: {e}",
+            d.kind, d.version
+        ))
+    };
+    if let Some(schema) = schema::lookup(&d.group, &d.version, &d.kind) {
+        return conform::conform(schema, value).map_err(bad);
+    }
+    let mut out = Vec::new();
+    let meta = schema::lookup("meta.k8s.io", "v1", "ObjectMeta");
+    if let (Some(meta), Some(fields)) = (meta, value.get_mut("metadata")) {
+        out = conform::conform_at(meta, fields, "metadata").map_err(bad)?;
+    }
+    let unknown = d.strategy.unknown_fields(value).into_iter();
+    out.extend(unknown.map(|path| format!("unknown field \"{path}\"")));
+    Ok(out)
+}
+
+/// Tells about findings as fieldValidation asks: 400, warnings, or nothing.
+pub fn report(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
+    match call.validation()? {
+        Validation::Strict if !findings.is_empty() => {
+            let d = call.descriptor();
+            Err(ApiError::bad_request(format!(
+                "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
+                d.kind,
+                d.version,
+                findings.join(", ")
+            )))
+        }
+        Validation::Warn => {
+            findings.into_iter().for_each(|t| call.warn(t));
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -96,34 +197,6 @@ pub fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<()
             }
         }
     }
-    Ok(())
-}
-
-/// Tells about fields that a custom resource's schema does not know, as fieldValidation asks.
-pub fn unknown_fields(call: &Call, obj: &Value) -> Result<(), ApiError> {
-    let validation = call.validation()?;
-    if validation == Validation::Ignore {
-        return Ok(());
-    }
-    let unknown = call.descriptor().strategy.unknown_fields(obj);
-    let texts: Vec<String> = unknown
-        .iter()
-        .map(|path| format!("unknown field \"{path}\""))
-        .collect();
-    if texts.is_empty() {
-        return Ok(());
-    }
-    if validation == Validation::Strict {
-        let d = call.descriptor();
-        return Err(ApiError::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-            d.kind,
-            d.version,
-            d.kind,
-            texts.join(", ")
-        )));
-    }
-    texts.into_iter().for_each(|t| call.warn(t));
     Ok(())
 }
 

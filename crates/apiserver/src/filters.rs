@@ -274,8 +274,9 @@ async fn resource(
             .await
             .unwrap_or_else(|e| response::error(&e, &PLAIN));
     }
+    let d = &served.descriptor;
     let offer = Offer {
-        protobuf: false,
+        protobuf: api::protobuf::has_form(&d.group, &d.version, &d.kind),
         transforms: true,
     };
     let format = match negotiate::response(&i.headers, &query, offer) {
@@ -283,6 +284,7 @@ async fn resource(
         Err(e) => return response::error(&e, &PLAIN),
     };
     let call = Call::new(server, served, info, user, (query, i.headers, format));
+    let call = call.upgradable(i.upgrade);
     let mut answer = match crate::verbs::dispatch(&call, i.body).await {
         Ok(answer) => answer,
         Err(e) => response::error(&e, &call.format),

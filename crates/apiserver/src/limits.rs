@@ -50,3 +50,5 @@ pub const SELECTABLE_NAMES: usize = 10_000;
 pub const DIAL: Duration = Duration::from_secs(30);
 /// Bytes of a kubelet's error text that are shown, as upstream's.
 pub const KUBELET_ERROR_BYTES: usize = 50_000;
+/// Longest name of a field manager.
+pub const FIELD_MANAGER_BYTES: usize = 128;

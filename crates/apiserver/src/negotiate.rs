@@ -142,11 +142,16 @@ fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
         },
         _ => return None,
     };
-    let table = matches!(transform, Transform::Table(_));
+    let protobuf = match transform {
+        Transform::None => offer.protobuf,
+        Transform::Table(_) => false,
+        // Metadata has a protobuf form, whatever the object is.
+        Transform::PartialMetadata(_) | Transform::PartialMetadataList(_) => true,
+    };
     let offered = [
         (Media::Json, true),
         (Media::Yaml, true),
-        (Media::Protobuf, offer.protobuf && !table),
+        (Media::Protobuf, protobuf),
     ];
     let media = offered
         .iter()

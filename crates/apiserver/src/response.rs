@@ -12,7 +12,7 @@ use crate::negotiate::{Format, Media, Transform};
 /// Every answer of the server.
 pub type Answer = Response<Body>;
 
-/// Encodes a JSON value in a text format.
+/// Encodes a JSON value in a format.
 pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiError> {
     match media {
         Media::Json if pretty => Ok(serde_json::to_vec_pretty(value)
@@ -27,10 +27,13 @@ pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiErr
             .map_err(ApiError::internal)?
             .into_bytes()
             .into()),
-        Media::Protobuf => Err(ApiError::not_acceptable(&[
-            Media::Json.text(),
-            Media::Yaml.text(),
-        ])),
+        Media::Protobuf => {
+            let data = api::protobuf::encode(value).map_err(|error| {
+                tracing::debug!(%error, "no protobuf form");
+                ApiError::not_acceptable(&[Media::Json.text(), Media::Yaml.text()])
+            })?;
+            Ok(data.into())
+        }
     }
 }
 
@@ -64,11 +67,7 @@ pub fn value(code: u16, object: &Value, format: &Format) -> Answer {
 
 /// A Status of a failure.
 pub fn error(e: &ApiError, format: &Format) -> Answer {
-    let media = if format.media == Media::Protobuf {
-        Media::Json
-    } else {
-        format.media
-    };
+    let media = format.media;
     let status = e.to_status();
     let data = encode(&status, media, format.pretty).unwrap_or_else(|_| Bytes::from_static(b"{}"));
     let mut answer = bytes(e.code, media.text(), data);

@@ -91,6 +91,7 @@ fn of(obj: &Value, p: &Paths<'_>) -> Value {
 
 async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
     let dry_run = call.dry_run()?;
+    call.check_write_options()?;
     let patch_type = call
         .headers
         .get(http::header::CONTENT_TYPE)
@@ -102,14 +103,23 @@ async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiEr
         .unwrap_or("")
         .to_string();
     let sent = if call.info.verb == "update" {
-        let media = negotiate::request(&call.headers, false)?;
+        let media = negotiate::request(&call.headers, true)?;
         let mut sent = decode::object(body, media, "Scale")?;
         decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
         Some(sent)
     } else {
         None
     };
+    let config = if call.applies() {
+        Some(configuration(call, body, p)?)
+    } else {
+        None
+    };
+    let force = call.query.flag("force");
     let mut make = |before: &Value| {
+        if let Some(config) = &config {
+            return verbs::managed::apply(call, Some(before), config, force, "scale");
+        }
         let now = of(before, p);
         let wanted = match &sent {
             Some(sent) => sent.clone(),
@@ -126,6 +136,23 @@ async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiEr
     };
     let obj = verbs::replace(call, "scale", dry_run, &mut make).await?;
     Ok(of(&obj, p))
+}
+
+/// An applied Scale as a configuration of the object it stands for.
+fn configuration(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
+    let bad = |e: String| ApiError::bad_request(format!("error decoding patch: {e}"));
+    let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
+    let (scale, _) = decode::yaml(text).map_err(bad)?;
+    let d = call.descriptor();
+    let mut config = json!({"apiVersion": d.api_version(), "kind": d.kind,
+        "metadata": {"name": call.info.name}});
+    if d.namespaced() {
+        config["metadata"]["namespace"] = json!(call.info.namespace);
+    }
+    if let Some(n) = at(&scale, "spec.replicas") {
+        set(&mut config, p.spec, n.clone());
+    }
+    Ok(config)
 }
 
 /// The object with a Scale's replicas and resourceVersion.

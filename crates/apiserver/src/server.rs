@@ -182,11 +182,7 @@ impl Inner {
         let wanted = match version {
             None | Some("") => self.store.revision().await.map_err(ApiError::internal)?,
             Some("0") => return Ok(()),
-            Some(text) => text.parse().map_err(|_| {
-                ApiError::bad_request(format!(
-                    "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-                ))
-            })?,
+            Some(text) => text.parse().map_err(|_| bad_version(text))?,
         };
         if cache.revision() >= wanted {
             return Ok(());
@@ -209,6 +205,17 @@ impl Inner {
         *self.event_lease.lock() = Some((id, Instant::now() + reuse));
         Ok(id)
     }
+}
+
+/// Upstream's answer to a resourceVersion that is no number: a plain 500.
+pub fn bad_version(text: &str) -> ApiError {
+    ApiError::new(
+        500,
+        "",
+        format!(
+            "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+        ),
+    )
 }
 
 /// Upstream's answer to a revision that is not there yet.

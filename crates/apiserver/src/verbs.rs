@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod get;
 mod list;
+pub mod managed;
 mod patch;
 mod update;
 mod watch;

@@ -16,6 +16,17 @@ pub enum ChangeKind {
     Deleted,
 }
 
+impl ChangeKind {
+    /// Its name in watch events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
 /// One change. For `Deleted` the entry is the last state, with the deletion's revision.
 #[derive(Clone, Debug)]
 pub struct Change {

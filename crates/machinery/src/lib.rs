@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod causes;
+pub mod conform;
 pub mod descriptor;
 pub mod error;
 pub mod limits;

@@ -193,6 +193,21 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How server-side apply sees a custom resource. Built-ins come from the schema table.
+    fn apply_model(&self) -> Option<&crate::apply::Model> {
+        None
+    }
+
+    /// Fields (dotted) that an endpoint does not write, whatever it is sent: `""` is the main
+    /// resource. Upstream's GetResetFields.
+    fn reset_fields(&self, sub: &str) -> Vec<&'static str> {
+        match sub {
+            "" if self.has_status() => vec!["status"],
+            "status" => vec!["spec"],
+            _ => Vec::new(),
+        }
+    }
+
     /// The OpenAPI v3 schema of a custom resource. Built-ins come from the schema table.
     fn openapi(&self) -> Option<Value> {
         None

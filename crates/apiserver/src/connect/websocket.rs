@@ -27,6 +27,8 @@ pub enum Messages {
     Binary,
     Text,
     Base64,
+    /// Binary, without the length that frames a stream.
+    Framed,
 }
 
 /// The answer to a WebSocket handshake. `protocol` is echoed where it is not empty.
@@ -67,6 +69,11 @@ pub fn offered(headers: &HeaderMap) -> Vec<String> {
         .map(|p| p.trim().to_string())
         .filter(|p| !p.is_empty())
         .collect()
+}
+
+/// The first subprotocol a client offers; `""` where it offers none.
+pub fn first_offered(headers: &HeaderMap) -> String {
+    offered(headers).into_iter().next().unwrap_or_default()
 }
 
 /// Whether a request's `Upgrade` header names WebSocket.
@@ -127,6 +134,7 @@ pub async fn send(upgrade: OnUpgrade, mut data: Body, messages: Messages) {
             let frame = match messages {
                 Messages::Binary => Frame::binary(Payload::Borrowed(&chunk)),
                 Messages::Text => Frame::text(Payload::Borrowed(chunk.trim_ascii_end())),
+                Messages::Framed => Frame::binary(Payload::Borrowed(chunk.get(4..).unwrap_or(&[]))),
                 Messages::Base64 => {
                     let text = BASE64_STANDARD.encode(&chunk).into_bytes();
                     Frame::text(Payload::Owned(text))

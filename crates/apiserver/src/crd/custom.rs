@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
+use machinery::apply::Model;
 use machinery::object::{bool_at, list_at, map_at, set, str_at};
 use machinery::strategy::{human_duration, keep};
 use machinery::{
@@ -24,6 +25,7 @@ pub struct Custom {
     stored_version: String,
     schema: Structural,
     raw_schema: Value,
+    model: Model,
     status: bool,
     terminating: bool,
     columns: Vec<PrinterColumn>,
@@ -151,6 +153,7 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         version: name,
         kind,
         stored_version: stored_version(crd).to_string(),
+        model: schema.model(),
         schema,
         raw_schema,
         status: map_at(version, "subresources.status").is_some(),
@@ -332,6 +335,18 @@ impl Strategy for Custom {
 
     fn unknown_fields(&self, obj: &Value) -> Vec<String> {
         self.schema.prune(&mut obj.clone())
+    }
+
+    fn apply_model(&self) -> Option<&Model> {
+        Some(&self.model)
+    }
+
+    fn reset_fields(&self, sub: &str) -> Vec<&'static str> {
+        match sub {
+            "" if self.status => vec!["status"],
+            "status" => vec!["metadata", "spec"],
+            _ => Vec::new(),
+        }
     }
 
     fn openapi(&self) -> Option<Value> {

@@ -3,6 +3,7 @@
 
 mod default;
 mod format;
+mod model;
 mod parse;
 mod prune;
 #[cfg(test)]
@@ -68,6 +69,8 @@ pub struct Structural {
     pub embedded: bool,
     pub int_or_string: bool,
     pub list: ListKind,
+    /// The whole object is owned as one.
+    pub atomic_map: bool,
     pub bounds: Bounds,
     pub all_of: Vec<Structural>,
     pub any_of: Vec<Structural>,

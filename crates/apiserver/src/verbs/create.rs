@@ -7,6 +7,7 @@ use machinery::{ApiError, Causes};
 use serde_json::{Value, json};
 use store::WriteError;
 
+use super::managed;
 use super::write::{self, Reservations, Target};
 use crate::call::Call;
 use crate::decode;
@@ -20,12 +21,9 @@ const NAME_TRIES: usize = 8;
 /// Creates the body's object.
 pub async fn create(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let d = call.descriptor().clone();
-    let media = negotiate::request(&call.headers, false)?;
     let dry_run = call.dry_run()?;
-    call.validation()?;
-    let mut obj = decode::object(body, media, &d.kind)?;
-    decode::check_kind(&mut obj, &d.api_version(), &d.kind)?;
-    decode::unknown_fields(call, &obj)?;
+    call.check_write_options()?;
+    let obj = decode::own(call, body)?;
     if !d.stored {
         return answer_only(call, "", obj, dry_run).await;
     }
@@ -74,7 +72,7 @@ async fn answer_only(
 
 /// A POST to a create-only subresource such as `pods/binding`.
 pub async fn connect(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
-    let media = negotiate::request(&call.headers, false)?;
+    let media = negotiate::request(&call.headers, true)?;
     let dry_run = call.dry_run()?;
     let obj = if body.is_empty() {
         json!({})
@@ -119,6 +117,9 @@ pub async fn new_object(
         dry_run,
         options: call.options("CreateOptions"),
     };
+    if !call.applies() {
+        managed::track(call, None, &mut obj, "");
+    }
     let mut obj = write::mutate(call, &target, Some(obj), None)
         .await?
         .unwrap_or_default();

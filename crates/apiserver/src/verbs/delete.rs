@@ -96,7 +96,7 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
     let mut object = if body.is_empty() {
         json!({})
     } else {
-        let media = negotiate::request(&call.headers, false)?;
+        let media = negotiate::request(&call.headers, true)?;
         decode::object(body, media, "DeleteOptions")?
     };
     for name in [

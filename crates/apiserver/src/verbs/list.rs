@@ -66,7 +66,13 @@ async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
         }
         return older(call, filter, &parse_token(token)?, limit).await;
     }
-    if matching == "Exact" {
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        return Err(bad_version(version));
+    }
+    // Whatever is there: paging would make it consistent, which nobody asked for.
+    let limit = if version == "0" { 0 } else { limit };
+    let exactly = matching.is_empty() && limit > 0 && !version.is_empty();
+    if matching == "Exact" || exactly {
         let rv = version.parse().map_err(|_| bad_version(version))?;
         let start = Continue {
             v: "meta.k8s.io/v1".into(),
@@ -124,7 +130,7 @@ fn check_options(call: &Call, version: &str, matching: &str) -> Result<(), ApiEr
         }
         "Exact" if version == "0" => {
             return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ));
         }
         "Exact" | "NotOlderThan" => {}
@@ -134,7 +140,7 @@ fn check_options(call: &Call, version: &str, matching: &str) -> Result<(), ApiEr
             )));
         }
     }
-    if call.query.is_true("sendInitialEvents") {
+    if call.query.get("sendInitialEvents").is_some() {
         return Err(invalid(
             "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
         ));
@@ -144,7 +150,7 @@ fn check_options(call: &Call, version: &str, matching: &str) -> Result<(), ApiEr
 
 fn bad_version(text: &str) -> ApiError {
     ApiError::bad_request(format!(
-        "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+        "invalid resource version: resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
     ))
 }
 
@@ -273,20 +279,34 @@ fn encode_token(c: &Continue) -> String {
 }
 
 fn parse_token(text: &str) -> Result<Continue, ApiError> {
-    let bad = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+    let bad = |why: &str| {
+        ApiError::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
+    };
     let data = BASE64_URL_SAFE_NO_PAD
         .decode(text)
         .map_err(|e| bad(&e.to_string()))?;
-    let c: Continue = serde_json::from_slice(&data).map_err(|e| bad(&e.to_string()))?;
+    let mut c: Continue = serde_json::from_slice(&data).map_err(|e| bad(&e.to_string()))?;
     if c.v != "meta.k8s.io/v1" {
         return Err(bad(&format!(
             "server does not recognize this encoded version \"{}\"",
             c.v
         )));
     }
-    if c.start.is_empty() || c.start.contains("..") {
-        return Err(bad("encoded start key empty or invalid"));
+    if c.rv == 0 {
+        return Err(bad(
+            "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+        ));
     }
+    if c.start.is_empty() {
+        return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
+    }
+    if c.start.split('/').any(|p| p == ".." || p == ".") {
+        return Err(bad(&c.start));
+    }
+    // Tokens made from a cache begin with a slash.
+    c.start = c.start.trim_start_matches('/').to_string();
     Ok(c)
 }
 

@@ -1,11 +1,12 @@
 //! PATCH. Upstream: apiserver handlers/patch.go; api-semantics §8.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use machinery::ApiError;
 use serde_json::Value;
 
-use crate::call::Call;
+use super::managed;
+use crate::call::{Call, Validation};
+use crate::decode;
 use crate::response::Answer;
 
 /// The patch types, in upstream's order.
@@ -16,27 +17,134 @@ const TYPES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
+/// Those of custom resources.
+const CUSTOM_TYPES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
 /// Patches the object that the call names.
 pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiError> {
-    let kind = call
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("");
-    if !TYPES.contains(&kind) {
-        return Err(ApiError::unsupported_media_type(TYPES));
+    let kind = call.content_type();
+    let types = types(call);
+    if !types.contains(&kind) {
+        return Err(ApiError::unsupported_media_type(types));
     }
     let dry_run = call.dry_run()?;
-    call.validation()?;
+    call.check_write_options()?;
+    if call.applies() {
+        return apply(call, body, sub, dry_run).await;
+    }
     let mut make = |before: &Value| {
-        let new = patched(call, kind, body, before)?;
+        let mut new = patched(call, kind, body, before)?;
         check_names(call, &new, before)?;
-        crate::decode::unknown_fields(call, &new)?;
+        let unknown = decode::conformed(call, &mut new).map_err(|e| invalid(call, &e.message))?;
+        decode::report(call, unknown).map_err(|e| invalid(call, &e.message))?;
         Ok(new)
     };
     let value = super::replace(call, sub, dry_run, &mut make).await?;
     super::get::object(call, 200, value)
+}
+
+/// A patched object that does not decode: upstream's 422 without kind or name.
+fn invalid(call: &Call, text: &str) -> ApiError {
+    let d = call.descriptor();
+    let prefix = format!("{0} in version \"{1}\" cannot be handled as a {0}: ", d.kind, d.version);
+    let text = text.strip_prefix(&prefix).unwrap_or(text);
+    let mut causes = machinery::Causes::new();
+    causes.at("patch", |c| c.invalid(&Value::String(String::new()), text));
+    ApiError::invalid("", "", "", causes.as_slice())
+}
+
+/// The patch types of the resource: custom ones have no strategic merge.
+fn types(call: &Call) -> &'static [&'static str] {
+    if call.has_protobuf() { TYPES } else { CUSTOM_TYPES }
+}
+
+/// Server-side apply: changes the object, or creates it where it is missing.
+async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<Answer, ApiError> {
+    let config = configuration(call, body)?;
+    let force = call.query.flag("force");
+    let namespace = call.info.namespace_of(call.descriptor());
+    let cache = call.cache()?;
+    // A newer write may just have made it: the cache must have seen everything.
+    call.server.wait_fresh(cache, None).await?;
+    if client::Cache::get(&**cache, &namespace, &call.info.name).is_some() {
+        let mut make = |before: &Value| managed::apply(call, Some(before), &config, force, sub);
+        let value = super::replace(call, sub, dry_run, &mut make).await?;
+        return super::get::object(call, 200, value);
+    }
+    if !sub.is_empty() {
+        return Err(call.not_found(&call.info.name));
+    }
+    if let Some(uid) = config.get("metadata").and_then(|m| m.get("uid")) {
+        let d = call.descriptor();
+        let uid = uid.as_str().unwrap_or("");
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(ApiError::conflict(&d.group, &d.resource, &call.info.name, &why));
+    }
+    call.may_create().await?;
+    let obj = managed::apply(call, None, &config, force, sub)?;
+    let (value, code) = super::create::new_object(call, obj, dry_run).await?;
+    super::get::object(call, code, value)
+}
+
+/// The applied configuration, named as the URL names it.
+fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
+    let d = call.descriptor();
+    let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
+    let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
+    let (mut config, findings) = decode::yaml(text).map_err(bad)?;
+    if !config.is_object() {
+        return Err(bad("the patch must be an object".into()));
+    }
+    let kind = machinery::object::str_at(&config, "kind");
+    let version = machinery::object::str_at(&config, "apiVersion");
+    if kind != d.kind || version.split('/').count() > 2 {
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {version}, Kind={kind}"
+        )));
+    }
+    check_own_name(&config, "metadata.name", &call.info.name)?;
+    if d.namespaced() {
+        check_own_name(&config, "metadata.namespace", &call.info.namespace)?;
+        let namespace = call.info.namespace.clone().into();
+        machinery::object::set(&mut config, "metadata.namespace", namespace);
+    }
+    let name = call.info.name.clone().into();
+    machinery::object::set(&mut config, "metadata.name", name);
+    strict(call, findings)?;
+    Ok(config)
+}
+
+fn strict(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
+    match call.validation()? {
+        Validation::Strict if !findings.is_empty() => Err(ApiError::bad_request(format!(
+            "error strict decoding patch: {}",
+            findings.join(", ")
+        ))),
+        Validation::Warn => {
+            findings.into_iter().for_each(|f| call.warn(f));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_own_name(config: &Value, path: &str, url: &str) -> Result<(), ApiError> {
+    let given = machinery::object::str_at(config, path);
+    if given.is_empty() || given == url {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(if path.ends_with("namespace") {
+        "the namespace of the provided object does not match the namespace sent on the request"
+            .to_string()
+    } else {
+        format!("the name of the object ({given}) does not match the name on the URL ({url})")
+    }))
 }
 
 /// An object with a patch of a media type applied.
@@ -48,11 +156,7 @@ pub fn patched(call: &Call, kind: &str, body: &Bytes, before: &Value) -> Result<
         "application/strategic-merge-patch+json" => {
             machinery::patch::strategic(&d.group, &d.version, &d.kind, before, body)
         }
-        _ => Err(ApiError::new(
-            415,
-            "UnsupportedMediaType",
-            format!("patch type {kind} is not supported yet for {}", d.resource),
-        )),
+        _ => Err(ApiError::unsupported_media_type(types(call))),
     }
 }
 

@@ -9,11 +9,11 @@ use machinery::{ApiError, Causes};
 use serde_json::{Value, json};
 use store::WriteError;
 
+use super::managed;
 use super::write::{self, Reservations, Target};
 use crate::call::Call;
 use crate::decode;
 use crate::limits;
-use crate::negotiate;
 use crate::registry::storage_key;
 use crate::response::Answer;
 
@@ -21,11 +21,8 @@ use crate::response::Answer;
 pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiError> {
     let d = call.descriptor().clone();
     let dry_run = call.dry_run()?;
-    call.validation()?;
-    let media = negotiate::request(&call.headers, false)?;
-    let mut obj = decode::object(body, media, &d.kind)?;
-    decode::check_kind(&mut obj, &d.api_version(), &d.kind)?;
-    decode::unknown_fields(call, &obj)?;
+    call.check_write_options()?;
+    let obj = decode::own(call, body)?;
     let name = str_at(&obj, "metadata.name");
     if name.is_empty() {
         return Err(ApiError::bad_request("name is required"));
@@ -171,10 +168,21 @@ impl One<'_> {
             dry_run: self.dry_run,
             options: call.options("UpdateOptions"),
         };
+        if !call.applies() {
+            managed::track(call, Some(self.before), &mut obj, self.sub);
+        }
         let obj = write::mutate(call, &target, Some(obj), Some(self.before)).await?;
         let mut obj = obj.unwrap_or_default();
         d.strategy.set_defaults(&mut obj);
+        let owners = at(&obj, "metadata.managedFields").cloned();
         self.prepare(&mut obj);
+        // A strategy that freezes metadata does not mean these.
+        match owners {
+            Some(owners) => set(&mut obj, "metadata.managedFields", owners),
+            None => {
+                remove(&mut obj, "metadata.managedFields");
+            }
+        }
         let before = Some(self.before);
         let reserved = Reservations::begin(call, &mut obj, before, self.dry_run).await?;
         self.judge(&obj)?;
@@ -184,6 +192,7 @@ impl One<'_> {
             .for_each(|w| call.warn(w));
         let obj = write::validate(call, &target, Some(obj), before).await?;
         let mut obj = obj.unwrap_or_default();
+        managed::keep_times(&mut obj, self.before);
         if self.dry_run || obj == *self.before {
             return Ok(Changed::Done(obj));
         }

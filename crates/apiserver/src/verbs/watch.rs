@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::body;
 use crate::cache::{Begun, CacheEvent, Start, TooOld, frame, frame_named};
 use crate::call::Call;
+use crate::connect::websocket::{self, Messages};
 use crate::filter::Filter;
 use crate::limits;
 use crate::negotiate::{Media, Transform};
@@ -23,14 +24,27 @@ use crate::transform::{self, IncludeObject};
 
 /// Options of a watch, checked.
 struct Options {
-    version: String,
+    start: From,
     bookmarks: bool,
+    /// Whether a bookmark tells the end of the initial events.
     initial: bool,
     timeout: Duration,
 }
 
+/// Where the client wants to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// With everything that is there now: at least as new as a revision (`None`: as the newest write).
+    Snapshot(Option<u64>),
+    /// With what comes from now on.
+    Now,
+    /// With what came after a revision.
+    After(u64),
+}
+
 /// How events are written.
 struct Writer {
+    media: Media,
     filter: Filter,
     transform: Transform,
     include: IncludeObject,
@@ -41,15 +55,19 @@ struct Writer {
     columns_sent: bool,
 }
 
-/// Begins a watch and streams it.
+/// Begins a watch and streams it: as chunks, or as messages where the client asks for a WebSocket.
 pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
-    if call.format.media != Media::Json {
-        return Err(ApiError::not_acceptable(&["application/json;stream=watch"]));
+    let media = call.format.media;
+    if media == Media::Yaml {
+        let json = "application/json;stream=watch";
+        let protobuf = "application/vnd.kubernetes.protobuf;stream=watch";
+        return Err(ApiError::not_acceptable(&[json, protobuf]));
     }
     let filter = Filter::of(call)?;
     let options = options(call)?;
     let cache = call.cache()?.clone();
     let mut writer = Writer {
+        media,
         filter,
         transform: call.format.transform.clone(),
         include: IncludeObject::parse(call.query.get("includeObject"))?,
@@ -57,18 +75,15 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         converts: call.descriptor().strategy.converts(),
         columns_sent: false,
     };
-    let start = match options.version.as_str() {
-        _ if options.initial => Start::Snapshot,
-        "" | "0" => Start::Snapshot,
-        text => Start::After(text.parse().map_err(|_| {
-            ApiError::bad_request(format!(
-                "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-            ))
-        })?),
+    let start = match options.start {
+        From::Snapshot(version) => {
+            let version = version.map(|v| v.to_string());
+            call.server.wait_fresh(&cache, version.as_deref()).await?;
+            Start::Snapshot
+        }
+        From::Now => Start::After(client::Cache::revision(&*cache)),
+        From::After(version) => Start::After(version),
     };
-    call.server
-        .wait_fresh(&cache, Some(&options.version))
-        .await?;
     let (to, from) = mpsc::channel::<Result<Bytes, std::io::Error>>(64);
     match cache.begin(start) {
         Ok(begun) => {
@@ -79,18 +94,33 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
             });
         }
         Err(TooOld(oldest)) => {
-            let e = ApiError::expired(format!(
-                "too old resource version: {} ({oldest})",
-                options.version
-            ));
-            let object = serde_json::to_vec(&e.to_status()).map_err(ApiError::internal)?;
+            let asked = match options.start {
+                From::After(version) => version,
+                _ => 0,
+            };
+            let text = format!("too old resource version: {asked} ({oldest})");
+            let frame = writer.named("ERROR", &ApiError::expired(text).to_status());
             // The channel is new and has room.
-            let _ = to.try_send(Ok(frame_named("ERROR", &object)));
+            let _ = to.try_send(Ok(frame));
         }
     }
-    let mut answer = response::bytes(200, Media::Json.text(), Bytes::new());
-    let frames = tokio_stream::wrappers::ReceiverStream::new(from);
-    *answer.body_mut() = body::stream(frames);
+    let frames = body::stream(tokio_stream::wrappers::ReceiverStream::new(from));
+    if let Some(upgrade) = call.take_websocket() {
+        let answer = websocket::handshake(&call.headers, &websocket::first_offered(&call.headers))?;
+        let messages = if media == Media::Protobuf {
+            Messages::Framed
+        } else {
+            Messages::Text
+        };
+        tokio::spawn(websocket::send(upgrade, frames, messages));
+        return Ok(answer);
+    }
+    let content = match media {
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => Media::Json.text(),
+    };
+    let mut answer = response::bytes(200, content, Bytes::new());
+    *answer.body_mut() = frames;
     Ok(answer)
 }
 
@@ -103,10 +133,16 @@ fn options(call: &Call) -> Result<Options, ApiError> {
         )
     };
     let q = &call.query;
-    let initial = q.get("sendInitialEvents").filter(|v| !v.is_empty());
+    let initial = q.get("sendInitialEvents").map(|_| q.flag("sendInitialEvents"));
+    let version = q.get("resourceVersion").unwrap_or("");
     let matching = q.get("resourceVersionMatch").unwrap_or("");
     match (initial, matching) {
         (Some(_), "NotOlderThan") | (None, "") => {}
+        (_, _) if q.get("continue").is_some_and(|c| !c.is_empty()) => {
+            return Err(invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
         (Some(_), "") => {
             return Err(invalid(
                 "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
@@ -127,11 +163,25 @@ fn options(call: &Call) -> Result<Options, ApiError> {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
         _ => limits::WATCH_MIN.mul_f64(rand::rng().random_range(1.0..2.0)),
     };
+    let start = start(version, initial)?;
     Ok(Options {
-        version: q.get("resourceVersion").unwrap_or("").to_string(),
-        bookmarks: q.is_true("allowWatchBookmarks"),
-        initial: q.is_true("sendInitialEvents"),
+        initial: matches!(start, From::Snapshot(_)),
+        start,
+        bookmarks: q.flag("allowWatchBookmarks"),
         timeout,
+    })
+}
+
+/// Where a watch begins: without a version it is a list that goes on, unless that is refused.
+fn start(version: &str, initial: Option<bool>) -> Result<From, ApiError> {
+    let number = match version {
+        "" => None,
+        text => Some(text.parse().map_err(|_| crate::server::bad_version(text))?),
+    };
+    Ok(match (number, initial) {
+        (None | Some(0), Some(false)) => From::Now,
+        (None | Some(0), _) | (_, Some(true)) => From::Snapshot(number),
+        (Some(n), _) => From::After(n),
     })
 }
 
@@ -152,6 +202,10 @@ async fn run(
     to: &Sender,
 ) -> Result<(), Gone> {
     let end = Instant::now() + options.timeout;
+    let after = match options.start {
+        From::After(version) => version,
+        _ => 0,
+    };
     for entry in std::mem::take(&mut begun.snapshot) {
         if w.filter.matches(&entry) {
             let frame = w.frame(ChangeKind::Added, &entry.bytes);
@@ -169,6 +223,8 @@ async fn run(
     loop {
         tokio::select! {
             event = begun.live.recv() => match event {
+                // A version from the future: what comes before it is not asked for.
+                Some(event) if event.revision <= after => {}
                 Some(event) => w.event(&event, to).await?,
                 // Cut off: the client resumes from its newest revision.
                 None => return Ok(()),
@@ -226,29 +282,48 @@ impl Writer {
             (ChangeKind::Modified, false, false) => return Ok(()),
         };
         let left = kind == ChangeKind::Deleted && e.change.kind == ChangeKind::Modified;
+        let shared = kind == e.change.kind && !self.converts && self.transform == Transform::None;
         let frame = match &e.change.before {
             // It left the selection: what the client knew, under the change's revision.
             Some(before) if left => self.frame(kind, &under(&before.bytes, e.revision)),
-            _ if kind == e.change.kind && !self.converts && self.transform == Transform::None => {
-                e.json()
-            }
+            _ if shared && self.media == Media::Json => e.json(),
+            _ if shared => match e.protobuf() {
+                Some(frame) => frame,
+                None => return Ok(()),
+            },
             _ => self.frame(kind, &e.change.entry.bytes),
         };
         send(to, frame).await
     }
 
     fn frame(&mut self, kind: ChangeKind, object: &[u8]) -> Bytes {
-        if self.transform == Transform::None && !self.converts {
+        let plain = self.transform == Transform::None && !self.converts;
+        if plain && self.media == Media::Json {
             return frame(kind, object);
         }
         match serde_json::from_slice::<Value>(object) {
             Ok(mut value) => {
                 self.descriptor.strategy.from_stored(&mut value);
-                frame(kind, self.transformed(&value).to_string().as_bytes())
+                let shown = self.transformed(&value);
+                self.named(kind.name(), &shown)
             }
             Err(error) => {
                 tracing::error!(%error, "an object of the cache does not parse");
                 frame(kind, object)
+            }
+        }
+    }
+
+    /// A frame of a value in the client's format.
+    fn named(&self, name: &str, value: &Value) -> Bytes {
+        if self.media != Media::Protobuf {
+            return frame_named(name, value.to_string().as_bytes());
+        }
+        match api::protobuf::encode(value) {
+            Ok(data) => api::protobuf::watch_frame(name, &data).into(),
+            Err(error) => {
+                tracing::error!(%error, "an event has no protobuf form");
+                Bytes::new()
             }
         }
     }
@@ -277,7 +352,7 @@ impl Writer {
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
         let d = self.descriptor.clone();
-        let mut meta = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut meta = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -298,6 +373,6 @@ impl Writer {
                 transform::partial(&object, v)
             }
         };
-        frame_named("BOOKMARK", shown.to_string().as_bytes())
+        self.named("BOOKMARK", &shown)
     }
 }

@@ -18,6 +18,8 @@ pub enum Scalar {
 /// The type of one value of a custom resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Model {
+    /// A type of the schema table, such as ObjectMeta.
+    BuiltIn(&'static Schema),
     Scalar(Scalar),
     Object {
         fields: BTreeMap<String, Model>,
@@ -284,6 +286,7 @@ fn built_in_atom(schema: &Schema) -> Atom<'_> {
 impl Model {
     fn atom(&self) -> Atom<'_> {
         match self {
+            Self::BuiltIn(schema) => built_in_atom(schema),
             Self::Scalar(s) => scalar(*s),
             Self::Untyped => open(TypeRef::Untyped, true),
             Self::Deduced => open(TypeRef::Deduced, false),

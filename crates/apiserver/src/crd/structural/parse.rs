@@ -79,6 +79,7 @@ fn node(schema: &Value, place: Place, depth: usize, c: &mut Causes) -> Structura
     out.has_rules = map.contains_key("x-kubernetes-validations");
     kind(map, place, &mut out, c);
     out.list = list_kind(map, c);
+    out.atomic_map = map_kind(map, c);
     if let Some(Value::Array(names)) = map.get("required") {
         out.required = names
             .iter()
@@ -155,6 +156,20 @@ fn list_kind(map: &Map<String, Value>, c: &mut Causes) -> ListKind {
                 c.not_supported(&json!(other), &["atomic", "map", "set"]);
             });
             ListKind::Atomic
+        }
+    }
+}
+
+/// Whether a map is owned as one.
+fn map_kind(map: &Map<String, Value>, c: &mut Causes) -> bool {
+    match map.get("x-kubernetes-map-type").and_then(Value::as_str) {
+        None | Some("granular") => false,
+        Some("atomic") => true,
+        Some(other) => {
+            c.at("x-kubernetes-map-type", |c| {
+                c.not_supported(&json!(other), &["atomic", "granular"]);
+            });
+            false
         }
     }
 }
