@@ -196,9 +196,9 @@ impl Call {
             (true, _) if manager.is_empty() => {
                 Err(self.bad_option("fieldManager: Required value: is required for apply patch"))
             }
-            (false, Some(_)) => Err(self.bad_option(
-                "force: Forbidden: may not be specified for non-apply patch",
-            )),
+            (false, Some(_)) => {
+                Err(self.bad_option("force: Forbidden: may not be specified for non-apply patch"))
+            }
             _ => Ok(()),
         }
     }

@@ -39,8 +39,7 @@ fn decoded(
         })?,
         Media::Yaml => {
             let text = std::str::from_utf8(data).map_err(|e| unrecognized(&e.to_string()))?;
-            yaml(text)
-                .map_err(|e| unrecognized(&format!("error converting YAML to JSON: {e}")))?
+            yaml(text).map_err(|e| unrecognized(&format!("error converting YAML to JSON: {e}")))?
         }
         Media::Protobuf => {
             let value = api::protobuf::decode(data).map_err(|e| unrecognized(&e.0))?;

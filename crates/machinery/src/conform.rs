@@ -286,7 +286,10 @@ fn time(v: &mut Value, micro: bool) -> Result<(), String> {
     let whole = jiff::Timestamp::from_second(t.as_second()).unwrap_or(t);
     *v = if micro {
         let micros = t.subsec_nanosecond() / 1_000;
-        json!(format!("{}.{micros:06}Z", whole.to_string().trim_end_matches('Z')))
+        json!(format!(
+            "{}.{micros:06}Z",
+            whole.to_string().trim_end_matches('Z')
+        ))
     } else {
         json!(whole.to_string())
     };
@@ -313,7 +316,10 @@ mod tests {
         .unwrap();
         assert_eq!(
             unknown,
-            ["unknown field \"spec.containers[0].foo\"", "unknown field \"x\""]
+            [
+                "unknown field \"spec.containers[0].foo\"",
+                "unknown field \"x\""
+            ]
         );
         assert_eq!(
             v,

@@ -107,7 +107,11 @@ fn main() -> Result<()> {
             let text = std::fs::read_to_string(&file)?;
             let package =
                 parse(&text, &mut messages).with_context(|| file.display().to_string())?;
-            go_types(file.parent().unwrap_or(Path::new(".")), &package, &mut messages)?;
+            go_types(
+                file.parent().unwrap_or(Path::new(".")),
+                &package,
+                &mut messages,
+            )?;
         }
     }
     if messages.is_empty() {
@@ -141,11 +145,7 @@ fn find(folder: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Adds what only the Go types say: which scalars are pointers, which fields are never left out.
-fn go_types(
-    folder: &Path,
-    package: &str,
-    messages: &mut BTreeMap<String, Message>,
-) -> Result<()> {
+fn go_types(folder: &Path, package: &str, messages: &mut BTreeMap<String, Message>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_none_or(|e| e != "go") {

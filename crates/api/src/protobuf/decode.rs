@@ -64,8 +64,7 @@ fn decode_at(data: &[u8], depth: usize) -> Result<Value, ProtobufError> {
 }
 
 fn utf8(data: &[u8]) -> Result<&str, ProtobufError> {
-    std::str::from_utf8(data)
-        .map_err(|_| ProtobufError::new("proto: field contains invalid UTF-8"))
+    std::str::from_utf8(data).map_err(|_| ProtobufError::new("proto: field contains invalid UTF-8"))
 }
 
 fn fields(
@@ -255,9 +254,7 @@ fn nested(s: &Schema, data: &[u8], depth: usize) -> Result<Value, ProtobufError>
         Type::Raw => match small(data)?.bytes[1] {
             None | Some(b"") => Ok(Value::Null),
             Some(raw) if raw.starts_with(MAGIC) => decode_at(raw, depth),
-            Some(raw) => {
-                serde_json::from_slice(raw).map_err(|e| ProtobufError(e.to_string()))
-            }
+            Some(raw) => serde_json::from_slice(raw).map_err(|e| ProtobufError(e.to_string())),
         },
         Type::FieldsV1 | Type::Json => match small(data)?.bytes[1] {
             None | Some(b"") => Ok(Value::Null),

@@ -14,9 +14,8 @@ type Written = Result<(), ProtobufError>;
 pub fn encode(object: &Value) -> Result<Vec<u8>, ProtobufError> {
     let (api_version, kind) = type_meta(object);
     let (group, version) = split(api_version);
-    let message = schema::of_kind(group, version, kind).ok_or_else(|| {
-        ProtobufError(format!("{kind} in {api_version} has no protobuf form"))
-    })?;
+    let message = schema::of_kind(group, version, kind)
+        .ok_or_else(|| ProtobufError(format!("{kind} in {api_version} has no protobuf form")))?;
     let mut raw = Vec::with_capacity(512);
     let fields = object
         .as_object()

@@ -9,7 +9,9 @@ use serde_json::Value;
 /// The folder of golden files: beside the repository, or where all work of this machine shares it.
 fn golden() -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = here.ancestors().map(|a| a.join("shared/data/kubernetes-golden"));
+    let beside = here
+        .ancestors()
+        .map(|a| a.join("shared/data/kubernetes-golden"));
     beside.into_iter().find(|p| p.is_dir())
 }
 
@@ -58,14 +60,21 @@ fn golden_files_pass_both_ways() {
         seen += 1;
         match protobuf::decode(&pb) {
             Ok(decoded) if bare(&decoded) == bare(&json) => {}
-            Ok(decoded) => wrong.push(format!("{name} decodes otherwise: {}", difference(&bare(&json), &bare(&decoded), ""))),
+            Ok(decoded) => wrong.push(format!(
+                "{name} decodes otherwise: {}",
+                difference(&bare(&json), &bare(&decoded), "")
+            )),
             Err(e) => wrong.push(format!("{name} does not decode: {e}")),
         }
         match protobuf::encode(&json) {
             Ok(encoded) => match protobuf::decode(&encoded) {
                 Ok(again) if bare(&again) == bare(&json) => {
                     if encoded != pb {
-                        wrong.push(format!("{name} encodes to other bytes ({} for {})", encoded.len(), pb.len()));
+                        wrong.push(format!(
+                            "{name} encodes to other bytes ({} for {})",
+                            encoded.len(),
+                            pb.len()
+                        ));
                     }
                 }
                 other => wrong.push(format!("{name} does not survive: {}", other.is_ok())),
@@ -74,7 +83,12 @@ fn golden_files_pass_both_ways() {
         }
     }
     assert!(seen > 150, "{seen}");
-    assert!(wrong.is_empty(), "{} of {seen}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {seen}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 fn difference(a: &Value, b: &Value, path: &str) -> String {

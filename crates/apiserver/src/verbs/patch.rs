@@ -50,7 +50,10 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
 /// A patched object that does not decode: upstream's 422 without kind or name.
 fn invalid(call: &Call, text: &str) -> ApiError {
     let d = call.descriptor();
-    let prefix = format!("{0} in version \"{1}\" cannot be handled as a {0}: ", d.kind, d.version);
+    let prefix = format!(
+        "{0} in version \"{1}\" cannot be handled as a {0}: ",
+        d.kind, d.version
+    );
     let text = text.strip_prefix(&prefix).unwrap_or(text);
     let mut causes = machinery::Causes::new();
     causes.at("patch", |c| c.invalid(&Value::String(String::new()), text));
@@ -59,7 +62,11 @@ fn invalid(call: &Call, text: &str) -> ApiError {
 
 /// The patch types of the resource: custom ones have no strategic merge.
 fn types(call: &Call) -> &'static [&'static str] {
-    if call.has_protobuf() { TYPES } else { CUSTOM_TYPES }
+    if call.has_protobuf() {
+        TYPES
+    } else {
+        CUSTOM_TYPES
+    }
 }
 
 /// Server-side apply: changes the object, or creates it where it is missing.
@@ -84,7 +91,12 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
-        return Err(ApiError::conflict(&d.group, &d.resource, &call.info.name, &why));
+        return Err(ApiError::conflict(
+            &d.group,
+            &d.resource,
+            &call.info.name,
+            &why,
+        ));
     }
     call.may_create().await?;
     let obj = managed::apply(call, None, &config, force, sub)?;

@@ -133,7 +133,9 @@ fn options(call: &Call) -> Result<Options, ApiError> {
         )
     };
     let q = &call.query;
-    let initial = q.get("sendInitialEvents").map(|_| q.flag("sendInitialEvents"));
+    let initial = q
+        .get("sendInitialEvents")
+        .map(|_| q.flag("sendInitialEvents"));
     let version = q.get("resourceVersion").unwrap_or("");
     let matching = q.get("resourceVersionMatch").unwrap_or("");
     match (initial, matching) {

@@ -37,7 +37,13 @@ async fn apply_creates_shares_conflicts_and_removes() {
         reply.json()["message"],
         "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
     );
-    let reply = apply(&env, &path, "fieldManager=one", &map(json!({"a": "1", "b": "2"}))).await;
+    let reply = apply(
+        &env,
+        &path,
+        "fieldManager=one",
+        &map(json!({"a": "1", "b": "2"})),
+    )
+    .await;
     assert_eq!(reply.code, 201, "{reply:?}");
     assert_eq!(
         managers(&reply.json()),
@@ -45,8 +51,17 @@ async fn apply_creates_shares_conflicts_and_removes() {
     );
     let version = reply.json()["metadata"]["resourceVersion"].clone();
     // The same again writes nothing.
-    let reply = apply(&env, &path, "fieldManager=one", &map(json!({"a": "1", "b": "2"}))).await;
-    assert_eq!((reply.code, &reply.json()["metadata"]["resourceVersion"]), (200, &version));
+    let reply = apply(
+        &env,
+        &path,
+        "fieldManager=one",
+        &map(json!({"a": "1", "b": "2"})),
+    )
+    .await;
+    assert_eq!(
+        (reply.code, &reply.json()["metadata"]["resourceVersion"]),
+        (200, &version)
+    );
     let reply = apply(&env, &path, "fieldManager=two", &map(json!({"a": "9"}))).await;
     assert_eq!(reply.code, 409);
     let status = reply.json();
@@ -58,17 +73,32 @@ async fn apply_creates_shares_conflicts_and_removes() {
         status["details"],
         json!({"causes": [{"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".data.a"}]})
     );
-    let reply = apply(&env, &path, "fieldManager=two&force=true", &map(json!({"a": "9"}))).await;
+    let reply = apply(
+        &env,
+        &path,
+        "fieldManager=two&force=true",
+        &map(json!({"a": "9"})),
+    )
+    .await;
     assert_eq!(reply.json()["data"], json!({"a": "9", "b": "2"}));
     let reply = apply(&env, &path, "fieldManager=one", &map(json!({}))).await;
     assert_eq!(reply.json()["data"], json!({"a": "9"}), "{reply:?}");
     // A dry run shows and does not write.
-    let reply = apply(&env, &path, "fieldManager=three&dryRun=All", &map(json!({"c": "3"}))).await;
+    let reply = apply(
+        &env,
+        &path,
+        "fieldManager=three&dryRun=All",
+        &map(json!({"c": "3"})),
+    )
+    .await;
     assert_eq!(reply.json()["data"], json!({"a": "9", "c": "3"}));
     assert_eq!(env.get(&path).await.json()["data"], json!({"a": "9"}));
     let bad = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "managedFields": []}});
     let reply = apply(&env, &path, "fieldManager=one", &bad).await;
-    assert_eq!(reply.json()["message"], "metadata.managedFields must be nil");
+    assert_eq!(
+        reply.json()["message"],
+        "metadata.managedFields must be nil"
+    );
     let reply = apply(&env, &path, "fieldManager=one", &map(json!({"a": 1}))).await;
     assert_eq!(
         reply.json()["message"],
@@ -79,13 +109,26 @@ async fn apply_creates_shares_conflicts_and_removes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_write_is_tracked() {
     let env = Env::start().await;
-    let reply = env.post(&format!("{MAPS}?fieldManager=maker"), &map(json!({"a": "1"}))).await;
-    assert_eq!(managers(&reply.json()), ["maker Update {\"f:data\":{\".\":{},\"f:a\":{}}}"]);
-    let path = format!("{MAPS}/m?fieldManager=changer");
-    let reply = env.patch(&path, "merge", &json!({"data": {"a": "2"}})).await;
+    let reply = env
+        .post(
+            &format!("{MAPS}?fieldManager=maker"),
+            &map(json!({"a": "1"})),
+        )
+        .await;
     assert_eq!(
         managers(&reply.json()),
-        ["changer Update {\"f:data\":{\"f:a\":{}}}", "maker Update {\"f:data\":{}}"]
+        ["maker Update {\"f:data\":{\".\":{},\"f:a\":{}}}"]
+    );
+    let path = format!("{MAPS}/m?fieldManager=changer");
+    let reply = env
+        .patch(&path, "merge", &json!({"data": {"a": "2"}}))
+        .await;
+    assert_eq!(
+        managers(&reply.json()),
+        [
+            "changer Update {\"f:data\":{\"f:a\":{}}}",
+            "maker Update {\"f:data\":{}}"
+        ]
     );
     // An empty list clears the record, and nothing is tracked any more.
     let reply = env
@@ -101,7 +144,10 @@ async fn unknown_and_repeated_fields_are_told_as_asked() {
     let env = &env;
     let post = |query: &str| {
         let path = format!("{MAPS}?{query}");
-        async move { env.send("POST", &path, "application/json", text.to_vec()).await }
+        async move {
+            env.send("POST", &path, "application/json", text.to_vec())
+                .await
+        }
     };
     let reply = post("fieldValidation=Strict").await;
     assert_eq!(reply.code, 400);
@@ -113,21 +159,31 @@ async fn unknown_and_repeated_fields_are_told_as_asked() {
     assert_eq!(reply.code, 201);
     let warnings: Vec<_> = reply.headers.get_all("warning").iter().collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
-    assert_eq!(warnings[0], "299 - \"unknown field \\\"metadata.unknownMeta\\\"\"");
+    assert_eq!(
+        warnings[0],
+        "299 - \"unknown field \\\"metadata.unknownMeta\\\"\""
+    );
     let reply = post("fieldValidation=Ignore").await;
     assert!(reply.headers.get("warning").is_none());
     assert_eq!(reply.json()["data"], json!({"a": "2"}));
     assert!(reply.json().get("nope").is_none());
     let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata:\n  a: x\n  a: z\n";
     let reply = env
-        .send("POST", &format!("{MAPS}?fieldValidation=Strict"), "application/yaml", yaml.to_vec())
+        .send(
+            "POST",
+            &format!("{MAPS}?fieldValidation=Strict"),
+            "application/yaml",
+            yaml.to_vec(),
+        )
         .await;
     assert_eq!(
         reply.json()["message"],
         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: line 6: key \"a\" already set in map"
     );
     let wrong = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"t"},"data":{"a":1}}"#;
-    let reply = env.send("POST", MAPS, "application/json", wrong.to_vec()).await;
+    let reply = env
+        .send("POST", MAPS, "application/json", wrong.to_vec())
+        .await;
     assert_eq!(
         reply.json()["message"],
         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string"
@@ -142,26 +198,47 @@ async fn protobuf_goes_in_and_out() {
     let body = api::protobuf::encode(&map(json!({"a": "1"}))).unwrap();
     let headers = [("content-type", PROTOBUF), ("accept", PROTOBUF)];
     let reply = env.ask("POST", MAPS, &headers, body).await;
-    assert_eq!((reply.code, &reply.headers["content-type"]), (201, &PROTOBUF.parse().unwrap()));
+    assert_eq!(
+        (reply.code, &reply.headers["content-type"]),
+        (201, &PROTOBUF.parse().unwrap())
+    );
     let made = api::protobuf::decode(&reply.body).unwrap();
     assert_eq!(made["data"], json!({"a": "1"}));
     let reply = env.ask("GET", MAPS, &headers[1..], Vec::new()).await;
     let list = api::protobuf::decode(&reply.body).unwrap();
-    assert_eq!((&list["kind"], &list["items"][0]["metadata"]["name"]), (&json!("ConfigMapList"), &json!("m")));
-    let reply = env.ask("GET", &format!("{MAPS}/none"), &headers[1..], Vec::new()).await;
+    assert_eq!(
+        (&list["kind"], &list["items"][0]["metadata"]["name"]),
+        (&json!("ConfigMapList"), &json!("m"))
+    );
+    let reply = env
+        .ask("GET", &format!("{MAPS}/none"), &headers[1..], Vec::new())
+        .await;
     let status = api::protobuf::decode(&reply.body).unwrap();
     assert_eq!((reply.code, &status["reason"]), (404, &json!("NotFound")));
     let reply = env
-        .ask("GET", &format!("{MAPS}?watch=true&timeoutSeconds=1"), &headers[1..], Vec::new())
+        .ask(
+            "GET",
+            &format!("{MAPS}?watch=true&timeoutSeconds=1"),
+            &headers[1..],
+            Vec::new(),
+        )
         .await;
-    assert_eq!(reply.headers["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
+    assert_eq!(
+        reply.headers["content-type"],
+        "application/vnd.kubernetes.protobuf;stream=watch"
+    );
     let length = u32::from_be_bytes(reply.body[..4].try_into().unwrap()) as usize;
     let text = String::from_utf8_lossy(&reply.body[4..4 + length]).into_owned();
     assert!(text.contains("ADDED") && text.contains("k8s\0"), "{text:?}");
     // Bytes that are none.
-    let reply = env.ask("POST", MAPS, &headers[..1], b"k8s\0\xff\xff".to_vec()).await;
+    let reply = env
+        .ask("POST", MAPS, &headers[..1], b"k8s\0\xff\xff".to_vec())
+        .await;
     assert_eq!(reply.code, 400, "{reply:?}");
-    let table = [("accept", "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = [(
+        "accept",
+        "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+    )];
     let reply = env.ask("GET", MAPS, &table, Vec::new()).await;
     assert_eq!(reply.json()["kind"], "Table");
 }
