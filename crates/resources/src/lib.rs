@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admissionregistration;
 mod apiregistration;
 mod apps;
 mod authentication;
@@ -24,6 +25,7 @@ mod events;
 mod fields;
 mod flowcontrol;
 mod late;
+mod networking;
 mod node;
 mod policy;
 mod rbac;
@@ -81,6 +83,12 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     core::secret::resource,
     core::service::resource,
     core::service_account::resource,
+    admissionregistration::mutating_admission_policy::resource,
+    admissionregistration::mutating_admission_policy_binding::resource,
+    admissionregistration::mutating_webhook_configuration::resource,
+    admissionregistration::validating_admission_policy::resource,
+    admissionregistration::validating_admission_policy_binding::resource,
+    admissionregistration::validating_webhook_configuration::resource,
     apiregistration::api_service::resource,
     apps::controller_revision::resource,
     apps::daemon_set::resource,
@@ -105,6 +113,11 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     events::event::resource,
     flowcontrol::flow_schema::resource,
     flowcontrol::priority_level_configuration::resource,
+    networking::ingress::resource,
+    networking::ingress_class::resource,
+    networking::ip_address::resource,
+    networking::network_policy::resource,
+    networking::service_cidr::resource,
     node::runtime_class::resource,
     policy::pod_disruption_budget::resource,
     rbac::cluster_role::resource,

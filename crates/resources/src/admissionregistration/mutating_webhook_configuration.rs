@@ -1,0 +1,65 @@
+//! MutatingWebhookConfiguration. Upstream: pkg/registry/admissionregistration, pkg/apis/admissionregistration/validation.
+
+use api::names;
+use jiff::Timestamp;
+use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy};
+use serde_json::Value;
+
+use super::{CATEGORY, GROUP, rules, webhook};
+
+struct MutatingWebhookConfiguration;
+
+/// The kind's descriptor.
+pub fn resource() -> Descriptor {
+    Descriptor::new(
+        GROUP,
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        Scope::Cluster,
+        MutatingWebhookConfiguration,
+    )
+    .category(CATEGORY)
+}
+
+impl Strategy for MutatingWebhookConfiguration {
+    fn name_problems(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::subdomain_name(name, prefix)
+    }
+
+    fn set_defaults(&self, obj: &mut Value) {
+        webhook::set_defaults(obj, true);
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn generation_changes(&self, obj: &Value, before: &Value) -> bool {
+        obj.get("webhooks") != before.get("webhooks")
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn validate(&self, obj: &Value, causes: &mut Causes) {
+        webhook::validate(obj, None, causes);
+    }
+
+    fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
+        webhook::validate(obj, Some(before), causes);
+    }
+
+    fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
+        rules::name_warnings(obj)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        webhook::columns()
+    }
+
+    fn row(&self, obj: &Value, now: Timestamp) -> Row {
+        webhook::row(obj, now)
+    }
+}

@@ -1,0 +1,10 @@
+//! Kinds of networking.k8s.io.
+
+pub mod ingress;
+pub mod ingress_class;
+pub mod ip_address;
+pub mod network_policy;
+pub mod service_cidr;
+
+/// The API group.
+const GROUP: &str = "networking.k8s.io";
