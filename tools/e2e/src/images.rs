@@ -1,68 +1,179 @@
-//! The test images, as OCI archives: busybox from Debian's busybox-static.
+//! The test images, as OCI archives, under the references that the conformance tests use: our own test server
+//! (`tools/testserver`) in the place of upstream's programs, with Debian's busybox and bash.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+mod layer;
+
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::binary;
+use layer::Layer;
 
-/// Where the busybox program is on Debian.
+/// Where the programs are on Debian.
 const BUSYBOX: &str = "/bin/busybox";
+const BASH: &str = "/bin/bash-static";
+
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The reference the conformance tests use.
 pub const BUSYBOX_IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-2";
+
+/// What the images are made of.
+struct Programs {
+    busybox: Vec<u8>,
+    bash: Vec<u8>,
+    server: Vec<u8>,
+    applets: Vec<String>,
+    /// Certificate and key that `porter` shows.
+    identity: (String, String),
+}
+
+/// Layers, bottom first, and what the config says about running.
+type Made = Result<(Vec<Layer>, Value)>;
+
+/// An image: its archive, its references, and how it is made.
+struct Image {
+    name: &'static str,
+    references: &'static [&'static str],
+    make: fn(&Programs) -> Made,
+}
+
+static IMAGES: &[Image] = &[
+    Image {
+        name: "busybox",
+        references: &[
+            BUSYBOX_IMAGE,
+            "registry.k8s.io/e2e-test-images/busybox:1.36.1-1",
+        ],
+        make: busybox,
+    },
+    Image {
+        name: "agnhost",
+        references: &[
+            "registry.k8s.io/e2e-test-images/agnhost:2.66.0",
+            "registry.k8s.io/e2e-test-images/agnhost:2.66.1",
+            "registry.k8s.io/e2e-test-images/agnhost:2.67.0",
+            "registry.k8s.io/e2e-test-images/agnhost:2.55",
+            "registry.k8s.io/e2e-test-images/agnhost:2.53",
+        ],
+        make: agnhost,
+    },
+    Image {
+        name: "pause",
+        references: &[
+            "registry.k8s.io/pause:3.10.2",
+            "registry.k8s.io/pause:3.10.1",
+            "registry.k8s.io/pause:3.10",
+            "registry.k8s.io/pause:3.9",
+        ],
+        make: pause,
+    },
+    Image {
+        name: "nonewprivs",
+        references: &[
+            "registry.k8s.io/e2e-test-images/nonewprivs:1.4",
+            "registry.k8s.io/e2e-test-images/nonewprivs:1.3",
+        ],
+        make: nonewprivs,
+    },
+    Image {
+        name: "kitten",
+        references: &[
+            "registry.k8s.io/e2e-test-images/kitten:1.8",
+            "registry.k8s.io/e2e-test-images/kitten:1.7",
+        ],
+        make: |programs| picture(programs, "kitten"),
+    },
+    Image {
+        name: "nautilus",
+        references: &[
+            "registry.k8s.io/e2e-test-images/nautilus:1.8",
+            "registry.k8s.io/e2e-test-images/nautilus:1.7",
+        ],
+        make: |programs| picture(programs, "nautilus"),
+    },
+    // Two archives: update tests change from one web server to another and want to see other images.
+    Image {
+        name: "nginx",
+        references: &[
+            "registry.k8s.io/e2e-test-images/nginx:1.27.0-1",
+            "registry.k8s.io/e2e-test-images/nginx:1.14-4",
+            "registry.k8s.io/e2e-test-images/httpd:2.4.38-4",
+        ],
+        make: |programs| web(programs, "1"),
+    },
+    Image {
+        name: "nginx-new",
+        references: &[
+            "registry.k8s.io/e2e-test-images/nginx:1.28.0-1",
+            "registry.k8s.io/e2e-test-images/nginx:1.15-4",
+            "registry.k8s.io/e2e-test-images/httpd:2.4.39-4",
+        ],
+        make: |programs| web(programs, "2"),
+    },
+    Image {
+        name: "dnsutils",
+        references: &[
+            "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0",
+            "registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7",
+        ],
+        make: |programs| {
+            let (layers, _) = agnhost(programs)?;
+            Ok((layers, json!({"Cmd": ["sh"], "Env": [PATH]})))
+        },
+    },
+];
 
 /// Builds all images into `target/images`; gives their paths.
 pub fn build() -> Result<Vec<PathBuf>> {
     let dir = binary::target().join("images");
     std::fs::create_dir_all(&dir)?;
-    Ok(vec![busybox(&dir)?])
+    let programs = Programs::gather()?;
+    let mut paths = Vec::new();
+    for image in IMAGES {
+        let (layers, run) = (image.make)(&programs).with_context(|| image.name.to_string())?;
+        let path = dir.join(format!("{}.tar", image.name));
+        layer::archive(&path, image.references, &layers, &run)?;
+        paths.push(path);
+    }
+    Ok(paths)
 }
 
-/// An image with every applet in `/bin`, no entrypoint, command `sh`.
-fn busybox(dir: &Path) -> Result<PathBuf> {
-    let program = std::fs::read(BUSYBOX)
-        .with_context(|| format!("{BUSYBOX}: install Debian's busybox-static"))?;
-    let mut layer = tar::Builder::new(Vec::new());
-    for (path, mode) in [
-        ("bin", 0o755),
-        ("etc", 0o755),
-        ("tmp", 0o1777),
-        ("root", 0o700),
-    ] {
-        directory(&mut layer, path, mode)?;
+impl Programs {
+    fn gather() -> Result<Self> {
+        let read = |path: &str, package: &str| {
+            std::fs::read(path).with_context(|| format!("{path}: install Debian's {package}"))
+        };
+        Ok(Self {
+            busybox: read(BUSYBOX, "busybox-static")?,
+            bash: read(BASH, "bash-static")?,
+            server: std::fs::read(test_server()?)?,
+            applets: applets()?,
+            identity: certificate()?,
+        })
     }
-    file(&mut layer, "bin/busybox", &program, 0o755)?;
-    for applet in applets()? {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
-    }
-    file(
-        &mut layer,
-        "etc/passwd",
-        b"root:x:0:0:root:/root:/bin/sh\n",
-        0o644,
-    )?;
-    file(&mut layer, "etc/group", b"root:x:0:\n", 0o644)?;
-    let config = json!({"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
-    archive(
-        &dir.join("busybox.tar"),
-        BUSYBOX_IMAGE,
-        &layer.into_inner()?,
-        config,
-    )
+}
+
+/// Builds the test server, static as all our programs are.
+fn test_server() -> Result<PathBuf> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_string());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--release", "--package", "testserver"]);
+    crate::cluster::run(build.current_dir(binary::root()))?;
+    let target = if cfg!(target_arch = "aarch64") {
+        "aarch64"
+    } else {
+        "x86_64"
+    };
+    Ok(binary::target().join(format!("{target}-unknown-linux-gnu/release/testserver")))
 }
 
 /// The applets this busybox has.
 fn applets() -> Result<Vec<String>> {
-    let list = crate::cluster::run(std::process::Command::new(BUSYBOX).arg("--list"))?;
+    let list = crate::cluster::run(Command::new(BUSYBOX).arg("--list"))?;
     Ok(list
         .lines()
         .filter(|a| !a.contains('/') && *a != "busybox")
@@ -70,80 +181,149 @@ fn applets() -> Result<Vec<String>> {
         .collect())
 }
 
-fn directory(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32) -> Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Directory);
-    header.set_size(0);
-    header.set_mode(mode);
-    tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
-    Ok(())
-}
-
-fn file(tar: &mut tar::Builder<Vec<u8>>, path: &str, data: &[u8], mode: u32) -> Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(data.len() as u64);
-    header.set_mode(mode);
-    tar.append_data(&mut header, path, data)?;
-    Ok(())
-}
-
-fn digest(data: &[u8]) -> String {
-    let hex: String = Sha256::digest(data)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    format!("sha256:{hex}")
-}
-
-/// Writes an OCI image layout with one single-platform image as a tar file.
-fn archive(path: &Path, reference: &str, layer: &[u8], run: Value) -> Result<PathBuf> {
-    let architecture = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
-    let config = json!({
-        "architecture": architecture, "os": "linux", "config": run,
-        "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
-    })
-    .to_string()
-    .into_bytes();
-    let describe = |media: &str, data: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": digest(data), "size": data.len()});
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": describe("config.v1+json", &config),
-        "layers": [describe("layer.v1.tar", layer)],
-    })
-    .to_string()
-    .into_bytes();
-    let mut entry = describe("manifest.v1+json", &manifest);
-    entry["annotations"] = json!({
-        "io.containerd.image.name": reference,
-        "org.opencontainers.image.ref.name": reference.rsplit(':').next(),
-    });
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]});
-    let mut blobs: BTreeMap<String, &[u8]> = BTreeMap::new();
-    for data in [layer, &config, &manifest] {
-        blobs.insert(
-            format!(
-                "blobs/sha256/{}",
-                digest(data).trim_start_matches("sha256:")
-            ),
-            data,
-        );
+/// Folders and files that every image with a shell has.
+fn base(passwd: &str, group: &str) -> Result<Layer> {
+    let mut layer = Layer::new();
+    for (path, mode) in [
+        ("bin", 0o755),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("home", 0o755),
+        ("proc", 0o755),
+        ("root", 0o700),
+        ("sys", 0o755),
+        ("tmp", 0o1777),
+        ("usr", 0o755),
+        ("usr/bin", 0o755),
+        ("usr/local", 0o755),
+        ("usr/local/bin", 0o755),
+        ("usr/share", 0o755),
+        ("var", 0o755),
+    ] {
+        layer.directory(path, mode)?;
     }
-    let mut tar = tar::Builder::new(Vec::new());
-    file(
-        &mut tar,
-        "oci-layout",
-        br#"{"imageLayoutVersion":"1.0.0"}"#,
+    layer.file("etc/passwd", passwd.as_bytes(), 0o644)?;
+    layer.file("etc/group", group.as_bytes(), 0o644)?;
+    layer.file(
+        "etc/os-release",
+        b"NAME=\"Alpine Linux\"\nID=alpine\nPRETTY_NAME=\"Alpine Linux\"\n",
         0o644,
     )?;
-    file(&mut tar, "index.json", index.to_string().as_bytes(), 0o644)?;
-    for (name, data) in blobs {
-        file(&mut tar, &name, data, 0o644)?;
+    Ok(layer)
+}
+
+/// Every applet in `/bin`, no entrypoint, command `sh`. The shell is the test server, which hands on to busybox's own
+/// but for the one case where that one is wrong.
+fn busybox(programs: &Programs) -> Made {
+    let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n";
+    let mut layer = base(passwd, "root:x:0:\nnogroup:x:65534:\n")?;
+    layer.file("bin/busybox", &programs.busybox, 0o755)?;
+    layer.file("bin/sh", &programs.server, 0o755)?;
+    for applet in programs.applets.iter().filter(|a| *a != "sh") {
+        layer.symlink(&format!("bin/{applet}"), "busybox")?;
     }
-    let mut out = std::fs::File::create(path)?;
-    out.write_all(&tar.into_inner()?)?;
-    Ok(path.to_path_buf())
+    Ok((vec![layer], json!({"Cmd": ["sh"], "Env": [PATH]})))
+}
+
+fn agnhost(programs: &Programs) -> Made {
+    let passwd = "root:x:0:0:root:/root:/bin/sh\nuser-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n";
+    let group = "root:x:0:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n";
+    let mut layer = base(passwd, group)?;
+    layer.file("agnhost", &programs.server, 0o755)?;
+    layer.link("agnhost-2", "agnhost")?;
+    layer.directory("uploads", 0o777)?;
+    let (certificate, key) = &programs.identity;
+    layer.file("localhost.crt", certificate.as_bytes(), 0o644)?;
+    layer.file("localhost.key", key.as_bytes(), 0o644)?;
+    // Busybox's shell would prefer its own nc and nslookup, which lack what the tests need.
+    layer.file("bin/bash", &programs.bash, 0o755)?;
+    layer.symlink("bin/sh", "bash")?;
+    layer.file("bin/busybox", &programs.busybox, 0o755)?;
+    let own = ["curl", "nc", "dig", "nslookup", "getent"];
+    for tool in own {
+        layer.symlink(&format!("usr/bin/{tool}"), "../../agnhost")?;
+    }
+    for applet in &programs.applets {
+        if !own.contains(&applet.as_str()) && !matches!(applet.as_str(), "sh" | "ash" | "bash") {
+            layer.symlink(&format!("bin/{applet}"), "busybox")?;
+        }
+    }
+    let run = json!({
+        "Entrypoint": ["/agnhost"], "Cmd": ["pause"], "Env": [PATH], "WorkingDir": "/",
+        "ExposedPorts": {"80/tcp": {}, "8080/tcp": {}, "8081/tcp": {}, "9376/tcp": {}, "5000/tcp": {}},
+    });
+    Ok((vec![layer], run))
+}
+
+/// What `porter` shows; nobody verifies it.
+fn certificate() -> Result<(String, String)> {
+    let mut params = rcgen::CertificateParams::new(vec![
+        "127.0.0.1".to_string(),
+        "::1".to_string(),
+        "example.com".to_string(),
+    ])?;
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2084, 1, 1);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate()?;
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+fn pause(programs: &Programs) -> Made {
+    let mut layer = Layer::new();
+    layer.file("pause", &programs.server, 0o755)?;
+    Ok((
+        vec![layer],
+        json!({"Entrypoint": ["/pause"], "User": "65535:65535", "Env": [PATH]}),
+    ))
+}
+
+/// A program of root's with the setuid bit.
+fn nonewprivs(programs: &Programs) -> Made {
+    let mut layer = Layer::new();
+    layer.file("nonewprivs", &programs.server, 0o4755)?;
+    Ok((
+        vec![layer],
+        json!({"Entrypoint": ["/nonewprivs"], "Env": [PATH]}),
+    ))
+}
+
+/// The test server with a file to show.
+fn picture(programs: &Programs, name: &str) -> Made {
+    let (mut layers, mut run) = agnhost(programs)?;
+    let mut layer = Layer::new();
+    layer.file(
+        "data.json",
+        format!("{{\n  \"image\": \"{name}.jpg\"\n}}\n").as_bytes(),
+        0o644,
+    )?;
+    layers.push(layer);
+    run["Cmd"] = json!(["test-webserver"]);
+    Ok((layers, run))
+}
+
+/// A static page on port 80, in the folders of both nginx and httpd.
+fn web(programs: &Programs, version: &str) -> Made {
+    let (mut layers, _) = busybox(programs)?;
+    let mut layer = Layer::new();
+    layer.directory("usr/share/nginx", 0o755)?;
+    layer.directory("usr/share/nginx/html", 0o755)?;
+    let page = format!(
+        "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body><h1>It works! ({version})</h1></body></html>\n"
+    );
+    layer.file("usr/share/nginx/html/index.html", page.as_bytes(), 0o644)?;
+    layer.directory("usr/local/apache2", 0o755)?;
+    layer.symlink("usr/local/apache2/htdocs", "/usr/share/nginx/html")?;
+    layer.file("usr/local/bin/webserver", &programs.server, 0o755)?;
+    layers.push(layer);
+    let run =
+        json!({"Cmd": ["/usr/local/bin/webserver"], "Env": [PATH], "ExposedPorts": {"80/tcp": {}}});
+    Ok((layers, run))
+}
+
+/// Where an image's archive is, once built.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(&binary::target())
+        .join("images")
+        .join(format!("{name}.tar"))
 }

@@ -9,6 +9,7 @@ const BUILD: &[(&str, &str)] = &[("cc", "gcc"), ("make", "make")];
 
 /// What the tests need besides.
 const TEST: &[(&str, &str)] = &[
+    ("bash-static", "bash-static"),
     ("busybox", "busybox-static"),
     ("docker-registry", "docker-registry"),
     ("nft", "nftables"),
