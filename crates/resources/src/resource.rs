@@ -1,0 +1,11 @@
+//! Kinds of resource.k8s.io. Selector expressions are not compiled here: there is no CEL yet.
+
+pub mod device_class;
+pub mod device_taint_rule;
+mod devices;
+pub mod resource_claim;
+pub mod resource_claim_template;
+pub mod resource_slice;
+
+/// The API group.
+const GROUP: &str = "resource.k8s.io";
