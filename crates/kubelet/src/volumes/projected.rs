@@ -1,0 +1,101 @@
+//! projected: secrets, ConfigMaps, pod fields and service account tokens in one directory.
+//! Upstream: pkg/volume/projected.
+
+use api::core::v1::{Pod, ServiceAccountTokenProjection, VolumeProjection};
+
+use super::{Context, Kind, Mounted, config_map, downward_api, secret, secret_dir};
+use crate::atomic_writer::{self, File, Payload};
+use crate::pod;
+use crate::security;
+
+pub static KIND: Kind = Kind {
+    plugin: "kubernetes.io~projected",
+    is: |v| v.projected.is_some(),
+    setup: |cx| Box::pin(setup(cx)),
+};
+
+async fn setup(cx: &Context<'_>) -> Result<Mounted, String> {
+    let Some(source) = cx.volume.projected.as_ref() else {
+        return Err("the volume has no projected sources".into());
+    };
+    let mode = source.default_mode.unwrap_or(0o644);
+    let (mut payload, mut errors) = (Payload::new(), Vec::new());
+    for one in source.sources.iter().flatten() {
+        match files(cx, one, mode).await {
+            Ok(files) => payload.extend(files),
+            Err(e) => errors.push(e),
+        }
+    }
+    match errors.as_slice() {
+        [] => {}
+        [one] => return Err(one.clone()),
+        many => return Err(format!("[{}]", many.join(", "))),
+    }
+    let path = cx.dir(KIND.plugin);
+    secret_dir(&path)?;
+    atomic_writer::write(&path, &payload, cx.fs_group()).map_err(|e| e.to_string())?;
+    Ok(Mounted {
+        path,
+        read_only: true,
+        image: None,
+    })
+}
+
+async fn files(cx: &Context<'_>, one: &VolumeProjection, mode: i32) -> Result<Payload, String> {
+    if let Some(s) = &one.secret {
+        return secret::payload(cx, &s.name, s.optional == Some(true), s.items.as_deref(), mode);
+    }
+    if let Some(s) = &one.config_map {
+        let optional = s.optional == Some(true);
+        return config_map::payload(cx, &s.name, optional, s.items.as_deref(), mode);
+    }
+    if let Some(s) = &one.downward_api {
+        return downward_api::payload(cx, s.items.as_deref().unwrap_or_default(), mode);
+    }
+    if let Some(s) = &one.service_account_token {
+        return token(cx, s, mode).await;
+    }
+    if one.cluster_trust_bundle.is_some() {
+        return Err("projected source clusterTrustBundle is not supported by this kubelet".into());
+    }
+    if one.pod_certificate.is_some() {
+        return Err("projected source podCertificate is not supported by this kubelet".into());
+    }
+    Ok(Payload::new())
+}
+
+async fn token(
+    cx: &Context<'_>,
+    s: &ServiceAccountTokenProjection,
+    mode: i32,
+) -> Result<Payload, String> {
+    let audience = s.audience.as_deref().unwrap_or_default();
+    let token = cx
+        .kubelet
+        .tokens
+        .get(&cx.kubelet.client, cx.pod, audience, s.expiration_seconds)
+        .await?;
+    let owner = only_user(cx.pod);
+    let private = owner.is_some() || cx.fs_group().is_some();
+    let file = File {
+        data: token.into_bytes(),
+        mode: if private {
+            0o600
+        } else {
+            u32::try_from(mode).unwrap_or(0o644)
+        },
+        uid: owner,
+    };
+    Ok(Payload::from([(s.path.clone(), file)]))
+}
+
+/// The user that all containers run as, if the spec says so for each.
+fn only_user(p: &Pod) -> Option<u32> {
+    let all = pod::all_containers(p);
+    let mut users = all.iter().map(|c| security::run_as_user(p, &c.container));
+    let first = users.next()??;
+    users
+        .all(|u| u == Some(first))
+        .then(|| u32::try_from(first).ok())
+        .flatten()
+}
