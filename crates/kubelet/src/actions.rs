@@ -46,9 +46,9 @@ pub struct Actions {
 /// Hash of what makes a running container be replaced: its name and image.
 pub fn container_hash(c: &Container) -> String {
     let text = serde_json::json!({"image": c.image, "name": c.name}).to_string();
-    let hash = text
-        .bytes()
-        .fold(2_166_136_261_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(16_777_619));
+    let hash = text.bytes().fold(2_166_136_261_u32, |h, b| {
+        (h ^ u32::from(b)).wrapping_mul(16_777_619)
+    });
     format!("{hash:x}")
 }
 
@@ -196,7 +196,9 @@ fn regular_init(p: &Pod, c: &Container, seen: &Observed, actions: &mut Actions) 
     };
     match status.state {
         ContainerState::Running => Some(false),
-        ContainerState::Exited if status.exit_code == 0 && status.reason != "OOMKilled" => Some(true),
+        ContainerState::Exited if status.exit_code == 0 && status.reason != "OOMKilled" => {
+            Some(true)
+        }
         ContainerState::Exited if !restart::restarts_after(p, c, status.exit_code.max(1)) => {
             actions.kill_pod = true;
             actions.start_init.clear();

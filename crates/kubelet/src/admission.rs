@@ -96,18 +96,30 @@ fn pressure(p: &Pod, view: &NodeView<'_>) -> Result<(), Rejection> {
 
 fn sysctls(p: &Pod) -> Result<(), Rejection> {
     let spec = pod::spec(p);
-    let list = spec.security_context.as_ref().and_then(|s| s.sysctls.as_ref());
+    let list = spec
+        .security_context
+        .as_ref()
+        .and_then(|s| s.sysctls.as_ref());
     for s in list.into_iter().flatten() {
         let name = s.name.replace('/', ".");
         if !SAFE_SYSCTLS.contains(&name.as_str()) {
-            return reject("SysctlForbidden", format!("forbidden sysctl: {:?} not allowlisted", s.name));
+            return reject(
+                "SysctlForbidden",
+                format!("forbidden sysctl: {:?} not allowlisted", s.name),
+            );
         }
         if name.starts_with("net.") && spec.host_network == Some(true) {
-            let text = format!("forbidden sysctl: {:?} not allowed with host Net enabled", s.name);
+            let text = format!(
+                "forbidden sysctl: {:?} not allowed with host Net enabled",
+                s.name
+            );
             return reject("SysctlForbidden", text);
         }
         if name.starts_with("kernel.") && spec.host_ipc == Some(true) {
-            let text = format!("forbidden sysctl: {:?} not allowed with host IPC enabled", s.name);
+            let text = format!(
+                "forbidden sysctl: {:?} not allowed with host IPC enabled",
+                s.name
+            );
             return reject("SysctlForbidden", text);
         }
     }
@@ -115,14 +127,22 @@ fn sysctls(p: &Pod) -> Result<(), Rejection> {
 }
 
 fn operating_system(p: &Pod) -> Result<(), Rejection> {
-    let label = p.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/os"));
+    let label = p
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|l| l.get("kubernetes.io/os"));
     if label.is_some_and(|os| os != "linux") {
         return reject(
             "PodOSSelectorNodeLabelDoesNotMatch",
             "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
         );
     }
-    if pod::spec(p).os.as_ref().is_some_and(|os| os.name != "linux") {
+    if pod::spec(p)
+        .os
+        .as_ref()
+        .is_some_and(|os| os.name != "linux")
+    {
         return reject(
             "PodOSNotSupported",
             "Failed to admit pod as the OS field doesn't match node OS",
@@ -133,7 +153,11 @@ fn operating_system(p: &Pod) -> Result<(), Rejection> {
 
 /// An amount as upstream prints it: thousandths for cpu.
 fn count(name: &str, q: &Quantity) -> i64 {
-    if name == "cpu" { q.milli_value() } else { q.value() }
+    if name == "cpu" {
+        q.milli_value()
+    } else {
+        q.value()
+    }
 }
 
 fn fits(p: &Pod, view: &NodeView<'_>, others: &[&Pod]) -> Result<(), Rejection> {
@@ -158,7 +182,10 @@ fn fits(p: &Pod, view: &NodeView<'_>, others: &[&Pod]) -> Result<(), Rejection> 
     }
     let wanted = resources::pod_amounts(p, Side::Requests);
     let order = ["cpu", "memory", "ephemeral-storage"];
-    let rest = wanted.keys().map(String::as_str).filter(|n| !order.contains(n));
+    let rest = wanted
+        .keys()
+        .map(String::as_str)
+        .filter(|n| !order.contains(n));
     for name in order.into_iter().chain(rest) {
         let (Some(q), Some(most)) = (wanted.get(name), capacity(name)) else {
             continue;
@@ -179,9 +206,14 @@ fn matches_node(p: &Pod, node: &Node) -> bool {
     if !selected.into_iter().all(|(k, v)| labels.get(k) == Some(v)) {
         return false;
     }
-    let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-    let required = affinity
-        .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|a| a.node_affinity.as_ref());
+    let required = affinity.and_then(|a| {
+        a.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
     required.is_none_or(|r| matches_terms(node, &r.node_selector_terms))
 }
 
@@ -196,10 +228,10 @@ pub fn matches_terms(node: &Node, terms: &[NodeSelectorTerm]) -> bool {
         if expressions.is_empty() && fields.is_empty() {
             return false;
         }
-        let by_label = |r: &NodeSelectorRequirement| holds(r, labels.get(&r.key).map(String::as_str));
-        let by_field = |r: &NodeSelectorRequirement| {
-            holds(r, (r.key == "metadata.name").then_some(name))
-        };
+        let by_label =
+            |r: &NodeSelectorRequirement| holds(r, labels.get(&r.key).map(String::as_str));
+        let by_field =
+            |r: &NodeSelectorRequirement| holds(r, (r.key == "metadata.name").then_some(name));
         expressions.iter().all(by_label) && fields.iter().all(by_field)
     })
 }
@@ -215,7 +247,9 @@ fn holds(r: &NodeSelectorRequirement, value: Option<&str>) -> bool {
         "Exists" => value.is_some(),
         "DoesNotExist" => value.is_none(),
         "Gt" => value.and_then(number) > bound && bound.is_some(),
-        "Lt" => value.and_then(number).is_some_and(|v| bound.is_some_and(|b| v < b)),
+        "Lt" => value
+            .and_then(number)
+            .is_some_and(|v| bound.is_some_and(|b| v < b)),
         _ => false,
     }
 }
@@ -226,19 +260,21 @@ fn ports(p: &Pod) -> impl Iterator<Item = (String, i32, String)> + '_ {
             .iter()
             .filter(|c| pod::is_sidecar(c)),
     );
-    all.flat_map(|c| c.ports.iter().flatten()).filter_map(|port| {
-        let host = port.host_port.filter(|h| *h > 0)?;
-        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-        Some((protocol, host, port.host_ip.clone().unwrap_or_default()))
-    })
+    all.flat_map(|c| c.ports.iter().flatten())
+        .filter_map(|port| {
+            let host = port.host_port.filter(|h| *h > 0)?;
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+            Some((protocol, host, port.host_ip.clone().unwrap_or_default()))
+        })
 }
 
 fn host_ports(p: &Pod, others: &[&Pod]) -> Result<(), Rejection> {
     let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
     for (protocol, port, ip) in ports(p) {
-        let taken = others.iter().flat_map(|o| ports(o)).any(|(pr, po, i)| {
-            pr == protocol && po == port && (i == ip || any(&i) || any(&ip))
-        });
+        let taken = others
+            .iter()
+            .flat_map(|o| ports(o))
+            .any(|(pr, po, i)| pr == protocol && po == port && (i == ip || any(&i) || any(&ip)));
         if taken {
             return reject(
                 "NodePorts",
@@ -251,7 +287,10 @@ fn host_ports(p: &Pod, others: &[&Pod]) -> Result<(), Rejection> {
 
 fn taints(p: &Pod, node: &Node) -> Result<(), Rejection> {
     let list = node.spec.as_ref().and_then(|s| s.taints.as_ref());
-    let mut hard = list.into_iter().flatten().filter(|t| t.effect == "NoExecute");
+    let mut hard = list
+        .into_iter()
+        .flatten()
+        .filter(|t| t.effect == "NoExecute");
     if hard.any(|t| !tolerates(p, t)) {
         return reject(
             "TaintToleration",
@@ -284,9 +323,10 @@ mod tests {
     }
 
     fn check(spec: Value, others: &[&Pod]) -> Result<(), (String, String)> {
-        let node: Node = serde_json::from_value(json!({"metadata":{"name":"n","labels":{"disk":"ssd"}},
+        let node: Node =
+            serde_json::from_value(json!({"metadata":{"name":"n","labels":{"disk":"ssd"}},
             "spec":{"taints":[{"key":"k","effect":"NoExecute"}]}}))
-        .unwrap();
+            .unwrap();
         let amount = |t: &str| Quantity::parse(t).unwrap();
         let allocatable = Amounts::from([
             ("cpu".into(), amount("1")),
@@ -319,20 +359,29 @@ mod tests {
             check(spec(json!({})), &[&other]).unwrap_err(),
             (
                 "OutOfcpu".into(),
-                "Node didn't have enough resource: cpu, requested: 600, used: 600, capacity: 1000".into()
+                "Node didn't have enough resource: cpu, requested: 600, used: 600, capacity: 1000"
+                    .into()
             )
         );
-        let small = json!({"containers":[{"name":"c","ports":[{"containerPort":1,"hostPort":80}]}]});
+        let small =
+            json!({"containers":[{"name":"c","ports":[{"containerPort":1,"hostPort":80}]}]});
         let reason = |more: Value, others: &[&Pod]| check(spec(more), others).unwrap_err().0;
         assert_eq!(reason(small, &[&other]), "NodePorts");
-        assert_eq!(reason(json!({"nodeSelector":{"disk":"hdd"}}), &[]), "NodeAffinity");
+        assert_eq!(
+            reason(json!({"nodeSelector":{"disk":"hdd"}}), &[]),
+            "NodeAffinity"
+        );
         assert_eq!(reason(json!({"nodeName":"m"}), &[]), "NodeName");
         assert_eq!(reason(json!({"tolerations":[]}), &[]), "TaintToleration");
-        assert_eq!(reason(json!({"os":{"name":"windows"}}), &[]), "PodOSNotSupported");
+        assert_eq!(
+            reason(json!({"os":{"name":"windows"}}), &[]),
+            "PodOSNotSupported"
+        );
         let three = json!({"containers":[]});
         let idle = pod_of(three.clone());
         assert_eq!(reason(three, &[&idle, &idle, &idle]), "OutOfpods");
-        let unsafe_sysctl = json!({"securityContext":{"sysctls":[{"name":"kernel.msgmax","value":"1"}]}});
+        let unsafe_sysctl =
+            json!({"securityContext":{"sysctls":[{"name":"kernel.msgmax","value":"1"}]}});
         assert_eq!(
             check(spec(unsafe_sysctl), &[]).unwrap_err().1,
             "forbidden sysctl: \"kernel.msgmax\" not allowlisted"

@@ -180,7 +180,10 @@ mod tests {
             mode: 0o644,
             uid: None,
         };
-        files.iter().map(|(p, d)| ((*p).to_string(), file(d))).collect()
+        files
+            .iter()
+            .map(|(p, d)| ((*p).to_string(), file(d)))
+            .collect()
     }
 
     #[test]

@@ -50,19 +50,35 @@ impl Start<'_> {
             e
         };
         let image = self.image(place).await?;
-        let config = self.config(place, &image).map_err(|why| {
-            warn(StartError::new("CreateContainerConfigError", why))
-        })?;
+        let config = self
+            .config(place, &image)
+            .map_err(|why| warn(StartError::new("CreateContainerConfigError", why)))?;
         let log = k
             .paths
-            .logs(pod::namespace(self.pod), pod::name(self.pod), pod::uid(self.pod))
+            .logs(
+                pod::namespace(self.pod),
+                pod::name(self.pod),
+                pod::uid(self.pod),
+            )
             .join(&config.log_path);
         let id = k.runtime.create_container(self.sandbox, config).await;
         let id = id.map_err(|e| warn(StartError::new("CreateContainerError", e.to_string())))?;
-        k.container_event(self.pod, place, EventType::Normal, "Created", "Container created");
+        k.container_event(
+            self.pod,
+            place,
+            EventType::Normal,
+            "Created",
+            "Container created",
+        );
         let started = k.runtime.start_container(&id).await;
         started.map_err(|e| warn(StartError::new("RunContainerError", e.to_string())))?;
-        k.container_event(self.pod, place, EventType::Normal, "Started", "Container started");
+        k.container_event(
+            self.pod,
+            place,
+            EventType::Normal,
+            "Started",
+            "Container started",
+        );
         self.link_log(c, &id, &log);
         self.post_start(place, &id).await
     }
@@ -106,8 +122,20 @@ impl Start<'_> {
         };
         tracing::debug!(container = c.name, why, "postStart hook failed");
         let warning = EventType::Warning;
-        k.container_event(self.pod, place, warning, "FailedPostStartHook", "PostStartHook failed");
-        k.container_event(self.pod, place, EventType::Normal, "Killing", "FailedPostStartHook");
+        k.container_event(
+            self.pod,
+            place,
+            warning,
+            "FailedPostStartHook",
+            "PostStartHook failed",
+        );
+        k.container_event(
+            self.pod,
+            place,
+            EventType::Normal,
+            "Killing",
+            "FailedPostStartHook",
+        );
         let grace = pod::grace_period(self.pod).max(crate::limits::MIN_STOP_GRACE);
         if let Err(error) = k.runtime.stop_container(id, grace).await {
             tracing::warn!(%error, id, "container not stopped after its postStart hook failed");
@@ -138,7 +166,10 @@ impl Start<'_> {
             found.map(|(_, v)| v.as_str())
         };
         let expanded = |list: Option<&Vec<String>>| -> Vec<String> {
-            list.into_iter().flatten().map(|a| expand(a, lookup)).collect()
+            list.into_iter()
+                .flatten()
+                .map(|a| expand(a, lookup))
+                .collect()
         };
         let attempt = self.attempt(c);
         let message_file = self.message_file(c).map_err(|e| e.to_string())?;
@@ -148,7 +179,8 @@ impl Start<'_> {
             mounts.push(plain_mount(termination_path(c), host));
         }
         let log_path = format!("{}/{attempt}.log", c.name);
-        self.make_log_dir(&c.name).map_err(|e| format!("make the log directory: {e}"))?;
+        self.make_log_dir(&c.name)
+            .map_err(|e| format!("make the log directory: {e}"))?;
         let node_memory = k.facts.memory();
         Ok(ContainerConfig {
             metadata: ContainerMetadata {
@@ -224,7 +256,10 @@ impl Start<'_> {
             out.push(self.mount(c, index, m, envs)?);
         }
         if let Some(d) = c.volume_devices.iter().flatten().next() {
-            return Err(format!("cannot find volume {:?} to pass into container {:?}", d.name, c.name));
+            return Err(format!(
+                "cannot find volume {:?} to pass into container {:?}",
+                d.name, c.name
+            ));
         }
         Ok(out)
     }
@@ -237,7 +272,10 @@ impl Start<'_> {
         envs: &[(String, String)],
     ) -> Result<Mount, String> {
         let volume = self.volumes.get(&m.name).ok_or_else(|| {
-            format!("cannot find volume {:?} to mount into container {:?}", m.name, c.name)
+            format!(
+                "cannot find volume {:?} to mount into container {:?}",
+                m.name, c.name
+            )
         })?;
         let sub = match m.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
             Some(text) => expand_sub_path(text, envs)?,
@@ -246,7 +284,10 @@ impl Start<'_> {
         sub_path::validate(&sub)?;
         let readonly = m.read_only == Some(true) || volume.read_only;
         if m.recursive_read_only.as_deref() == Some("Enabled") && !readonly {
-            return Err(format!("volume {:?} requested recursive read-only mode, but it is not read-only", m.name));
+            return Err(format!(
+                "volume {:?} requested recursive read-only mode, but it is not read-only",
+                m.name
+            ));
         }
         let container_path = if m.mount_path.starts_with('/') {
             m.mount_path.clone()
@@ -257,7 +298,10 @@ impl Start<'_> {
             container_path,
             readonly,
             recursive_read_only: readonly
-                && matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
+                && matches!(
+                    m.recursive_read_only.as_deref(),
+                    Some("Enabled" | "IfPossible")
+                ),
             propagation: match m.mount_propagation.as_deref() {
                 Some("HostToContainer") => MountPropagation::HostToContainer,
                 Some("Bidirectional") => MountPropagation::Bidirectional,
@@ -277,7 +321,10 @@ impl Start<'_> {
             let target = self.kubelet.paths.sub_path(uid, &m.name, &c.name, index);
             sub_path::prepare(&volume.path, &sub, volume.read_only, &target).map_err(|why| {
                 tracing::warn!(why, container = c.name, "subPath not prepared");
-                format!("failed to prepare subPath for volumeMount {:?} of container {:?}", m.name, c.name)
+                format!(
+                    "failed to prepare subPath for volumeMount {:?} of container {:?}",
+                    m.name, c.name
+                )
             })?
         };
         mount.host_path = host.display().to_string();
@@ -311,7 +358,10 @@ impl Start<'_> {
     fn labels(&self, c: &Container) -> BTreeMap<String, String> {
         BTreeMap::from([
             (labels::POD_NAME.into(), pod::name(self.pod).into()),
-            (labels::POD_NAMESPACE.into(), pod::namespace(self.pod).into()),
+            (
+                labels::POD_NAMESPACE.into(),
+                pod::namespace(self.pod).into(),
+            ),
             (labels::POD_UID.into(), pod::uid(self.pod).into()),
             (labels::CONTAINER_NAME.into(), c.name.clone()),
         ])
@@ -329,10 +379,16 @@ impl Start<'_> {
             (labels::RESTART_COUNT.into(), attempt.to_string()),
             (labels::TERMINATION_PATH.into(), termination_path(c).into()),
             (labels::TERMINATION_POLICY.into(), policy.into()),
-            (labels::GRACE_PERIOD.into(), pod::grace_period(self.pod).to_string()),
+            (
+                labels::GRACE_PERIOD.into(),
+                pod::grace_period(self.pod).to_string(),
+            ),
         ]);
         if let Some(file) = message_file {
-            all.insert(labels::TERMINATION_HOST_PATH.into(), file.display().to_string());
+            all.insert(
+                labels::TERMINATION_HOST_PATH.into(),
+                file.display().to_string(),
+            );
         }
         let hook = c.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
         if let Some(text) = hook.and_then(|h| serde_json::to_string(h).ok()) {

@@ -50,7 +50,9 @@ impl Keyring {
             },
             _ => return Ok(()),
         };
-        let entries = auths.into_iter().map(|(registry, a)| (pattern(&registry), config(a)));
+        let entries = auths
+            .into_iter()
+            .map(|(registry, a)| (pattern(&registry), config(a)));
         self.entries.extend(entries);
         // Longer patterns are more specific and come first.
         self.entries.sort_by(|a, b| b.0.cmp(&a.0));
@@ -101,8 +103,8 @@ fn pattern(registry: &str) -> String {
 /// The image with its registry.
 fn qualified(image: &str) -> String {
     let first = image.split('/').next().unwrap_or_default();
-    let has_host = image.contains('/')
-        && (first.contains('.') || first.contains(':') || first == "localhost");
+    let has_host =
+        image.contains('/') && (first.contains('.') || first.contains(':') || first == "localhost");
     if has_host {
         image.replacen("index.docker.io/", "docker.io/", 1)
     } else if image.contains('/') {

@@ -112,12 +112,20 @@ pub fn resource(
     let (side, name) = match selector.resource.split_once('.') {
         Some(("requests", name)) => (Side::Requests, name),
         Some(("limits", name)) => (Side::Limits, name),
-        _ => return Err(format!("unsupported container resource : {}", selector.resource)),
+        _ => {
+            return Err(format!(
+                "unsupported container resource : {}",
+                selector.resource
+            ));
+        }
     };
-    let known = matches!(name, "cpu" | "memory" | "ephemeral-storage")
-        || name.starts_with("hugepages-");
+    let known =
+        matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !known {
-        return Err(format!("unsupported container resource : {}", selector.resource));
+        return Err(format!(
+            "unsupported container resource : {}",
+            selector.resource
+        ));
     }
     let mut value = resources::amount(c.resources.as_ref(), side, name);
     if value.is_none() && side == Side::Limits {

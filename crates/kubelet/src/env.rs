@@ -143,14 +143,20 @@ fn value_from(cx: &Context<'_>, c: &Container, var: &EnvVar) -> Result<Option<St
     }
     if let Some(r) = &source.file_key_ref {
         let path = (cx.volume_path)(&r.volume_name).ok_or_else(|| {
-            format!("cannot find the volume {:?} referenced by FileKeyRef", r.volume_name)
+            format!(
+                "cannot find the volume {:?} referenced by FileKeyRef",
+                r.volume_name
+            )
         })?;
         let found = file_key(&path.join(&r.path), &r.key)?;
         return match found {
             Some(value) => Ok(Some(value)),
             None => missing(
                 r.optional,
-                format!("environment variable key {:?} not found in file {:?}", r.key, r.path),
+                format!(
+                    "environment variable key {:?} not found in file {:?}",
+                    r.key, r.path
+                ),
             ),
         };
     }
@@ -237,7 +243,10 @@ fn one_service(s: &Service, out: &mut BTreeMap<String, String>) {
             out.insert(format!("{prefix}_PORT"), url.clone());
         }
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
-            out.insert(format!("{prefix}_SERVICE_PORT_{}", upper(name)), n.to_string());
+            out.insert(
+                format!("{prefix}_SERVICE_PORT_{}", upper(name)),
+                n.to_string(),
+            );
         }
         let each = format!("{prefix}_PORT_{n}_{}", protocol.to_uppercase());
         out.insert(format!("{each}_PROTO"), protocol.to_lowercase());

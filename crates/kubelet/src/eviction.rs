@@ -42,7 +42,13 @@ pub struct Left {
 pub fn shortages(left: &Left, e: &Eviction) -> Vec<Shortage> {
     let percent = |whole: u64, part: u64| whole / 100 * part;
     let all = [
-        ("memory", "MemoryPressure", e.memory_available, left.memory, true),
+        (
+            "memory",
+            "MemoryPressure",
+            e.memory_available,
+            left.memory,
+            true,
+        ),
         (
             "ephemeral-storage",
             "DiskPressure",
@@ -119,7 +125,12 @@ pub(crate) async fn run(kubelet: Arc<Kubelet>) {
 
 async fn measure(kubelet: &Kubelet) -> Left {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let images = kubelet.images.store().image_fs_info().await.unwrap_or_default();
+    let images = kubelet
+        .images
+        .store()
+        .image_fs_info()
+        .await
+        .unwrap_or_default();
     Left {
         memory: meminfo(&text, "MemAvailable"),
         node_fs: linux::volume::usage(&kubelet.config.root_dir).unwrap_or_default(),
@@ -140,7 +151,9 @@ async fn reclaim(kubelet: &Arc<Kubelet>, s: &Shortage, thresholds: &Eviction) {
     }
     let workers: Vec<Arc<PodWorker>> = kubelet.workers.read().values().cloned().collect();
     let usage = usage_by_pod(kubelet, s.resource).await;
-    let candidates = workers.iter().filter(|w| w.is_active() && !w.stopping.is_cancelled());
+    let candidates = workers
+        .iter()
+        .filter(|w| w.is_active() && !w.stopping.is_cancelled());
     let candidates: Vec<Candidate> = candidates
         .map(|w| {
             let p = w.pod();
@@ -201,12 +214,18 @@ fn over_request(p: &Pod, resource: &str, usage: u64) -> String {
 }
 
 async fn usage_by_pod(kubelet: &Kubelet, resource: &str) -> BTreeMap<String, u64> {
-    let stats = kubelet.runtime.list_container_stats().await.unwrap_or_default();
+    let stats = kubelet
+        .runtime
+        .list_container_stats()
+        .await
+        .unwrap_or_default();
     let workers = kubelet.workers.read();
     let mut out = BTreeMap::new();
     for w in workers.values() {
         let seen = w.observed.borrow().clone();
-        let own = stats.iter().filter(|s| seen.containers.iter().any(|c| c.id == s.container_id));
+        let own = stats
+            .iter()
+            .filter(|s| seen.containers.iter().any(|c| c.id == s.container_id));
         let total: u64 = own
             .map(|s| match resource {
                 "memory" => s.memory_working_set_bytes,
@@ -244,7 +263,11 @@ async fn local_storage(kubelet: &Arc<Kubelet>) {
     if limited.is_empty() {
         return;
     }
-    let stats = kubelet.runtime.list_container_stats().await.unwrap_or_default();
+    let stats = kubelet
+        .runtime
+        .list_container_stats()
+        .await
+        .unwrap_or_default();
     for w in limited {
         let p = w.pod();
         let layers: BTreeMap<String, u64> = {
@@ -255,7 +278,10 @@ async fn local_storage(kubelet: &Arc<Kubelet>) {
             });
             own.collect()
         };
-        let base = kubelet.paths.pod(&w.uid).join("volumes/kubernetes.io~empty-dir");
+        let base = kubelet
+            .paths
+            .pod(&w.uid)
+            .join("volumes/kubernetes.io~empty-dir");
         if let Some(message) = over_limit(&p, &base, &layers) {
             evict(kubelet, &w, message, false);
         }
@@ -263,7 +289,11 @@ async fn local_storage(kubelet: &Arc<Kubelet>) {
 }
 
 fn has_storage_limit(p: &Pod) -> bool {
-    let by_volume = pod::spec(p).volumes.iter().flatten().any(|v| disk_limit(v).is_some());
+    let by_volume = pod::spec(p)
+        .volumes
+        .iter()
+        .flatten()
+        .any(|v| disk_limit(v).is_some());
     let limit = |c: &api::core::v1::Container| {
         resources::amount(c.resources.as_ref(), Side::Limits, "ephemeral-storage").is_some()
     };
@@ -377,8 +407,14 @@ mod tests {
         .unwrap();
         let layers = BTreeMap::from([("c".to_string(), 4096)]);
         let text = over_limit(&p, dir.path(), &layers).unwrap();
-        assert_eq!(text, "Usage of EmptyDir volume \"v\" exceeds the limit \"10Ki\". ");
+        assert_eq!(
+            text,
+            "Usage of EmptyDir volume \"v\" exceeds the limit \"10Ki\". "
+        );
         let text = over_limit(&p, Path::new("/none"), &layers).unwrap();
-        assert_eq!(text, "Container c exceeded its local ephemeral storage limit \"1Ki\". ");
+        assert_eq!(
+            text,
+            "Container c exceeded its local ephemeral storage limit \"1Ki\". "
+        );
     }
 }

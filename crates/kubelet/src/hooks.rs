@@ -26,7 +26,11 @@ pub async fn run(
     handler: &LifecycleHandler,
 ) -> Result<(), String> {
     let c: &Container = &place.container;
-    let named = format!("for Container {:?} in Pod {:?} failed", c.name, pod::format(p));
+    let named = format!(
+        "for Container {:?} in Pod {:?} failed",
+        c.name,
+        pod::format(p)
+    );
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
         let shown = format!("[{}]", command.join(" "));
@@ -68,7 +72,13 @@ pub async fn run(
                     "request to HTTPS lifecycle hook {} got HTTP response, retry with HTTP succeeded",
                     host.unwrap_or(pod_ip)
                 );
-                kubelet.container_event(p, place, EventType::Warning, "LifecycleHTTPFallback", &text);
+                kubelet.container_event(
+                    p,
+                    place,
+                    EventType::Warning,
+                    "LifecycleHTTPFallback",
+                    &text,
+                );
                 Ok(())
             }
             Err(e) => Err(fail(e.message)),

@@ -68,7 +68,10 @@ pub fn url(action: &HTTPGetAction, default_host: &str, port: u16) -> String {
     let host = action.host.as_deref().filter(|h| !h.is_empty());
     let path = action.path.as_deref().unwrap_or("/");
     let slash = if path.starts_with('/') { "" } else { "/" };
-    format!("{scheme}://{}{slash}{path}", join(host.unwrap_or(default_host), port))
+    format!(
+        "{scheme}://{}{slash}{path}",
+        join(host.unwrap_or(default_host), port)
+    )
 }
 
 /// The headers of an action; `agent` is added unless given.

@@ -62,7 +62,13 @@ pub(crate) async fn free(kubelet: &Kubelet, wanted: u64) -> u64 {
     };
     let order = {
         let known = kubelet.image_use.known.lock();
-        unused(&images, &used, &known, Instant::now(), limits::IMAGE_GC_MIN_AGE)
+        unused(
+            &images,
+            &used,
+            &known,
+            Instant::now(),
+            limits::IMAGE_GC_MIN_AGE,
+        )
     };
     let mut freed = 0;
     for image in order {
@@ -71,7 +77,11 @@ pub(crate) async fn free(kubelet: &Kubelet, wanted: u64) -> u64 {
         }
         match kubelet.images.store().remove_image(&image.id).await {
             Ok(()) => {
-                tracing::info!(image = image.id, bytes = image.size_bytes, "unused image removed");
+                tracing::info!(
+                    image = image.id,
+                    bytes = image.size_bytes,
+                    "unused image removed"
+                );
                 freed += image.size_bytes;
             }
             Err(error) => tracing::warn!(%error, image = image.id, "image not removed"),

@@ -96,7 +96,10 @@ impl ImageManager {
     /// Makes sure that the image is there, as the policy says.
     pub async fn ensure(&self, wanted: &Wanted<'_>) -> Result<Image, StartError> {
         let image = normalized(wanted.image).map_err(|why| {
-            let text = format!("Failed to apply default image tag {:?}: {why}", wanted.image);
+            let text = format!(
+                "Failed to apply default image tag {:?}: {why}",
+                wanted.image
+            );
             self.event(wanted, EventType::Warning, "InspectFailed", &text);
             StartError::new("InvalidImageName", text)
         })?;
@@ -181,11 +184,17 @@ impl ImageManager {
         let error = match e.reason {
             "RegistryUnavailable" => StartError::new(
                 "RegistryUnavailable",
-                format!("image pull failed for {} because the registry is unavailable: {e}", wanted.image),
+                format!(
+                    "image pull failed for {} because the registry is unavailable: {e}",
+                    wanted.image
+                ),
             ),
             "SignatureValidationFailed" => StartError::new(
                 "SignatureValidationFailed",
-                format!("image pull failed for {} because the signature validation failed: {e}", wanted.image),
+                format!(
+                    "image pull failed for {} because the signature validation failed: {e}",
+                    wanted.image
+                ),
             ),
             _ => StartError::new("ErrImagePull", e.to_string()),
         };
@@ -194,7 +203,11 @@ impl ImageManager {
     }
 
     /// Each matching credential in turn, or none at all.
-    async fn try_credentials(&self, wanted: &Wanted<'_>, image: &str) -> Result<String, cri::Error> {
+    async fn try_credentials(
+        &self,
+        wanted: &Wanted<'_>,
+        image: &str,
+    ) -> Result<String, cri::Error> {
         let mut auths: Vec<Option<cri::AuthConfig>> =
             wanted.keyring.find(image).into_iter().map(Some).collect();
         if auths.is_empty() {
@@ -215,7 +228,8 @@ impl ImageManager {
     }
 
     fn event(&self, wanted: &Wanted<'_>, kind: EventType, reason: &str, message: &str) {
-        self.recorder.event(wanted.about.clone(), kind, reason, message);
+        self.recorder
+            .event(wanted.about.clone(), kind, reason, message);
     }
 }
 
@@ -240,14 +254,18 @@ fn normalized(image: &str) -> Result<String, String> {
     if hosted {
         parts.remove(0);
     }
-    if repository.to_ascii_lowercase() != repository && parts.concat().to_ascii_lowercase() != parts.concat() {
+    if repository.to_ascii_lowercase() != repository
+        && parts.concat().to_ascii_lowercase() != parts.concat()
+    {
         return Err("repository name must be lowercase".into());
     }
     let good = |part: &&str| {
         !part.is_empty()
             && part.starts_with(|c: char| c.is_ascii_alphanumeric())
             && part.ends_with(|c: char| c.is_ascii_alphanumeric())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
     };
     if !parts.iter().all(good) {
         return Err(bad());
@@ -284,7 +302,10 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(normalized("busybox").unwrap(), "busybox:latest");
-        assert_eq!(normalized("localhost:5000/a/b").unwrap(), "localhost:5000/a/b:latest");
+        assert_eq!(
+            normalized("localhost:5000/a/b").unwrap(),
+            "localhost:5000/a/b:latest"
+        );
         assert_eq!(normalized("a@sha256:0").unwrap(), "a@sha256:0");
         assert_eq!(normalized("Reg.io/a:1").unwrap(), "Reg.io/a:1");
         for bad in ["", "A/b", "a//b", "a:", "http://x", "-a"] {

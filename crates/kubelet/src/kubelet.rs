@@ -186,7 +186,11 @@ impl Kubelet {
 
     /// The node's addresses as texts.
     pub fn host_ips(&self) -> Vec<String> {
-        self.config.node_ips.iter().map(ToString::to_string).collect()
+        self.config
+            .node_ips
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// What the downward API knows beyond the pod.

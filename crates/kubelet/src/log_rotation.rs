@@ -62,7 +62,10 @@ fn rotate(path: &Path, now: Timestamp) -> io::Result<()> {
     while old.len() > keep {
         fs::remove_file(old.remove(0))?;
     }
-    for file in old.iter().filter(|f| f.extension().is_none_or(|e| e != "gz")) {
+    for file in old
+        .iter()
+        .filter(|f| f.extension().is_none_or(|e| e != "gz"))
+    {
         compress(file)?;
     }
     let stamp = now.strftime("%Y%m%d-%H%M%S");
@@ -120,6 +123,8 @@ mod tests {
             .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(names.len(), 4);
-        assert!(names[..3].iter().all(|n| n.ends_with(".gz")) && names[3] == "0.log.20231114-221326");
+        assert!(
+            names[..3].iter().all(|n| n.ends_with(".gz")) && names[3] == "0.log.20231114-221326"
+        );
     }
 }

@@ -76,7 +76,10 @@ pub fn hosts_file(p: &Pod, names: &Names, pod_ips: &[String], node_hosts: Option
             }
         }
     }
-    aliases(&mut out, pod::spec(p).host_aliases.as_deref().unwrap_or_default());
+    aliases(
+        &mut out,
+        pod::spec(p).host_aliases.as_deref().unwrap_or_default(),
+    );
     out
 }
 
@@ -165,7 +168,10 @@ pub fn dns(p: &Pod, cluster: ClusterDns<'_>, node: &ResolvConf) -> (DnsConfig, V
     if let Some(own) = &spec.dns_config {
         extend(&mut config.servers, own.nameservers.iter().flatten());
         extend(&mut config.searches, own.searches.iter().flatten());
-        merge_options(&mut config.options, own.options.as_deref().unwrap_or_default());
+        merge_options(
+            &mut config.options,
+            own.options.as_deref().unwrap_or_default(),
+        );
     }
     limit(&mut config, &mut warnings);
     (config, warnings)
@@ -239,8 +245,10 @@ mod tests {
     use serde_json::json;
 
     fn pod_of(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata":{"name":"p","namespace":"n","uid":"u"},"spec":spec}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata":{"name":"p","namespace":"n","uid":"u"},"spec":spec}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -257,7 +265,8 @@ mod tests {
 
     #[test]
     fn policies() {
-        let node = parse_resolv_conf("nameserver 8.8.8.8\nsearch example.com.\noptions timeout:1\n");
+        let node =
+            parse_resolv_conf("nameserver 8.8.8.8\nsearch example.com.\noptions timeout:1\n");
         let servers = [IpAddr::from([10, 96, 0, 10])];
         let cluster = ClusterDns {
             servers: &servers,
@@ -268,7 +277,12 @@ mod tests {
         assert_eq!(d.servers, ["10.96.0.10"]);
         assert_eq!(
             d.searches,
-            ["n.svc.cluster.local", "svc.cluster.local", "cluster.local", "example.com"]
+            [
+                "n.svc.cluster.local",
+                "svc.cluster.local",
+                "cluster.local",
+                "example.com"
+            ]
         );
         assert_eq!(d.options, ["ndots:5"]);
         let host = pod_of(json!({"containers":[],"hostNetwork":true}));
@@ -276,16 +290,34 @@ mod tests {
         let none = pod_of(json!({"containers":[],"dnsPolicy":"None","dnsConfig":{
             "nameservers":["1.1.1.1"],"searches":["a.b"],"options":[{"name":"ndots","value":"2"},{"name":"edns0"}]}}));
         let (d, _) = dns(&none, cluster, &node);
-        assert_eq!((d.servers, d.options), (vec!["1.1.1.1".to_string()], vec!["ndots:2".into(), "edns0".into()]));
-        let missing = ClusterDns { servers: &[], ..cluster };
+        assert_eq!(
+            (d.servers, d.options),
+            (
+                vec!["1.1.1.1".to_string()],
+                vec!["ndots:2".into(), "edns0".into()]
+            )
+        );
+        let missing = ClusterDns {
+            servers: &[],
+            ..cluster
+        };
         let (d, w) = dns(&pod_of(json!({"containers":[]})), missing, &node);
-        assert_eq!((d.servers[0].as_str(), w[0].0), ("8.8.8.8", "MissingClusterDNS"));
+        assert_eq!(
+            (d.servers[0].as_str(), w[0].0),
+            ("8.8.8.8", "MissingClusterDNS")
+        );
     }
 
     #[test]
     fn long_names() {
-        let p = pod_of(json!({"containers":[],"hostname":"h","subdomain":"s".repeat(60),"setHostnameAsFQDN":true}));
+        let p = pod_of(
+            json!({"containers":[],"hostname":"h","subdomain":"s".repeat(60),"setHostnameAsFQDN":true}),
+        );
         let names = names(&p, "cluster.local");
-        assert!(kernel_hostname(&p, &names, "node").unwrap_err().contains("is too long (64 characters is the max"));
+        assert!(
+            kernel_hostname(&p, &names, "node")
+                .unwrap_err()
+                .contains("is too long (64 characters is the max")
+        );
     }
 }

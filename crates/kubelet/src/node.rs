@@ -100,7 +100,8 @@ async fn try_register(kubelet: &Kubelet) -> Result<(), client::Error> {
             };
             let patch = Patch::Strategic(&patch);
             let params = PatchParams::default();
-            api.patch(&kubelet.config.node_name, &params, &patch).await?;
+            api.patch(&kubelet.config.node_name, &params, &patch)
+                .await?;
             Ok(())
         }
         Err(e) => Err(e),
@@ -112,7 +113,8 @@ async fn write(kubelet: &Kubelet, status: &NodeStatus) -> Result<(), client::Err
     let name = &kubelet.config.node_name;
     let patch = json!({"status": object::patch(status)});
     let patch = Patch::Strategic(&patch);
-    api.patch_status(name, &PatchParams::default(), &patch).await?;
+    api.patch_status(name, &PatchParams::default(), &patch)
+        .await?;
     Ok(())
 }
 

@@ -15,11 +15,7 @@ pub struct Observed {
 
 impl Observed {
     /// Those of `uid` out of everything the runtime has.
-    pub fn of(
-        uid: &str,
-        sandboxes: &[PodSandboxStatus],
-        containers: &[ContainerStatus],
-    ) -> Self {
+    pub fn of(uid: &str, sandboxes: &[PodSandboxStatus], containers: &[ContainerStatus]) -> Self {
         let mut sandboxes: Vec<PodSandboxStatus> = sandboxes
             .iter()
             .filter(|s| s.metadata.uid == uid)
@@ -30,8 +26,7 @@ impl Observed {
             c.labels.get(labels::POD_UID).is_some_and(|u| u == uid)
                 || sandboxes.iter().any(|s| s.id == c.sandbox_id)
         };
-        let mut containers: Vec<ContainerStatus> =
-            containers.iter().filter(own).cloned().collect();
+        let mut containers: Vec<ContainerStatus> = containers.iter().filter(own).cloned().collect();
         containers.sort_by_key(|c| std::cmp::Reverse((c.metadata.attempt, c.created_at)));
         Self {
             sandboxes,

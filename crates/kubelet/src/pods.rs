@@ -60,7 +60,10 @@ pub(crate) async fn run(kubelet: Arc<Kubelet>) {
 }
 
 fn is_mine(kubelet: &Kubelet, entry: &client::Entry) -> bool {
-    let field = entry.fields.iter().find(|(name, _)| *name == "spec.nodeName");
+    let field = entry
+        .fields
+        .iter()
+        .find(|(name, _)| *name == "spec.nodeName");
     match field {
         Some((_, node)) => **node == *kubelet.config.node_name,
         None => client::lister::typed::<Pod>(entry).is_some_and(|p| {
@@ -132,7 +135,10 @@ pub(crate) fn forget(kubelet: &Kubelet, uid: &str) {
 async fn remove_orphans(kubelet: &Kubelet, known: &HashSet<String>) {
     match kubelet.runtime.list_pod_sandboxes().await {
         Ok(sandboxes) => {
-            for s in sandboxes.iter().filter(|s| !known.contains(&s.metadata.uid)) {
+            for s in sandboxes
+                .iter()
+                .filter(|s| !known.contains(&s.metadata.uid))
+            {
                 if let Err(error) = remove_sandbox(kubelet, &s.id).await {
                     tracing::warn!(%error, sandbox = s.id, "orphaned pod not removed");
                 }
@@ -140,7 +146,10 @@ async fn remove_orphans(kubelet: &Kubelet, known: &HashSet<String>) {
         }
         Err(error) => tracing::warn!(%error, "orphaned pods not looked for"),
     }
-    let uids = std::fs::read_dir(kubelet.paths.pods()).into_iter().flatten().flatten();
+    let uids = std::fs::read_dir(kubelet.paths.pods())
+        .into_iter()
+        .flatten()
+        .flatten();
     for entry in uids {
         let uid = entry.file_name().to_string_lossy().into_owned();
         if known.contains(&uid) || kubelet.worker(&uid).is_some() {
@@ -150,7 +159,10 @@ async fn remove_orphans(kubelet: &Kubelet, known: &HashSet<String>) {
             tracing::warn!(error, uid, "orphaned pod directory not removed");
         }
     }
-    let logs = std::fs::read_dir(&kubelet.paths.pod_logs).into_iter().flatten().flatten();
+    let logs = std::fs::read_dir(&kubelet.paths.pod_logs)
+        .into_iter()
+        .flatten()
+        .flatten();
     for entry in logs {
         let name = entry.file_name().to_string_lossy().into_owned();
         let uid = name.rsplit('_').next().unwrap_or_default();
@@ -173,7 +185,10 @@ async fn remove_sandbox(kubelet: &Kubelet, id: &str) -> Result<(), cri::Error> {
 
 /// Removes the logs of a pod and the links to them.
 pub(crate) fn remove_log_dir(paths: &Paths, dir: &Path) {
-    let links = std::fs::read_dir(&paths.container_logs).into_iter().flatten().flatten();
+    let links = std::fs::read_dir(&paths.container_logs)
+        .into_iter()
+        .flatten()
+        .flatten();
     for link in links {
         let target = std::fs::read_link(link.path());
         if target.is_ok_and(|t| t.starts_with(dir)) {
@@ -219,7 +234,8 @@ pub(crate) async fn follow_objects(kubelet: Arc<Kubelet>) {
     let secrets = follow::<Secret>(&kubelet, |p, name| refers(p, "secret", name));
     let claims = follow::<PersistentVolumeClaim>(&kubelet, |p, name| {
         let all = pod::spec(p).volumes.iter().flatten();
-        all.into_iter().any(|v| claim_of(p, v).as_deref() == Some(name))
+        all.into_iter()
+            .any(|v| claim_of(p, v).as_deref() == Some(name))
     });
     let volumes = follow::<PersistentVolume>(&kubelet, |p, _| {
         let all = pod::spec(p).volumes.iter().flatten();
@@ -279,7 +295,10 @@ fn refers(p: &Pod, kind: &str, name: &str) -> bool {
                 named == Some(name)
             })
     });
-    in_volume || pod::all_containers(p).iter().any(|c| env_refers(&c.container, map, name))
+    in_volume
+        || pod::all_containers(p)
+            .iter()
+            .any(|c| env_refers(&c.container, map, name))
 }
 
 fn env_refers(c: &api::core::v1::Container, map: bool, name: &str) -> bool {

@@ -176,7 +176,11 @@ async fn once(t: &Target<'_>, probe: &Probe) -> Outcome {
             Err(_) => unknown(format!("invalid port number: {}", action.port)),
         };
     }
-    unknown(format!("missing probe handler for {}:{}", crate::pod::format(t.pod), t.container.name))
+    unknown(format!(
+        "missing probe handler for {}:{}",
+        crate::pod::format(t.pod),
+        t.container.name
+    ))
 }
 
 #[cfg(test)]

@@ -202,8 +202,7 @@ pub fn oom_score_adj(p: &Pod, c: &Container, node_memory: i64) -> i64 {
         amount(c.resources.as_ref(), Side::Requests, "memory").map_or(0, |q| q.value())
     };
     let mut adj = score(request(c), node_memory);
-    let sidecar =
-        pod::is_sidecar(c) && pod::init_containers(p).iter().any(|i| i.name == c.name);
+    let sidecar = pod::is_sidecar(c) && pod::init_containers(p).iter().any(|i| i.name == c.name);
     if sidecar {
         // A sidecar must not be killed before the main containers it serves.
         let least = pod::containers(p).iter().map(request).min().unwrap_or(0);
@@ -222,8 +221,8 @@ pub fn container_resources(p: &Pod, c: &Container, node_memory: i64) -> LinuxCon
     let r = c.resources.as_ref();
     let level = pod::spec(p).resources.as_ref();
     let cpu = |side| amount(r, side, "cpu").map(|q| q.milli_value());
-    let limit = cpu(Side::Limits)
-        .or_else(|| amount(level, Side::Limits, "cpu").map(|q| q.milli_value()));
+    let limit =
+        cpu(Side::Limits).or_else(|| amount(level, Side::Limits, "cpu").map(|q| q.milli_value()));
     let request = cpu(Side::Requests).or(cpu(Side::Limits));
     let memory =
         amount(r, Side::Limits, "memory").or_else(|| amount(level, Side::Limits, "memory"));
@@ -301,13 +300,22 @@ mod tests {
                 Qos::Guaranteed,
                 (1024, 100_000, 64 << 20, -997),
             ),
-            (json!({"limits":{"cpu":"5m"}}), Qos::Burstable, (5, 1000, 0, 999)),
+            (
+                json!({"limits":{"cpu":"5m"}}),
+                Qos::Burstable,
+                (5, 1000, 0, 999),
+            ),
         ];
         for (resources, class, want) in cases {
             let p = pod_with(resources);
             assert_eq!(qos(&p), class);
             let r = container_resources(&p, &pod::containers(&p)[0], gib);
-            let got = (r.cpu_shares, r.cpu_quota, r.memory_limit_bytes, r.oom_score_adj);
+            let got = (
+                r.cpu_shares,
+                r.cpu_quota,
+                r.memory_limit_bytes,
+                r.oom_score_adj,
+            );
             assert_eq!(got, want, "{class:?}");
         }
     }

@@ -83,7 +83,12 @@ impl<K: std::hash::Hash + Eq> Backoff<K> {
     }
 
     /// How long is still to wait after something that happened at `since`, and the whole wait.
-    pub fn remaining(&self, key: &K, since: Timestamp, now: Timestamp) -> Option<(Duration, Duration)> {
+    pub fn remaining(
+        &self,
+        key: &K,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Option<(Duration, Duration)> {
         let entry = self.entries.get(key)?;
         if between(entry.updated, since) > self.max * 2 {
             return None;
@@ -96,7 +101,8 @@ impl<K: std::hash::Hash + Eq> Backoff<K> {
     pub fn next(&mut self, key: K, since: Timestamp) {
         if self.entries.len() >= limits::PULL_BACKOFF_ENTRIES {
             let stale = self.max * 2;
-            self.entries.retain(|_, e| between(e.updated, since) <= stale);
+            self.entries
+                .retain(|_, e| between(e.updated, since) <= stale);
         }
         let delay = match self.entries.get(&key) {
             Some(e) if between(e.updated, since) <= self.max * 2 => (e.delay * 2).min(self.max),

@@ -83,7 +83,9 @@ pub fn verify_non_root(p: &Pod, c: &Container, image: &Image) -> Result<(), Stri
     let place = format!("(pod: {:?}, container: {})", pod::format(p), c.name);
     if let Some(user) = run_as_user(p, c) {
         if user == 0 {
-            return Err(format!("container's runAsUser breaks non-root policy {place}"));
+            return Err(format!(
+                "container's runAsUser breaks non-root policy {place}"
+            ));
         }
         return Ok(());
     }
@@ -203,7 +205,11 @@ mod tests {
             check(on.clone(), json!({}), &root).unwrap_err(),
             "container has runAsNonRoot and image will run as root (pod: \"p_n(u)\", container: c)"
         );
-        assert!(check(on.clone(), json!({}), &named).unwrap_err().contains("non-numeric user (web)"));
+        assert!(
+            check(on.clone(), json!({}), &named)
+                .unwrap_err()
+                .contains("non-numeric user (web)")
+        );
         assert!(check(on.clone(), json!({}), &numeric).is_ok());
         assert!(check(on.clone(), json!({"runAsUser":5}), &root).is_ok());
         assert_eq!(
@@ -218,7 +224,12 @@ mod tests {
             json!({"runAsUser":1,"runAsGroup":2,"fsGroup":3,"supplementalGroups":[4],"seccompProfile":{"type":"RuntimeDefault"}}),
             json!({"runAsUser":9,"allowPrivilegeEscalation":false,"procMount":"Unmasked","capabilities":{"drop":["ALL"]}}),
         );
-        let s = container(&p, &pod::containers(&p)[0], &Image::default(), Path::new("/s"));
+        let s = container(
+            &p,
+            &pod::containers(&p)[0],
+            &Image::default(),
+            Path::new("/s"),
+        );
         assert_eq!((s.run_as_user, s.run_as_group), (Some(9), Some(2)));
         assert_eq!(s.supplemental_groups, [3, 4]);
         assert!(s.no_new_privs && s.masked_paths.is_empty());

@@ -74,8 +74,7 @@ async fn connection(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or(&[]);
     let certificates: Arc<Vec<Vec<u8>>> = Arc::new(chain.iter().map(|c| c.to_vec()).collect());
     let service = service_fn(move |request| {
-        let (kubelet, guard, certificates) =
-            (kubelet.clone(), guard.clone(), certificates.clone());
+        let (kubelet, guard, certificates) = (kubelet.clone(), guard.clone(), certificates.clone());
         async move { Ok::<_, Infallible>(handle(kubelet, &guard, &certificates, request).await) }
     });
     auto::Builder::new(TokioExecutor::new())
@@ -103,7 +102,9 @@ async fn route(kubelet: Arc<Kubelet>, mut request: Request<Incoming>) -> Respons
     let get = request.method() == Method::GET;
     let stream = get || request.method() == Method::POST;
     match parts.as_slice() {
-        ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if get => body::text(StatusCode::OK, "ok"),
+        ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if get => {
+            body::text(StatusCode::OK, "ok")
+        }
         ["pods"] if get => info::pods(&kubelet),
         ["runningpods"] if get => info::running_pods(&kubelet).await,
         ["configz"] if get => info::configz(&kubelet),

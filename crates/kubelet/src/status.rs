@@ -62,7 +62,12 @@ pub fn generate(i: &Input<'_>) -> Generated {
         container_statuses: some(containers::main(i)),
         ephemeral_container_statuses: some(containers::ephemeral(i)),
         host_ip: i.host_ips.first().cloned(),
-        host_ips: some(i.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        host_ips: some(
+            i.host_ips
+                .iter()
+                .map(|ip| HostIP { ip: ip.clone() })
+                .collect(),
+        ),
         start_time: i
             .old
             .start_time

@@ -91,11 +91,9 @@ impl PodWorker {
         let status = self.kubelet.runtime.status().await?;
         match status.network_not_ready {
             None => Ok(()),
-            Some(why) => Err(self.pod_event(
-                p,
-                "NetworkNotReady",
-                format!("network is not ready: {why}"),
-            )),
+            Some(why) => {
+                Err(self.pod_event(p, "NetworkNotReady", format!("network is not ready: {why}")))
+            }
         }
     }
 
@@ -117,9 +115,13 @@ impl PodWorker {
                     v = e.volume
                 )
             } else {
-                format!("MountVolume.SetUp failed for volume {:?} : {}", e.volume, e.message)
+                format!(
+                    "MountVolume.SetUp failed for volume {:?} : {}",
+                    e.volume, e.message
+                )
             };
-            self.kubelet.event(p, EventType::Warning, "FailedMount", &text);
+            self.kubelet
+                .event(p, EventType::Warning, "FailedMount", &text);
         }
         let running = seen.any_running();
         if running {
@@ -127,7 +129,10 @@ impl PodWorker {
             return Ok(ready);
         }
         let names: Vec<&str> = errors.iter().map(|e| e.volume.as_str()).collect();
-        Err(SyncError::Pod(format!("volumes not mounted: {}", names.join(", "))))
+        Err(SyncError::Pod(format!(
+            "volumes not mounted: {}",
+            names.join(", ")
+        )))
     }
 
     fn keyring(&self, p: &Pod) -> Keyring {
@@ -149,7 +154,8 @@ impl PodWorker {
                 missing.join(", ")
             );
             let warning = EventType::Warning;
-            self.kubelet.event(p, warning, "FailedToRetrieveImagePullSecret", &text);
+            self.kubelet
+                .event(p, warning, "FailedToRetrieveImagePullSecret", &text);
         }
         ring
     }
@@ -174,7 +180,8 @@ impl PodWorker {
                 continue;
             };
             let grace = self.kill_grace(p, &kill.name, kill.reason);
-            self.kill_container(p, status, &kill.message, grace, &[]).await?;
+            self.kill_container(p, status, &kill.message, grace, &[])
+                .await?;
         }
         let sandbox = if plan.create_sandbox {
             self.create_sandbox(p, plan.attempt).await?
@@ -213,10 +220,13 @@ impl PodWorker {
     ) -> Result<(), SyncError> {
         if plan.create_sandbox {
             let text = "Pod sandbox changed, it will be killed and re-created.";
-            self.kubelet.event(p, EventType::Normal, "SandboxChanged", text);
+            self.kubelet
+                .event(p, EventType::Normal, "SandboxChanged", text);
         }
         let grace = pod::grace_period(p);
-        self.kill_containers(p, seen, grace).await.map_err(SyncError::Pod)?;
+        self.kill_containers(p, seen, grace)
+            .await
+            .map_err(SyncError::Pod)?;
         for s in &seen.sandboxes {
             self.kubelet.runtime.stop_pod_sandbox(&s.id).await?;
         }
@@ -244,7 +254,11 @@ impl PodWorker {
 
     async fn create_sandbox(&self, p: &Pod, attempt: u32) -> Result<String, SyncError> {
         let fail = |e: String| {
-            self.pod_event(p, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {e}"))
+            self.pod_event(
+                p,
+                "FailedCreatePodSandBox",
+                format!("Failed to create pod sandbox: {e}"),
+            )
         };
         let config = self.sandbox_config(p, attempt).map_err(&fail)?;
         let logs = std::path::Path::new(&config.log_directory);
@@ -279,7 +293,11 @@ impl PodWorker {
                 namespace: pod::namespace(p).into(),
                 attempt,
             },
-            hostname: if pod::is_host_network(p) { String::new() } else { hostname },
+            hostname: if pod::is_host_network(p) {
+                String::new()
+            } else {
+                hostname
+            },
             log_directory: logs.display().to_string(),
             dns: Some(dns),
             port_mappings: port_mappings(p),
@@ -318,7 +336,8 @@ impl PodWorker {
             if let Err(e) = self.kubelet.images.ensure(&wanted).await {
                 let text = format!("Error: {}", e.reason);
                 let warning = EventType::Warning;
-                self.kubelet.container_event(p, user, warning, "Failed", &text);
+                self.kubelet
+                    .container_event(p, user, warning, "Failed", &text);
                 self.note_start(&user.container.name, Err(e.clone()));
                 self.publish();
                 return Err(SyncError::Pod(e.message));
@@ -388,7 +407,9 @@ impl PodWorker {
                 state.errors.remove(name);
             }
             Err(e) => {
-                state.errors.insert(name.into(), (e.reason.into(), e.message));
+                state
+                    .errors
+                    .insert(name.into(), (e.reason.into(), e.message));
             }
         }
     }
@@ -466,7 +487,8 @@ impl PodWorker {
             return Deadline::In(Duration::from_secs_f64(left));
         }
         let message = "Pod was active on the node longer than the specified deadline";
-        self.kubelet.event(p, EventType::Normal, "DeadlineExceeded", message);
+        self.kubelet
+            .event(p, EventType::Normal, "DeadlineExceeded", message);
         let verdict = Verdict {
             reason: "DeadlineExceeded".into(),
             message: message.into(),
@@ -484,7 +506,9 @@ enum Deadline {
 }
 
 fn port_mappings(p: &Pod) -> Vec<PortMapping> {
-    let sidecars = pod::init_containers(p).iter().filter(|c| pod::is_sidecar(c));
+    let sidecars = pod::init_containers(p)
+        .iter()
+        .filter(|c| pod::is_sidecar(c));
     let ports = pod::containers(p).iter().chain(sidecars);
     ports
         .flat_map(|c| c.ports.iter().flatten())
@@ -503,4 +527,3 @@ fn port_mappings(p: &Pod) -> Vec<PortMapping> {
         })
         .collect()
 }
-

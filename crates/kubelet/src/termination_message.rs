@@ -89,12 +89,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, log) = (dir.path().join("m"), dir.path().join("0.log"));
         std::fs::write(&file, "").unwrap();
-        std::fs::write(&log, "2026-01-01T00:00:00Z stdout P DO\n2026-01-01T00:00:00Z stdout P NE\n").unwrap();
+        std::fs::write(
+            &log,
+            "2026-01-01T00:00:00Z stdout P DO\n2026-01-01T00:00:00Z stdout P NE\n",
+        )
+        .unwrap();
         let mut s = container("a", "s", 0, ContainerState::Exited, 1);
         s.log_path = log.display().to_string();
-        s.annotations.insert(labels::TERMINATION_HOST_PATH.into(), file.display().to_string());
+        s.annotations.insert(
+            labels::TERMINATION_HOST_PATH.into(),
+            file.display().to_string(),
+        );
         assert_eq!(read(&s), "");
-        s.annotations.insert(labels::TERMINATION_POLICY.into(), "FallbackToLogsOnError".into());
+        s.annotations.insert(
+            labels::TERMINATION_POLICY.into(),
+            "FallbackToLogsOnError".into(),
+        );
         assert_eq!(read(&s), "DONE");
         s.exit_code = 0;
         assert_eq!(read(&s), "");

@@ -51,8 +51,16 @@ pub fn container(
         },
         state,
         created_at: seconds(5),
-        started_at: if state == ContainerState::Created { 0 } else { seconds(10) },
-        finished_at: if state == ContainerState::Exited { seconds(20) } else { 0 },
+        started_at: if state == ContainerState::Created {
+            0
+        } else {
+            seconds(10)
+        },
+        finished_at: if state == ContainerState::Exited {
+            seconds(20)
+        } else {
+            0
+        },
         exit_code,
         image: "img".into(),
         image_ref: "img@sha256:1".into(),

@@ -68,10 +68,16 @@ impl Tokens {
             }
             Err(e) => match kept {
                 Some(k) if k.expires > now => {
-                    tracing::warn!(pod = pod::format(p), error = e, "token not refreshed, the old one is kept");
+                    tracing::warn!(
+                        pod = pod::format(p),
+                        error = e,
+                        "token not refreshed, the old one is kept"
+                    );
                     Ok(k.token)
                 }
-                Some(_) => Err(format!("token {audience:?} expired and refresh failed: {e}")),
+                Some(_) => Err(format!(
+                    "token {audience:?} expired and refresh failed: {e}"
+                )),
                 None => Err(format!("failed to fetch token: {e}")),
             },
         }

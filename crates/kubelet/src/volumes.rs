@@ -99,7 +99,12 @@ impl Context<'_> {
 
 /// Directory of one volume of a pod.
 pub fn dir(kubelet: &Kubelet, uid: &str, plugin: &str, name: &str) -> PathBuf {
-    kubelet.paths.pod(uid).join("volumes").join(plugin).join(name)
+    kubelet
+        .paths
+        .pod(uid)
+        .join("volumes")
+        .join(plugin)
+        .join(name)
 }
 
 /// Sets all volumes up that some container uses. All errors are gathered.
@@ -140,7 +145,11 @@ pub async fn setup(
 
 fn used_volumes(p: &Pod) -> Vec<&str> {
     let spec = pod::spec(p);
-    let lists = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let lists = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
     let mut used: Vec<&str> = lists
         .flat_map(|c| c.volume_mounts.iter().flatten())
         .map(|m| m.name.as_str())

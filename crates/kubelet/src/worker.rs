@@ -202,7 +202,8 @@ impl PodWorker {
         self.sync_until_stopping().await;
         self.stopping.cancel();
         self.retry("terminate the pod", || self.terminate()).await;
-        self.retry("clean up after the pod", || self.tear_down()).await;
+        self.retry("clean up after the pod", || self.tear_down())
+            .await;
         self.retry("delete the pod", || self.delete()).await;
         self.status.end();
         crate::pods::forget(&self.kubelet, &self.uid);
@@ -220,7 +221,10 @@ impl PodWorker {
         ];
         let mut results = self.results.lock();
         for s in lists.into_iter().flatten().flatten() {
-            let id = s.container_id.as_deref().and_then(|i| i.split("://").nth(1));
+            let id = s
+                .container_id
+                .as_deref()
+                .and_then(|i| i.split("://").nth(1));
             let Some(id) = id.filter(|id| seen.containers.iter().any(|c| c.id == *id)) else {
                 continue;
             };
@@ -247,7 +251,8 @@ impl PodWorker {
                 Err(error) => {
                     failures += 1;
                     tracing::debug!(pod = pod::format(&self.pod()), %error, failures, "pod not synced");
-                    let doubled = limits::SYNC_RETRY_FIRST * 2_u32.saturating_pow(failures.min(10) - 1);
+                    let doubled =
+                        limits::SYNC_RETRY_FIRST * 2_u32.saturating_pow(failures.min(10) - 1);
                     doubled.min(limits::SYNC_RETRY_MAX)
                 }
             };
@@ -300,13 +305,19 @@ impl PodWorker {
         let seen = Arc::new(self.kubelet.observe(&self.uid).await?);
         {
             let mut state = self.state.lock();
-            for c in seen.containers.iter().filter(|c| c.state == ContainerState::Exited) {
+            for c in seen
+                .containers
+                .iter()
+                .filter(|c| c.state == ContainerState::Exited)
+            {
                 state
                     .messages
                     .entry(c.id.clone())
                     .or_insert_with(|| termination_message::read(c));
             }
-            state.messages.retain(|id, _| seen.containers.iter().any(|c| c.id == *id));
+            state
+                .messages
+                .retain(|id, _| seen.containers.iter().any(|c| c.id == *id));
         }
         self.results
             .lock()
@@ -392,7 +403,9 @@ impl PodWorker {
             }
             self.wake.notified().await;
         }
-        self.remove_from_runtime().await.map_err(|e| e.to_string())?;
+        self.remove_from_runtime()
+            .await
+            .map_err(|e| e.to_string())?;
         self.remove_logs();
         Ok(())
     }

@@ -6,7 +6,8 @@ use super::*;
 use crate::testing::{container, sandbox};
 
 fn pod_of(spec: Value) -> Pod {
-    serde_json::from_value(json!({"metadata":{"name":"p","namespace":"n","uid":"u"},"spec":spec})).unwrap()
+    serde_json::from_value(json!({"metadata":{"name":"p","namespace":"n","uid":"u"},"spec":spec}))
+        .unwrap()
 }
 
 fn seen(containers: Vec<ContainerStatus>) -> Observed {
@@ -51,7 +52,13 @@ fn exited_containers_follow_the_policy() {
         assert_eq!(got.kill_pod, kill, "{policy} {a} {b}");
     }
     let got = run(&one("Never"), vec![exited("a", 1), running("b")]);
-    assert_eq!(got, Actions { sandbox_id: Some("s0".into()), ..Actions::default() });
+    assert_eq!(
+        got,
+        Actions {
+            sandbox_id: Some("s0".into()),
+            ..Actions::default()
+        }
+    );
 }
 
 #[test]
@@ -75,7 +82,10 @@ fn a_changed_image_or_a_failed_liveness_probe_restarts() {
     let mut old = running("a");
     old.annotations = BTreeMap::from([(crate::labels::CONTAINER_HASH.into(), "0".into())]);
     let got = run(&p, vec![old]);
-    assert_eq!(got.kill[0].message, "Container a definition changed, will be restarted");
+    assert_eq!(
+        got.kill[0].message,
+        "Container a definition changed, will be restarted"
+    );
     assert_eq!(got.start_main, ["a"]);
     let mut probes = Results::default();
     let alive = running("a");
@@ -88,7 +98,9 @@ fn a_changed_image_or_a_failed_liveness_probe_restarts() {
 }
 
 fn with_init(policy: &str) -> Pod {
-    pod_of(json!({"restartPolicy":policy,"initContainers":[{"name":"i1"},{"name":"i2"}],"containers":[{"name":"m"}]}))
+    pod_of(
+        json!({"restartPolicy":policy,"initContainers":[{"name":"i1"},{"name":"i2"}],"containers":[{"name":"m"}]}),
+    )
 }
 
 #[test]
@@ -104,7 +116,10 @@ fn init_containers_run_one_after_the_other() {
     assert_eq!(run(&p, vec![exited("i2", 0)]).start_main, ["m"]);
     // Once a main container was made, init containers never run again.
     let got = run(&p, vec![exited("i1", 1), exited("m", 1)]);
-    assert_eq!((got.start_init.len(), got.start_main), (0, vec!["m".to_string()]));
+    assert_eq!(
+        (got.start_init.len(), got.start_main),
+        (0, vec!["m".to_string()])
+    );
     let got = run(&with_init("Never"), vec![exited("i1", 0), exited("i2", 1)]);
     assert!(got.kill_pod && got.start_init.is_empty() && got.start_main.is_empty());
 }
@@ -127,8 +142,10 @@ fn sidecars_gate_the_start_and_are_kept_running() {
     let got = run(&p, vec![exited("s", 0), exited("i", 0), running("m")]);
     assert_eq!(got.start_init, ["s"]);
     // With all main containers done the sidecar is not restarted.
-    let never = pod_of(json!({"restartPolicy":"Never","initContainers":[{"name":"s","restartPolicy":"Always"}],
-        "containers":[{"name":"m"}]}));
+    let never = pod_of(
+        json!({"restartPolicy":"Never","initContainers":[{"name":"s","restartPolicy":"Always"}],
+        "containers":[{"name":"m"}]}),
+    );
     let got = run(&never, vec![exited("s", 0), exited("m", 0)]);
     assert!(got.kill_pod && got.start_init.is_empty());
 }

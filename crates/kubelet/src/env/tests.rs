@@ -88,13 +88,16 @@ fn env_from_with_prefixes_and_optional_references() {
 
 #[test]
 fn missing_objects_are_named() {
-    let one = |v: Value| run(vec![json!({"kind":"ConfigMap","metadata":{"name":"m"}})], v).unwrap_err();
+    let one =
+        |v: Value| run(vec![json!({"kind":"ConfigMap","metadata":{"name":"m"}})], v).unwrap_err();
     assert_eq!(
         one(json!({"name":"c","envFrom":[{"secretRef":{"name":"x"}}]})),
         "secret \"x\" not found"
     );
     assert_eq!(
-        one(json!({"name":"c","env":[{"name":"A","valueFrom":{"configMapKeyRef":{"name":"m","key":"k"}}}]})),
+        one(
+            json!({"name":"c","env":[{"name":"A","valueFrom":{"configMapKeyRef":{"name":"m","key":"k"}}}]})
+        ),
         "couldn't find key k in ConfigMap n/m"
     );
 }

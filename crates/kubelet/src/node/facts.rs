@@ -25,8 +25,13 @@ impl NodeFacts {
         let bytes = |n: u64| Quantity::new(i64::try_from(n).unwrap_or(i64::MAX), Format::BinarySi);
         let whole = |n: u64| Quantity::new(i64::try_from(n).unwrap_or(i64::MAX), Format::DecimalSi);
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let memory = meminfo(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal");
-        let disk = linux::volume::usage(&config.root_dir).unwrap_or_default().capacity;
+        let memory = meminfo(
+            &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+            "MemTotal",
+        );
+        let disk = linux::volume::usage(&config.root_dir)
+            .unwrap_or_default()
+            .capacity;
         let capacity = Amounts::from([
             ("cpu".into(), whole(cpus)),
             ("memory".into(), bytes(memory)),
@@ -37,7 +42,10 @@ impl NodeFacts {
         ]);
         let kept = [
             ("memory", bytes(limits::EVICTION_MEMORY)),
-            ("ephemeral-storage", bytes(disk / 100 * limits::EVICTION_NODEFS_PERCENT)),
+            (
+                "ephemeral-storage",
+                bytes(disk / 100 * limits::EVICTION_NODEFS_PERCENT),
+            ),
         ];
         let mut allocatable = capacity.clone();
         let reserved = config.reserved.iter();
@@ -45,7 +53,11 @@ impl NodeFacts {
         for (name, q) in kept.into_iter().chain(reserved) {
             if let Some(a) = allocatable.get_mut(name) {
                 let left = a.sub(&q);
-                *a = if left.sign() < 0 { Quantity::ZERO } else { left };
+                *a = if left.sign() < 0 {
+                    Quantity::ZERO
+                } else {
+                    left
+                };
             }
         }
         Self {
@@ -63,7 +75,9 @@ impl NodeFacts {
 
 /// One line of /proc/meminfo in bytes.
 pub(crate) fn meminfo(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
     let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
@@ -84,7 +98,11 @@ fn info(config: &Config, runtime: &cri::RuntimeStatus) -> NodeSystemInfo {
         kubelet_version: config.version.clone(),
         operating_system: "linux".into(),
         os_image: os_image(&read("/etc/os-release")),
-        system_uuid: if uuid.is_empty() { machine.clone() } else { uuid },
+        system_uuid: if uuid.is_empty() {
+            machine.clone()
+        } else {
+            uuid
+        },
         machine_id: machine,
         ..NodeSystemInfo::default()
     }
@@ -111,7 +129,10 @@ mod tests {
 
     #[test]
     fn files_are_read() {
-        assert_eq!(meminfo("MemTotal:  10 kB\nMemFree: 5 kB\n", "MemFree"), 5120);
+        assert_eq!(
+            meminfo("MemTotal:  10 kB\nMemFree: 5 kB\n", "MemFree"),
+            5120
+        );
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"A B\"\n"), "A B");
     }
 }

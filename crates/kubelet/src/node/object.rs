@@ -53,9 +53,13 @@ pub fn reconcile(found: &Node, wanted: &Node) -> Option<Value> {
                    want: Option<&BTreeMap<String, String>>| {
         let differs = |(k, v): &(&String, &String)| have.and_then(|h| h.get(*k)) != Some(*v);
         let list = want.into_iter().flatten().filter(differs);
-        list.map(|(k, v)| (k.clone(), json!(v))).collect::<Map<_, _>>()
+        list.map(|(k, v)| (k.clone(), json!(v)))
+            .collect::<Map<_, _>>()
     };
-    let labels = missing(found.metadata.labels.as_ref(), wanted.metadata.labels.as_ref());
+    let labels = missing(
+        found.metadata.labels.as_ref(),
+        wanted.metadata.labels.as_ref(),
+    );
     let notes = missing(
         found.metadata.annotations.as_ref(),
         wanted.metadata.annotations.as_ref(),
@@ -118,7 +122,11 @@ async fn images(kubelet: &Kubelet) -> Vec<ContainerImage> {
             return Vec::new();
         }
     };
-    list.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
+    list.sort_by(|a, b| {
+        b.size_bytes
+            .cmp(&a.size_bytes)
+            .then_with(|| a.id.cmp(&b.id))
+    });
     list.truncate(limits::NODE_STATUS_IMAGES);
     list.into_iter()
         .map(|i| ContainerImage {
@@ -142,7 +150,10 @@ async fn not_ready(kubelet: &Kubelet) -> Option<String> {
     };
     let mut errors = Vec::new();
     if !status.runtime_ready {
-        errors.push("container runtime not ready: RuntimeReady=false reason:RuntimeNotReady message:".to_string());
+        errors.push(
+            "container runtime not ready: RuntimeReady=false reason:RuntimeNotReady message:"
+                .to_string(),
+        );
     }
     if let Some(why) = status.network_not_ready {
         errors.push(format!(
@@ -174,8 +185,14 @@ fn conditions(pressure: &[&str], not_ready: Option<String>, now: Timestamp) -> V
     vec![
         pressed(
             "MemoryPressure",
-            ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available"],
-            ["KubeletHasSufficientMemory", "kubelet has sufficient memory available"],
+            [
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ],
+            [
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ],
         ),
         pressed(
             "DiskPressure",
@@ -184,11 +201,22 @@ fn conditions(pressure: &[&str], not_ready: Option<String>, now: Timestamp) -> V
         ),
         pressed(
             "PIDPressure",
-            ["KubeletHasInsufficientPID", "kubelet has insufficient PID available"],
-            ["KubeletHasSufficientPID", "kubelet has sufficient PID available"],
+            [
+                "KubeletHasInsufficientPID",
+                "kubelet has insufficient PID available",
+            ],
+            [
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available",
+            ],
         ),
         match not_ready {
-            None => one("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+            None => one(
+                "Ready",
+                true,
+                "KubeletReady",
+                "kubelet is posting ready status",
+            ),
             Some(why) => one("Ready", false, "KubeletNotReady", &why),
         },
     ]
@@ -198,7 +226,10 @@ fn conditions(pressure: &[&str], not_ready: Option<String>, now: Timestamp) -> V
 fn keep_times(mut list: Vec<NodeCondition>, known: Option<&NodeStatus>) -> Vec<NodeCondition> {
     for c in &mut list {
         let old = known.and_then(|s| s.conditions.as_ref());
-        let old = old.into_iter().flatten().find(|o| o.type_ == c.type_ && o.status == c.status);
+        let old = old
+            .into_iter()
+            .flatten()
+            .find(|o| o.type_ == c.type_ && o.status == c.status);
         if let Some(old) = old {
             c.last_transition_time.clone_from(&old.last_transition_time);
         }
@@ -209,7 +240,8 @@ fn keep_times(mut list: Vec<NodeCondition>, known: Option<&NodeStatus>) -> Vec<N
 /// Whether the node can run pods.
 pub fn is_ready(status: &NodeStatus) -> bool {
     let list = status.conditions.iter().flatten();
-    list.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    list.into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Whether nothing but times differs.
@@ -247,7 +279,10 @@ mod tests {
             ..NodeStatus::default()
         };
         let old = status(conditions(&[], None, at(1)));
-        let new = status(keep_times(conditions(&["DiskPressure"], None, at(9)), Some(&old)));
+        let new = status(keep_times(
+            conditions(&["DiskPressure"], None, at(9)),
+            Some(&old),
+        ));
         let time = |kind: &str| {
             let list = new.conditions.as_ref().unwrap();
             let c = list.iter().find(|c| c.type_ == kind).unwrap();

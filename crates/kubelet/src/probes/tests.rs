@@ -48,22 +48,35 @@ async fn http_statuses_redirects_and_refusals() {
     let bad = server("HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n").await;
     let text = "HTTP probe failed with statuscode: 503".to_string();
     assert_eq!(ask(bad).await, Outcome::Failure(text));
-    let away = server("HTTP/1.1 302 X\r\nlocation: http://other.invalid/\r\ncontent-length: 0\r\n\r\n").await;
+    let away =
+        server("HTTP/1.1 302 X\r\nlocation: http://other.invalid/\r\ncontent-length: 0\r\n\r\n")
+            .await;
     assert!(matches!(ask(away).await, Outcome::Warning(_)));
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let text = format!(
         "Get \"http://127.0.0.1:{closed}/x?y=z\": dial tcp 127.0.0.1:{closed}: connect: connection refused"
     );
     assert_eq!(ask(closed).await, Outcome::Failure(text));
-    assert_eq!(tcp::probe("127.0.0.1", ok, Duration::from_secs(1)).await, Outcome::Success);
+    assert_eq!(
+        tcp::probe("127.0.0.1", ok, Duration::from_secs(1)).await,
+        Outcome::Success
+    );
     let refused = grpc::probe("127.0.0.1", closed, "", Duration::from_secs(1)).await;
-    assert!(matches!(refused, Outcome::Failure(t) if t.starts_with("timeout: failed to connect service")));
+    assert!(
+        matches!(refused, Outcome::Failure(t) if t.starts_with("timeout: failed to connect service"))
+    );
 }
 
 #[test]
 fn ports_by_number_and_name() {
     let c: Container =
-        serde_json::from_value(json!({"name":"c","ports":[{"name":"web","containerPort":80}]})).unwrap();
+        serde_json::from_value(json!({"name":"c","ports":[{"name":"web","containerPort":80}]}))
+            .unwrap();
     assert_eq!(port(&IntOrString::String("web".into()), &c), Ok(80));
     assert_eq!(port(&IntOrString::Int(8080), &c), Ok(8080));
     assert!(port(&IntOrString::String("none".into()), &c).is_err());

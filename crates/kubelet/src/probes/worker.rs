@@ -112,9 +112,7 @@ async fn watch_one(
         if !is_alive(&worker.observed.borrow(), status) {
             return;
         }
-        if kind == ProbeKind::Startup
-            && worker.results.lock().get(&status.id, kind) == Some(true)
-        {
+        if kind == ProbeKind::Startup && worker.results.lock().get(&status.id, kind) == Some(true) {
             return;
         }
         let outcome = probe_once(worker, c, probe, &status.id).await;
@@ -151,7 +149,9 @@ fn note(worker: &PodWorker, c: &Container, kind: ProbeKind, outcome: Outcome) ->
         let p = worker.pod();
         if let Some(place) = pod::find_container(&p, &c.name) {
             let warning = EventType::Warning;
-            worker.kubelet.container_event(&p, &place, warning, reason, &text);
+            worker
+                .kubelet
+                .container_event(&p, &place, warning, reason, &text);
         }
     };
     let name = kind.as_str();

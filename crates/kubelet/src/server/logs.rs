@@ -67,7 +67,9 @@ impl Options {
         let limit = limit.map(|n| u64::try_from(n).ok().filter(|n| *n > 0).ok_or_else(invalid));
         let stream = one("stream");
         if let Some(other) = stream.filter(|s| s != "All") {
-            let text = format!("unable to return the given log stream: {other:?}. Please enable PodLogsQuerySplitStreams feature gate in kubelet");
+            let text = format!(
+                "unable to return the given log stream: {other:?}. Please enable PodLogsQuerySplitStreams feature gate in kubelet"
+            );
             return Err((StatusCode::BAD_REQUEST, text));
         }
         let seconds = number("sinceSeconds")?;
@@ -101,7 +103,10 @@ pub async fn container(
         Err((status, text)) => return body::text(status, text),
     };
     let Some(worker) = find_worker(kubelet, ns, name) else {
-        return body::text(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist\n"));
+        return body::text(
+            StatusCode::NOT_FOUND,
+            format!("pod {name:?} does not exist\n"),
+        );
     };
     let p = worker.pod();
     if pod::find_container(&p, container).is_none() {
@@ -147,15 +152,23 @@ fn locate(
     let newest = runs.next();
     if previous {
         let status = worker.state.lock().status.clone();
-        let current = seen.latest(container).filter(|c| c.state == cri::ContainerState::Running);
+        let current = seen
+            .latest(container)
+            .filter(|c| c.state == cri::ContainerState::Running);
         // A container that waits for its restart shows its last run as the previous one.
         let waiting = status
             .container_statuses
             .iter()
             .chain(&status.init_container_statuses)
             .flatten()
-            .any(|s| s.name == container && s.state.as_ref().is_some_and(|st| st.waiting.is_some()));
-        let found = if current.is_none() && waiting { newest } else { runs.next() };
+            .any(|s| {
+                s.name == container && s.state.as_ref().is_some_and(|st| st.waiting.is_some())
+            });
+        let found = if current.is_none() && waiting {
+            newest
+        } else {
+            runs.next()
+        };
         return found
             .map(|c| (PathBuf::from(&c.log_path), c.id.clone()))
             .ok_or_else(|| {
@@ -379,7 +392,9 @@ fn tail_offset(file: &mut File, lines: u64) -> io::Result<u64> {
 pub async fn host(rest: &[&str]) -> Response<Body> {
     let not_found = || body::text(StatusCode::NOT_FOUND, "404 page not found\n");
     let relative: PathBuf = rest.iter().filter(|p| !p.is_empty()).collect();
-    let normal = relative.components().all(|c| matches!(c, Component::Normal(_)));
+    let normal = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_)));
     if !normal {
         return not_found();
     }
@@ -393,7 +408,11 @@ pub async fn host(rest: &[&str]) -> Response<Body> {
     match tokio::fs::File::open(&path).await {
         Ok(file) => {
             let stream = tokio_util::io::ReaderStream::new(file);
-            body::answer(StatusCode::OK, "text/plain; charset=utf-8", body::stream(stream))
+            body::answer(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                body::stream(stream),
+            )
         }
         Err(_) => not_found(),
     }
@@ -408,12 +427,18 @@ fn directory(path: &Path) -> Response<Body> {
         })
         .collect();
     names.sort();
-    let escape = |t: &str| t.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&#34;");
+    let escape = |t: &str| {
+        t.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('"', "&#34;")
+    };
     let lines: String = names
         .iter()
         .map(|n| format!("<a href=\"{0}\">{0}</a>\n", escape(n)))
         .collect();
-    let text = format!("<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n{lines}</pre>\n");
+    let text = format!(
+        "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n{lines}</pre>\n"
+    );
     body::answer(StatusCode::OK, "text/html; charset=utf-8", body::full(text))
 }
 
@@ -428,7 +453,8 @@ mod tests {
 
     #[test]
     fn queries() {
-        let o = options("follow=true&tailLines=3&sinceSeconds=10&timestamps=1&limitBytes=5").unwrap();
+        let o =
+            options("follow=true&tailLines=3&sinceSeconds=10&timestamps=1&limitBytes=5").unwrap();
         assert!(o.follow && o.timestamps);
         assert_eq!((o.tail, o.limit), (Some(3), Some(5)));
         assert_eq!(o.since.unwrap().as_second(), 990);
@@ -465,13 +491,43 @@ mod tests {
             lines.iter().for_each(|l| f.format(l.as_bytes(), &mut out));
             String::from_utf8(out).unwrap()
         };
-        let lines = ["2026-01-01T00:00:00Z stdout P a b\n", "2026-01-01T00:00:05Z stderr F \n"];
+        let lines = [
+            "2026-01-01T00:00:00Z stdout P a b\n",
+            "2026-01-01T00:00:05Z stderr F \n",
+        ];
         assert_eq!(run(Options::default(), &lines), "a b\n");
         let since = Some("2026-01-01T00:00:01Z".parse().unwrap());
-        assert_eq!(run(Options { since, ..Options::default() }, &lines), "\n");
+        assert_eq!(
+            run(
+                Options {
+                    since,
+                    ..Options::default()
+                },
+                &lines
+            ),
+            "\n"
+        );
         let limit = Some(2);
-        assert_eq!(run(Options { limit, ..Options::default() }, &lines), "a ");
+        assert_eq!(
+            run(
+                Options {
+                    limit,
+                    ..Options::default()
+                },
+                &lines
+            ),
+            "a "
+        );
         let timestamps = true;
-        assert!(run(Options { timestamps, ..Options::default() }, &lines).starts_with("2026-01-01T00:00:00Z a b"));
+        assert!(
+            run(
+                Options {
+                    timestamps,
+                    ..Options::default()
+                },
+                &lines
+            )
+            .starts_with("2026-01-01T00:00:00Z a b")
+        );
     }
 }

@@ -44,23 +44,45 @@ impl Text {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 /// /metrics.
 pub async fn kubelet(kubelet: &Arc<Kubelet>) -> Response<Body> {
     let mut t = Text::default();
     let workers = kubelet.workers.read();
-    let seen: Vec<_> = workers.values().map(|w| w.observed.borrow().clone()).collect();
+    let seen: Vec<_> = workers
+        .values()
+        .map(|w| w.observed.borrow().clone())
+        .collect();
     let active = workers.values().filter(|w| w.is_active()).count();
     let total = workers.len();
     drop(workers);
-    t.family("kubelet_node_name", "gauge", "[ALPHA] The node's name. The count is always 1.");
-    t.sample("kubelet_node_name", &[("node", &kubelet.config.node_name)], 1.0, None);
+    t.family(
+        "kubelet_node_name",
+        "gauge",
+        "[ALPHA] The node's name. The count is always 1.",
+    );
+    t.sample(
+        "kubelet_node_name",
+        &[("node", &kubelet.config.node_name)],
+        1.0,
+        None,
+    );
     let running = seen.iter().filter(|s| s.ready_sandbox().is_some()).count();
-    t.family("kubelet_running_pods", "gauge", "[ALPHA] Number of pods that have a running pod sandbox");
+    t.family(
+        "kubelet_running_pods",
+        "gauge",
+        "[ALPHA] Number of pods that have a running pod sandbox",
+    );
     t.sample("kubelet_running_pods", &[], running as f64, None);
-    t.family("kubelet_running_containers", "gauge", "[ALPHA] Number of containers currently running");
+    t.family(
+        "kubelet_running_containers",
+        "gauge",
+        "[ALPHA] Number of containers currently running",
+    );
     for (name, state) in [
         ("created", cri::ContainerState::Created),
         ("running", cri::ContainerState::Running),
@@ -69,15 +91,43 @@ pub async fn kubelet(kubelet: &Arc<Kubelet>) -> Response<Body> {
     ] {
         let all = seen.iter().flat_map(|s| &s.containers);
         let n = all.filter(|c| c.state == state).count();
-        t.sample("kubelet_running_containers", &[("container_state", name)], n as f64, None);
+        t.sample(
+            "kubelet_running_containers",
+            &[("container_state", name)],
+            n as f64,
+            None,
+        );
     }
     t.family("kubelet_active_pods", "gauge", "[ALPHA] The number of pods the kubelet considers active and which are being considered when admitting new pods.");
-    t.sample("kubelet_active_pods", &[("static", "")], active as f64, None);
-    t.family("kubelet_desired_pods", "gauge", "[ALPHA] The number of pods the kubelet is being instructed to run.");
-    t.sample("kubelet_desired_pods", &[("static", "")], total as f64, None);
-    t.family("kubernetes_build_info", "gauge", "[BETA] The version of this program.");
+    t.sample(
+        "kubelet_active_pods",
+        &[("static", "")],
+        active as f64,
+        None,
+    );
+    t.family(
+        "kubelet_desired_pods",
+        "gauge",
+        "[ALPHA] The number of pods the kubelet is being instructed to run.",
+    );
+    t.sample(
+        "kubelet_desired_pods",
+        &[("static", "")],
+        total as f64,
+        None,
+    );
+    t.family(
+        "kubernetes_build_info",
+        "gauge",
+        "[BETA] The version of this program.",
+    );
     let version = &kubelet.config.version;
-    t.sample("kubernetes_build_info", &[("git_version", version)], 1.0, None);
+    t.sample(
+        "kubernetes_build_info",
+        &[("git_version", version)],
+        1.0,
+        None,
+    );
     t.answer()
 }
 
@@ -134,21 +184,82 @@ pub async fn resource(kubelet: &Arc<Kubelet>) -> Response<Body> {
             t.sample(name, &labels, value(r), Some(r.stats.timestamp / 1_000_000));
         }
     };
-    each(&mut t, "container_cpu_usage_seconds_total", "[STABLE] Cumulative cpu time consumed by the container in core-seconds", "counter", &|r| seconds(r.stats.cpu_usage_nanoseconds));
-    each(&mut t, "container_memory_working_set_bytes", "[STABLE] Current working set of the container in bytes", "gauge", &|r| r.stats.memory_working_set_bytes as f64);
-    each(&mut t, "container_start_time_seconds", "[STABLE] Start time of the container since unix epoch in seconds", "gauge", &|r| r.started as f64 / 1e9);
-    t.family("node_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the node in core-seconds");
-    t.sample("node_cpu_usage_seconds_total", &[], seconds(used.cpu_nanoseconds), Some(now));
-    t.family("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes");
-    t.sample("node_memory_working_set_bytes", &[], used.working_set() as f64, Some(now));
-    pod_rows(&mut t, &rows, "pod_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the pod in core-seconds", |r| seconds(r.stats.cpu_usage_nanoseconds));
-    pod_rows(&mut t, &rows, "pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes", |r| r.stats.memory_working_set_bytes as f64);
-    t.family("resource_scrape_error", "gauge", "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise");
+    each(
+        &mut t,
+        "container_cpu_usage_seconds_total",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        "counter",
+        &|r| seconds(r.stats.cpu_usage_nanoseconds),
+    );
+    each(
+        &mut t,
+        "container_memory_working_set_bytes",
+        "[STABLE] Current working set of the container in bytes",
+        "gauge",
+        &|r| r.stats.memory_working_set_bytes as f64,
+    );
+    each(
+        &mut t,
+        "container_start_time_seconds",
+        "[STABLE] Start time of the container since unix epoch in seconds",
+        "gauge",
+        &|r| r.started as f64 / 1e9,
+    );
+    t.family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+    );
+    t.sample(
+        "node_cpu_usage_seconds_total",
+        &[],
+        seconds(used.cpu_nanoseconds),
+        Some(now),
+    );
+    t.family(
+        "node_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the node in bytes",
+    );
+    t.sample(
+        "node_memory_working_set_bytes",
+        &[],
+        used.working_set() as f64,
+        Some(now),
+    );
+    pod_rows(
+        &mut t,
+        &rows,
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        |r| seconds(r.stats.cpu_usage_nanoseconds),
+    );
+    pod_rows(
+        &mut t,
+        &rows,
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the pod in bytes",
+        |r| r.stats.memory_working_set_bytes as f64,
+    );
+    t.family(
+        "resource_scrape_error",
+        "gauge",
+        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+    );
     t.sample("resource_scrape_error", &[], failed, None);
     t.answer()
 }
 
-fn pod_rows(t: &mut Text, rows: &[Row], name: &str, kind: &str, help: &str, value: impl Fn(&Row) -> f64) {
+fn pod_rows(
+    t: &mut Text,
+    rows: &[Row],
+    name: &str,
+    kind: &str,
+    help: &str,
+    value: impl Fn(&Row) -> f64,
+) {
     t.family(name, kind, help);
     let mut sums: std::collections::BTreeMap<(&str, &str), (f64, i64)> = Default::default();
     for r in rows {
@@ -157,7 +268,12 @@ fn pod_rows(t: &mut Text, rows: &[Row], name: &str, kind: &str, help: &str, valu
         sum.1 = sum.1.max(r.stats.timestamp / 1_000_000);
     }
     for ((namespace, pod), (sum, at)) in sums {
-        t.sample(name, &[("namespace", namespace), ("pod", pod)], sum, Some(at));
+        t.sample(
+            name,
+            &[("namespace", namespace), ("pod", pod)],
+            sum,
+            Some(at),
+        );
     }
 }
 
@@ -182,16 +298,73 @@ pub async fn cadvisor(kubelet: &Arc<Kubelet>) -> Response<Body> {
             t.sample(name, &labels, value(r), Some(r.stats.timestamp / 1_000_000));
         }
     };
-    each(&mut t, "container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", &|r| r.stats.cpu_usage_nanoseconds as f64 / 1e9);
-    each(&mut t, "container_memory_working_set_bytes", "gauge", "Current working set in bytes.", &|r| r.stats.memory_working_set_bytes as f64);
-    each(&mut t, "container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of when it was accessed", &|r| r.stats.memory_usage_bytes as f64);
-    each(&mut t, "container_memory_rss", "gauge", "Size of RSS in bytes.", &|r| r.stats.memory_rss_bytes as f64);
-    each(&mut t, "container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container on this filesystem.", &|r| r.stats.writable_layer_bytes as f64);
-    each(&mut t, "container_processes", "gauge", "Number of processes running inside the container.", &|r| r.stats.processes as f64);
-    each(&mut t, "container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.", &|r| r.started as f64 / 1e9);
-    each(&mut t, "container_last_seen", "gauge", "Last time a container was seen by the exporter", &|r| r.stats.timestamp as f64 / 1e9);
-    t.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
-    t.sample("machine_memory_bytes", &[], kubelet.facts.memory() as f64, None);
+    each(
+        &mut t,
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed in seconds.",
+        &|r| r.stats.cpu_usage_nanoseconds as f64 / 1e9,
+    );
+    each(
+        &mut t,
+        "container_memory_working_set_bytes",
+        "gauge",
+        "Current working set in bytes.",
+        &|r| r.stats.memory_working_set_bytes as f64,
+    );
+    each(
+        &mut t,
+        "container_memory_usage_bytes",
+        "gauge",
+        "Current memory usage in bytes, including all memory regardless of when it was accessed",
+        &|r| r.stats.memory_usage_bytes as f64,
+    );
+    each(
+        &mut t,
+        "container_memory_rss",
+        "gauge",
+        "Size of RSS in bytes.",
+        &|r| r.stats.memory_rss_bytes as f64,
+    );
+    each(
+        &mut t,
+        "container_fs_usage_bytes",
+        "gauge",
+        "Number of bytes that are consumed by the container on this filesystem.",
+        &|r| r.stats.writable_layer_bytes as f64,
+    );
+    each(
+        &mut t,
+        "container_processes",
+        "gauge",
+        "Number of processes running inside the container.",
+        &|r| r.stats.processes as f64,
+    );
+    each(
+        &mut t,
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds.",
+        &|r| r.started as f64 / 1e9,
+    );
+    each(
+        &mut t,
+        "container_last_seen",
+        "gauge",
+        "Last time a container was seen by the exporter",
+        &|r| r.stats.timestamp as f64 / 1e9,
+    );
+    t.family(
+        "machine_memory_bytes",
+        "gauge",
+        "Amount of memory installed on the machine.",
+    );
+    t.sample(
+        "machine_memory_bytes",
+        &[],
+        kubelet.facts.memory() as f64,
+        None,
+    );
     t.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
     let cores = kubelet.facts.capacity.get("cpu").map_or(0, |q| q.value());
     t.sample("machine_cpu_cores", &[], cores as f64, None);

@@ -29,7 +29,9 @@ fn switched(response: Response<Empty<bytes::Bytes>>) -> Response<Body> {
 /// The streams that a query asks for: `input`, `output`, `error`, `tty`, or kubectl's names.
 fn wanted(text: &str) -> Wanted {
     let on = |names: [&str; 2]| {
-        let mut all = names.into_iter().flat_map(|n| query(text, n).collect::<Vec<_>>());
+        let mut all = names
+            .into_iter()
+            .flat_map(|n| query(text, n).collect::<Vec<_>>());
         all.any(|v| v == "1" || v == "true")
     };
     Wanted {
@@ -47,12 +49,19 @@ fn find(
     name: &str,
     rest: &[&str],
 ) -> Result<(Arc<PodWorker>, ContainerStatus), Response<Body>> {
-    let worker = find_pod(kubelet, ns, name, rest.len().checked_sub(2).map(|_| rest[0]))?;
+    let worker = find_pod(
+        kubelet,
+        ns,
+        name,
+        rest.len().checked_sub(2).map(|_| rest[0]),
+    )?;
     let Some(container) = rest.last() else {
         return Err(refuse(StatusCode::NOT_FOUND, "404 page not found\n"));
     };
     let seen = worker.observed.borrow().clone();
-    let running = seen.latest(container).filter(|c| c.state == ContainerState::Running);
+    let running = seen
+        .latest(container)
+        .filter(|c| c.state == ContainerState::Running);
     let running = running.cloned().ok_or_else(|| {
         refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -126,11 +135,17 @@ pub async fn attach(
     let p = worker.pod();
     let place = pod::find_container(&p, &container.metadata.name);
     let Some(place) = place else {
-        let text = format!("container {} not found in pod {name}", container.metadata.name);
+        let text = format!(
+            "container {} not found in pod {name}",
+            container.metadata.name
+        );
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
     };
     let tty = place.container.tty == Some(true);
-    let streams = Wanted { tty, ..wanted(text) };
+    let streams = Wanted {
+        tty,
+        ..wanted(text)
+    };
     let (response, pending) = match streams::remote_command::accept(request, streams) {
         Ok(both) => both,
         Err(e) => return failed(e),
@@ -165,7 +180,11 @@ pub async fn port_forward(
         Ok(worker) => worker,
         Err(_) => return refuse(StatusCode::NOT_FOUND, "pod not found"),
     };
-    let sandbox = worker.observed.borrow().ready_sandbox().map(|s| s.id.clone());
+    let sandbox = worker
+        .observed
+        .borrow()
+        .ready_sandbox()
+        .map(|s| s.id.clone());
     let Some(sandbox) = sandbox else {
         let text = format!("unable to find the sandbox of pod {name}");
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);

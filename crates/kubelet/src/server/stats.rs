@@ -47,8 +47,14 @@ impl NodeUse {
 
 /// Busy time of all processors; the kernel counts in hundredths of seconds.
 fn cpu(stat: &str) -> u64 {
-    let line = stat.lines().find(|l| l.starts_with("cpu ")).unwrap_or_default();
-    let numbers = line.split_whitespace().skip(1).map(|n| n.parse::<u64>().unwrap_or(0));
+    let line = stat
+        .lines()
+        .find(|l| l.starts_with("cpu "))
+        .unwrap_or_default();
+    let numbers = line
+        .split_whitespace()
+        .skip(1)
+        .map(|n| n.parse::<u64>().unwrap_or(0));
     let parts: Vec<u64> = numbers.collect();
     let at = |i: usize| parts.get(i).copied().unwrap_or(0);
     // user, nice, system, irq, softirq, steal; idle and iowait are not use.
@@ -66,7 +72,10 @@ pub fn boot_time() -> Option<Timestamp> {
 /// Stats of running containers by container id.
 pub async fn by_id(kubelet: &Kubelet) -> Result<BTreeMap<String, ContainerStats>, cri::Error> {
     let all = kubelet.runtime.list_container_stats().await?;
-    Ok(all.into_iter().map(|s| (s.container_id.clone(), s)).collect())
+    Ok(all
+        .into_iter()
+        .map(|s| (s.container_id.clone(), s))
+        .collect())
 }
 
 /// Serves it.
@@ -187,7 +196,11 @@ fn one_pod(
     let started = status.start_time?;
     let (mut containers, mut cpu, mut working, mut usage, mut rss) = (Vec::new(), 0, 0, 0, 0);
     let (mut processes, mut disk, mut time) = (0, 0, 0);
-    for c in seen.containers.iter().filter(|c| c.state == cri::ContainerState::Running) {
+    for c in seen
+        .containers
+        .iter()
+        .filter(|c| c.state == cri::ContainerState::Running)
+    {
         let Some(s) = stats.get(&c.id) else { continue };
         cpu += s.cpu_usage_nanoseconds;
         working += s.memory_working_set_bytes;
@@ -205,7 +218,10 @@ fn one_pod(
     let age = Timestamp::now().duration_since(started.0).as_secs_f64();
     let mut out = Map::new();
     let mut put = |key: &str, value: Value| out.insert(key.into(), value);
-    put("podRef", json!({"name": pod::name(&p), "namespace": pod::namespace(&p), "uid": worker.uid}));
+    put(
+        "podRef",
+        json!({"name": pod::name(&p), "namespace": pod::namespace(&p), "uid": worker.uid}),
+    );
     put("startTime", json!(started.0.to_string()));
     put("containers", Value::Array(containers));
     put(
@@ -225,7 +241,12 @@ fn one_pod(
             .containers
             .iter()
             .find(|c| c.pid > 0 && c.state == cri::ContainerState::Running)
-            .map(|c| network(&format!("/proc/{}/net/dev", c.pid), at.as_deref().unwrap_or_default()));
+            .map(|c| {
+                network(
+                    &format!("/proc/{}/net/dev", c.pid),
+                    at.as_deref().unwrap_or_default(),
+                )
+            });
         put("network", net.unwrap_or(Value::Null));
     }
     Some(Value::Object(out))
@@ -235,7 +256,9 @@ fn one_container(c: &cri::ContainerStatus, s: &ContainerStats, brief: bool) -> V
     let at = pod::from_nanos(s.timestamp).map(|t| t.to_string());
     let started = pod::from_nanos(c.started_at);
     let age = started.map_or(0.0, |t| Timestamp::now().duration_since(t).as_secs_f64());
-    let limit = u64::try_from(c.resources.memory_limit_bytes).ok().filter(|l| *l > 0);
+    let limit = u64::try_from(c.resources.memory_limit_bytes)
+        .ok()
+        .filter(|l| *l > 0);
     let available = limit.map(|l| l.saturating_sub(s.memory_working_set_bytes));
     let mut memory = json!({"time": at, "usageBytes": s.memory_usage_bytes,
         "workingSetBytes": s.memory_working_set_bytes, "rssBytes": s.memory_rss_bytes});
@@ -260,7 +283,12 @@ fn one_container(c: &cri::ContainerStatus, s: &ContainerStats, brief: bool) -> V
 /// Volumes with a directory of their own.
 fn volumes(dir: &std::path::Path, now: &str) -> Value {
     let kinds = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let all = kinds.flat_map(|kind| std::fs::read_dir(kind.path()).into_iter().flatten().flatten());
+    let all = kinds.flat_map(|kind| {
+        std::fs::read_dir(kind.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+    });
     let list = all.map(|v| {
         let mut one = filesystem(&v.path(), now);
         one["name"] = json!(v.file_name().to_string_lossy());

@@ -136,10 +136,16 @@ fn initialized(i: &Input<'_>, status: &PodStatus, phase: &str) -> Draft {
     }
     let mut parts = Vec::new();
     if !unknown.is_empty() {
-        parts.push(format!("containers with unknown status: {}", names(&unknown)));
+        parts.push(format!(
+            "containers with unknown status: {}",
+            names(&unknown)
+        ));
     }
     if !incomplete.is_empty() {
-        parts.push(format!("containers with incomplete status: {}", names(&incomplete)));
+        parts.push(format!(
+            "containers with incomplete status: {}",
+            names(&incomplete)
+        ));
     }
     if parts.is_empty() {
         return d(true);
@@ -185,10 +191,16 @@ fn containers_ready(i: &Input<'_>, status: &PodStatus, phase: &str) -> Draft {
     }
     let mut parts = Vec::new();
     if !unknown.is_empty() {
-        parts.push(format!("containers with unknown status: {}", names(&unknown)));
+        parts.push(format!(
+            "containers with unknown status: {}",
+            names(&unknown)
+        ));
     }
     if !unready.is_empty() {
-        parts.push(format!("containers with unready status: {}", names(&unready)));
+        parts.push(format!(
+            "containers with unready status: {}",
+            names(&unready)
+        ));
     }
     if parts.is_empty() {
         return d(true);

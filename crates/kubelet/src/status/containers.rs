@@ -14,8 +14,7 @@ use crate::probes::ProbeKind;
 use crate::restart;
 
 const GONE: &str = "ContainerStatusUnknown";
-const GONE_RUNNING: &str =
-    "The container could not be located when the pod was deleted.  The container used to be Running";
+const GONE_RUNNING: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
 const GONE_TERMINATED: &str = "The container could not be located when the pod was terminated";
 
 /// Init containers, in the order of the spec.
@@ -256,10 +255,17 @@ fn wait_after_error(
     if i.finished && latest.is_some() {
         return;
     }
-    if status.state.as_ref().is_some_and(|s| s.terminated.is_some()) {
+    if status
+        .state
+        .as_ref()
+        .is_some_and(|s| s.terminated.is_some())
+    {
         status.last_state = status.state.take();
     }
-    status.state = Some(waiting(reason, (!message.is_empty()).then(|| message.clone())));
+    status.state = Some(waiting(
+        reason,
+        (!message.is_empty()).then(|| message.clone()),
+    ));
 }
 
 fn volume_mounts(c: &Container) -> Option<Vec<VolumeMountStatus>> {
@@ -323,7 +329,10 @@ pub fn finish(i: &Input<'_>, status: &mut PodStatus) {
     let reached = init.iter().rposition(|s| {
         let state = s.state.as_ref();
         let waiting = state.is_none_or(|st| st.waiting.is_some());
-        !waiting || s.last_state.as_ref().is_some_and(|l| l.terminated.is_some())
+        !waiting
+            || s.last_state
+                .as_ref()
+                .is_some_and(|l| l.terminated.is_some())
     });
     let upto = if initialized {
         init.len()
@@ -370,7 +379,10 @@ pub fn bound_messages(status: &mut PodStatus) {
     let bound = share(all.len());
     for s in all {
         let states = [&mut s.state, &mut s.last_state];
-        let ended = states.into_iter().flatten().filter_map(|st| st.terminated.as_mut());
+        let ended = states
+            .into_iter()
+            .flatten()
+            .filter_map(|st| st.terminated.as_mut());
         for message in ended.filter_map(|t| t.message.as_mut()) {
             let mut end = bound.min(message.len());
             while !message.is_char_boundary(end) {

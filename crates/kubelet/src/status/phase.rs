@@ -35,7 +35,9 @@ pub fn of(i: &Input<'_>, status: &PodStatus) -> &'static str {
     for c in pod::containers(i.pod) {
         main_container(i, c, main.get(c.name.as_str()).copied(), &mut n);
     }
-    let started = main.values().any(|s| is_started(s) || s.restart_count > 0 || ended(s).is_some());
+    let started = main
+        .values()
+        .any(|s| is_started(s) || s.restart_count > 0 || ended(s).is_some());
     judge(i, &n, started)
 }
 

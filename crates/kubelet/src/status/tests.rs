@@ -110,25 +110,42 @@ fn a_failed_init_container_ends_a_pod_that_never_restarts() {
     c.finished = true;
     let s = c.run();
     assert_eq!(s["phase"], "Failed");
-    let want = ("False".into(), "ContainersNotInitialized".into(), "containers with incomplete status: [i2]".into());
+    let want = (
+        "False".into(),
+        "ContainersNotInitialized".into(),
+        "containers with incomplete status: [i2]".into(),
+    );
     assert_eq!(condition(&s, "Initialized"), want);
-    assert_eq!(s["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    assert_eq!(
+        s["containerStatuses"][0]["state"]["waiting"]["reason"],
+        "PodInitializing"
+    );
     assert_eq!(s["initContainerStatuses"][0]["ready"], true);
 }
 
 #[test]
 fn a_crashing_init_container_keeps_the_pod_pending() {
     let spec = json!({"initContainers":[{"name":"i1"},{"name":"i2"}],"containers":[{"name":"m"}]});
-    let mut c = case(spec, vec![container("i1", "s0", 1, Rs::Exited, 1), exited("i1", 1)]);
-    c.errors.insert("i1".into(), ("CrashLoopBackOff".into(), "back-off".into()));
+    let mut c = case(
+        spec,
+        vec![container("i1", "s0", 1, Rs::Exited, 1), exited("i1", 1)],
+    );
+    c.errors
+        .insert("i1".into(), ("CrashLoopBackOff".into(), "back-off".into()));
     let s = c.run();
     assert_eq!(s["phase"], "Pending");
     let i1 = &s["initContainerStatuses"][0];
     assert_eq!(i1["state"]["waiting"]["reason"], "CrashLoopBackOff");
     assert_eq!(i1["lastState"]["terminated"]["exitCode"], 1);
     assert_eq!(i1["restartCount"], 1);
-    assert_eq!(s["initContainerStatuses"][1]["state"]["waiting"]["reason"], "PodInitializing");
-    assert_eq!(condition(&s, "Initialized").2, "containers with incomplete status: [i1 i2]");
+    assert_eq!(
+        s["initContainerStatuses"][1]["state"]["waiting"]["reason"],
+        "PodInitializing"
+    );
+    assert_eq!(
+        condition(&s, "Initialized").2,
+        "containers with incomplete status: [i1 i2]"
+    );
 }
 
 #[test]
@@ -138,7 +155,10 @@ fn readiness_needs_start_and_probes() {
     let mut c = case(spec, vec![running("a")]);
     let first = |s: &Value, key: &str| s["containerStatuses"][0][key].clone();
     let s = c.run();
-    assert_eq!((first(&s, "started"), first(&s, "ready")), (json!(false), json!(false)));
+    assert_eq!(
+        (first(&s, "started"), first(&s, "ready")),
+        (json!(false), json!(false))
+    );
     c.probes.set("a-0", ProbeKind::Startup, true);
     assert_eq!(first(&c.run(), "started"), true);
     c.probes.set("a-0", ProbeKind::Readiness, true);
@@ -147,7 +167,11 @@ fn readiness_needs_start_and_probes() {
     assert_eq!(condition(&s, "ContainersReady").0, "True");
     assert_eq!(
         condition(&s, "Ready"),
-        ("False".into(), "ReadinessGatesNotReady".into(), "corresponding condition of pod readiness gate \"g\" does not exist.".into())
+        (
+            "False".into(),
+            "ReadinessGatesNotReady".into(),
+            "corresponding condition of pod readiness gate \"g\" does not exist.".into()
+        )
     );
 }
 
@@ -159,7 +183,10 @@ fn a_pod_deleted_before_it_ran_fails_with_unknown_containers() {
     let s = c.run();
     assert_eq!(s["phase"], "Failed");
     let t = &s["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((t["reason"].as_str(), t["exitCode"].as_i64()), (Some("ContainerStatusUnknown"), Some(137)));
+    assert_eq!(
+        (t["reason"].as_str(), t["exitCode"].as_i64()),
+        (Some("ContainerStatusUnknown"), Some(137))
+    );
 }
 
 #[test]
@@ -170,7 +197,10 @@ fn a_lost_running_container_counts_as_restarted() {
     let s = c.run();
     let a = &s["containerStatuses"][0];
     assert_eq!(a["restartCount"], 1);
-    assert_eq!(a["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(
+        a["lastState"]["terminated"]["reason"],
+        "ContainerStatusUnknown"
+    );
     assert_eq!(a["state"]["waiting"]["reason"], "ContainerCreating");
 }
 
@@ -187,7 +217,10 @@ fn deadlines_show_once_everything_is_down() {
     c.seen = Observed::of("u", &[], &[exited("a", 137), exited("b", 137)]);
     c.finished = true;
     let s = c.run();
-    assert_eq!((s["phase"].as_str(), s["reason"].as_str()), (Some("Failed"), Some("DeadlineExceeded")));
+    assert_eq!(
+        (s["phase"].as_str(), s["reason"].as_str()),
+        (Some("Failed"), Some("DeadlineExceeded"))
+    );
     assert_eq!(condition(&s, "Ready").1, "PodFailed");
 }
 
@@ -206,7 +239,10 @@ fn patches_hold_only_what_differs_and_leave_others_alone() {
     let patch = status_patch("u", &old, &new).unwrap();
     assert_eq!(patch["metadata"]["uid"], "u");
     let status = patch["status"].as_object().unwrap();
-    assert_eq!(status.keys().collect::<Vec<_>>(), ["conditions", "phase", "reason"]);
+    assert_eq!(
+        status.keys().collect::<Vec<_>>(),
+        ["conditions", "phase", "reason"]
+    );
     assert_eq!(status["reason"], Value::Null);
     let conditions = status["conditions"].as_array().unwrap();
     assert_eq!(conditions.len(), 1);

@@ -63,7 +63,13 @@ fn project(
     let all: Vec<(&str, &[u8])> = data
         .chain(binary.map(|(k, v)| (k.as_str(), v.0.as_slice())))
         .collect();
-    select(&all, optional, items, mode, "configmap references non-existent config key")
+    select(
+        &all,
+        optional,
+        items,
+        mode,
+        "configmap references non-existent config key",
+    )
 }
 
 /// All keys, or those that items name.
@@ -81,7 +87,9 @@ pub fn select(
     };
     let Some(items) = items.filter(|i| !i.is_empty()) else {
         let files = all.iter();
-        return Ok(files.map(|(k, d)| ((*k).to_string(), file(d, mode))).collect());
+        return Ok(files
+            .map(|(k, d)| ((*k).to_string(), file(d, mode)))
+            .collect());
     };
     let mut out = Payload::new();
     for item in items {
@@ -103,15 +111,19 @@ mod tests {
 
     #[test]
     fn keys_items_and_modes() {
-        let map: ConfigMap = serde_json::from_value(
-            json!({"data":{"a":"1","b":"2"},"binaryData":{"c":"AA=="}}),
-        )
-        .unwrap();
+        let map: ConfigMap =
+            serde_json::from_value(json!({"data":{"a":"1","b":"2"},"binaryData":{"c":"AA=="}}))
+                .unwrap();
         let all = project(&map, false, None, 0o400).unwrap();
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!((all["c"].data.as_slice(), all["a"].mode), (&[0_u8][..], 0o400));
-        let items: Vec<KeyToPath> =
-            serde_json::from_value(json!([{"key":"a","path":"x/y","mode":256},{"key":"z","path":"z"}])).unwrap();
+        assert_eq!(
+            (all["c"].data.as_slice(), all["a"].mode),
+            (&[0_u8][..], 0o400)
+        );
+        let items: Vec<KeyToPath> = serde_json::from_value(
+            json!([{"key":"a","path":"x/y","mode":256},{"key":"z","path":"z"}]),
+        )
+        .unwrap();
         let got = project(&map, true, Some(&items), 0o644).unwrap();
         assert_eq!((got.len(), got["x/y"].mode), (1, 0o400));
         assert_eq!(

@@ -39,7 +39,9 @@ fn setup(cx: &Context<'_>) -> Result<Mounted, String> {
                 .map_err(|e| format!("mount tmpfs at {}: {e}", path.display()))?;
         }
         m if m.starts_with("HugePages") => {
-            return Err(format!("medium {m}: huge pages are not supported by this kubelet"));
+            return Err(format!(
+                "medium {m}: huge pages are not supported by this kubelet"
+            ));
         }
         m => return Err(format!("unknown storage medium {m:?}")),
     }

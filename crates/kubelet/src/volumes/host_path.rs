@@ -44,7 +44,10 @@ fn check(path: &Path, kind: &str) -> Result<(), String> {
         "Directory" | "DirectoryOrCreate" => fine(is(&|m| m.is_dir()), "a directory"),
         "File" | "FileOrCreate" => fine(is(&|m| m.is_file()), "a file"),
         "Socket" => fine(is(&|m| m.file_type().is_socket()), "a socket file"),
-        "CharDevice" => fine(is(&|m| m.file_type().is_char_device()), "a character device"),
+        "CharDevice" => fine(
+            is(&|m| m.file_type().is_char_device()),
+            "a character device",
+        ),
         "BlockDevice" => fine(is(&|m| m.file_type().is_block_device()), "a block device"),
         other => Err(format!("{other} is an invalid volume type")),
     }
@@ -73,7 +76,11 @@ mod tests {
         assert!(mount(&at("none"), "").is_ok());
         assert!(mount(&at("d/e"), "DirectoryOrCreate").is_ok());
         assert!(mount(&at("f"), "FileOrCreate").is_ok());
-        let cases = [("f", "Directory", "a directory"), ("d", "File", "a file"), ("f", "Socket", "a socket file")];
+        let cases = [
+            ("f", "Directory", "a directory"),
+            ("d", "File", "a file"),
+            ("f", "Socket", "a socket file"),
+        ];
         for (path, kind, what) in cases {
             let want = format!("hostPath type check failed: {} is not {what}", at(path));
             assert_eq!(mount(&at(path), kind).unwrap_err(), want);

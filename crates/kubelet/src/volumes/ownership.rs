@@ -16,7 +16,11 @@ pub fn apply(root: &Path, group: u32, read_only: bool, policy: Option<&str>) -> 
 
 fn masks(read_only: bool) -> (u32, u32) {
     // Of files; of directories.
-    if read_only { (0o440, 0o2550) } else { (0o660, 0o2770) }
+    if read_only {
+        (0o440, 0o2550)
+    } else {
+        (0o660, 0o2770)
+    }
 }
 
 fn fits(root: &Path, group: u32, read_only: bool) -> io::Result<bool> {

@@ -44,7 +44,10 @@ pub fn bound(
         }
     }
     let volume = volume_of(cx, &claim).map_err(wrap)?;
-    let spec = volume.spec.as_ref().ok_or_else(|| wrap("PV has no spec".into()))?;
+    let spec = volume
+        .spec
+        .as_ref()
+        .ok_or_else(|| wrap("PV has no spec".into()))?;
     if spec.volume_mode.as_deref() == Some("Block") {
         return Err("volumes of mode Block are not supported by this kubelet".into());
     }
@@ -122,7 +125,10 @@ fn source(spec: &PersistentVolumeSpec) -> Result<Mounted, String> {
 }
 
 fn check_affinity(cx: &Context<'_>, spec: &PersistentVolumeSpec) -> Result<(), String> {
-    let required = spec.node_affinity.as_ref().and_then(|a| a.required.as_ref());
+    let required = spec
+        .node_affinity
+        .as_ref()
+        .and_then(|a| a.required.as_ref());
     let Some(required) = required else {
         return Ok(());
     };
@@ -134,6 +140,9 @@ fn check_affinity(cx: &Context<'_>, spec: &PersistentVolumeSpec) -> Result<(), S
     if matches {
         Ok(())
     } else {
-        Err("MountVolume.NodeAffinity check failed for volume: no matching NodeSelectorTerms".into())
+        Err(
+            "MountVolume.NodeAffinity check failed for volume: no matching NodeSelectorTerms"
+                .into(),
+        )
     }
 }

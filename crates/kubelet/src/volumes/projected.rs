@@ -43,7 +43,13 @@ async fn setup(cx: &Context<'_>) -> Result<Mounted, String> {
 
 async fn files(cx: &Context<'_>, one: &VolumeProjection, mode: i32) -> Result<Payload, String> {
     if let Some(s) = &one.secret {
-        return secret::payload(cx, &s.name, s.optional == Some(true), s.items.as_deref(), mode);
+        return secret::payload(
+            cx,
+            &s.name,
+            s.optional == Some(true),
+            s.items.as_deref(),
+            mode,
+        );
     }
     if let Some(s) = &one.config_map {
         let optional = s.optional == Some(true);

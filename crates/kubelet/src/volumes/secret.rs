@@ -50,5 +50,11 @@ pub fn payload(
     };
     let data = secret.data.iter().flatten();
     let all: Vec<(&str, &[u8])> = data.map(|(k, v)| (k.as_str(), v.0.as_slice())).collect();
-    config_map::select(&all, optional, items, mode, "references non-existent secret key")
+    config_map::select(
+        &all,
+        optional,
+        items,
+        mode,
+        "references non-existent secret key",
+    )
 }

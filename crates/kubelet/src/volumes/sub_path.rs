@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 /// Refuses sub paths that are absolute or climb.
 pub fn validate(sub_path: &str) -> Result<(), String> {
     if sub_path.starts_with('/') {
-        return Err(format!("error SubPath `{sub_path}` must not be an absolute path"));
+        return Err(format!(
+            "error SubPath `{sub_path}` must not be an absolute path"
+        ));
     }
     let climbs = Path::new(sub_path)
         .components()

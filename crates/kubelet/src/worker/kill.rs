@@ -63,7 +63,8 @@ impl PodWorker {
 
     fn kill_failed(&self, p: &Pod, e: &cri::Error) -> String {
         let text = format!("error killing pod: {e}");
-        self.kubelet.event(p, EventType::Warning, "FailedKillPod", &text);
+        self.kubelet
+            .event(p, EventType::Warning, "FailedKillPod", &text);
         text
     }
 
@@ -163,7 +164,9 @@ impl PodWorker {
 /// Whom a container waits for: sidecars for all main containers and all later sidecars.
 fn turn<'a>(p: &'a Pod, name: &str) -> Vec<&'a str> {
     let init = pod::init_containers(p);
-    let at = init.iter().position(|c| c.name == name && pod::is_sidecar(c));
+    let at = init
+        .iter()
+        .position(|c| c.name == name && pod::is_sidecar(c));
     let Some(at) = at else { return Vec::new() };
     let later = init[at + 1..].iter().filter(|c| pod::is_sidecar(c));
     later

@@ -122,7 +122,10 @@ impl Writer {
         };
         let api = self.kubelet.client.namespaced::<Pod>(&self.namespace);
         let params = PatchParams::default();
-        match api.patch_status(&self.name, &params, &Patch::Strategic(&patch)).await {
+        match api
+            .patch_status(&self.name, &params, &Patch::Strategic(&patch))
+            .await
+        {
             Ok(p) => {
                 self.last = Some(p);
                 Ok(())

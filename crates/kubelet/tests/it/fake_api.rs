@@ -47,12 +47,22 @@ impl FakeApi {
             async move { Ok::<_, Infallible>(api.serve(request).await) }
         });
         let user = User::new("system:node:n1", &["system:nodes"]);
-        Client::new(kube::Client::new(service, "default"), self.reads.clone(), user)
+        Client::new(
+            kube::Client::new(service, "default"),
+            self.reads.clone(),
+            user,
+        )
     }
 
     fn cache(&self, resource: &str) -> &Arc<client::memory::MemoryCache> {
-        let group = if resource == "leases" { "coordination.k8s.io" } else { "" };
-        let known = RESOURCES.iter().find(|(g, r)| *g == group && *r == resource);
+        let group = if resource == "leases" {
+            "coordination.k8s.io"
+        } else {
+            ""
+        };
+        let known = RESOURCES
+            .iter()
+            .find(|(g, r)| *g == group && *r == resource);
         let (group, resource) = known.unwrap_or_else(|| panic!("no {resource}"));
         self.reads.memory(group, resource).unwrap()
     }
@@ -85,7 +95,13 @@ impl FakeApi {
         let all = self.cache("events").list(None);
         all.iter()
             .map(|e| e.value().unwrap())
-            .map(|e| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap()))
+            .map(|e| {
+                format!(
+                    "{}: {}",
+                    e["reason"].as_str().unwrap(),
+                    e["message"].as_str().unwrap()
+                )
+            })
             .collect()
     }
 
@@ -93,7 +109,11 @@ impl FakeApi {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
-        let rest = if path[0] == "api" { &path[2..] } else { &path[3..] };
+        let rest = if path[0] == "api" {
+            &path[2..]
+        } else {
+            &path[3..]
+        };
         let (ns, rest) = match rest {
             ["namespaces", ns, rest @ ..] if !rest.is_empty() => (*ns, rest),
             rest => ("", rest),

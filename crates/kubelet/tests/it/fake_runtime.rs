@@ -67,13 +67,20 @@ impl FakeRuntime {
 
     pub fn running(&self) -> Vec<String> {
         let state = self.state.lock();
-        let running = state.containers.iter().filter(|c| c.state == ContainerState::Running);
+        let running = state
+            .containers
+            .iter()
+            .filter(|c| c.state == ContainerState::Running);
         running.map(|c| c.metadata.name.clone()).collect()
     }
 
     pub fn config(&self, name: &str) -> ContainerConfig {
         let state = self.state.lock();
-        let c = state.containers.iter().rfind(|c| c.metadata.name == name).unwrap();
+        let c = state
+            .containers
+            .iter()
+            .rfind(|c| c.metadata.name == name)
+            .unwrap();
         state.container_configs[&c.id].clone()
     }
 }
@@ -133,10 +140,17 @@ impl Runtime for FakeRuntime {
         Ok(self.state.lock().sandboxes.clone())
     }
 
-    async fn create_container(&self, sandbox: &str, config: ContainerConfig) -> Result<String, Error> {
+    async fn create_container(
+        &self,
+        sandbox: &str,
+        config: ContainerConfig,
+    ) -> Result<String, Error> {
         let mut state = self.state.lock();
         state.next += 1;
-        let id = format!("{}-{}-{}", config.metadata.name, config.metadata.attempt, state.next);
+        let id = format!(
+            "{}-{}-{}",
+            config.metadata.name, config.metadata.attempt, state.next
+        );
         let logs = state.configs.iter().find(|c| {
             let own = state.sandboxes.iter().find(|s| s.id == sandbox);
             own.is_some_and(|s| s.metadata == c.metadata)
@@ -177,7 +191,14 @@ impl Runtime for FakeRuntime {
             c.started_at = now();
             (c.clone(), command)
         };
-        std::fs::write(&c.log_path, format!("2026-01-01T00:00:00.000000001Z stdout F hello from {}\n", c.metadata.name)).unwrap();
+        std::fs::write(
+            &c.log_path,
+            format!(
+                "2026-01-01T00:00:00.000000001Z stdout F hello from {}\n",
+                c.metadata.name
+            ),
+        )
+        .unwrap();
         self.event(ContainerEventKind::Started, &c);
         if command.first().map(String::as_str) == Some("exit") {
             self.exit(&c.metadata.name, command[1].parse().unwrap());
@@ -188,7 +209,9 @@ impl Runtime for FakeRuntime {
     async fn stop_container(&self, id: &str, timeout: i64) -> Result<(), Error> {
         let running = {
             let mut state = self.state.lock();
-            state.log.push(format!("stop {} {timeout}", id.split('-').next().unwrap()));
+            state
+                .log
+                .push(format!("stop {} {timeout}", id.split('-').next().unwrap()));
             let c = state.containers.iter().find(|c| c.id == id).cloned();
             c.filter(|c| c.state == ContainerState::Running)
         };
@@ -228,7 +251,12 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn exec_sync(&self, _: &str, command: Vec<String>, _: i64) -> Result<ExecSyncResponse, Error> {
+    async fn exec_sync(
+        &self,
+        _: &str,
+        command: Vec<String>,
+        _: i64,
+    ) -> Result<ExecSyncResponse, Error> {
         let mut state = self.state.lock();
         state.log.push(format!("exec {}", command.join(" ")));
         Ok(ExecSyncResponse {
@@ -251,7 +279,10 @@ impl Runtime for FakeRuntime {
 
     async fn list_container_stats(&self) -> Result<Vec<ContainerStats>, Error> {
         let state = self.state.lock();
-        let running = state.containers.iter().filter(|c| c.state == ContainerState::Running);
+        let running = state
+            .containers
+            .iter()
+            .filter(|c| c.state == ContainerState::Running);
         Ok(running
             .map(|c| ContainerStats {
                 container_id: c.id.clone(),
@@ -295,7 +326,12 @@ impl Images for FakeImages {
         }))
     }
 
-    async fn pull_image(&self, image: &str, _: Option<AuthConfig>, _: ProgressSink) -> Result<String, Error> {
+    async fn pull_image(
+        &self,
+        image: &str,
+        _: Option<AuthConfig>,
+        _: ProgressSink,
+    ) -> Result<String, Error> {
         if image.contains("missing") {
             return Err(Error::not_found(format!("{image}: not found")));
         }

@@ -38,7 +38,10 @@ impl Env {
         env.until("node", || {
             env.api.get("nodes", "", "n1").is_some_and(|n| {
                 let list = n["status"]["conditions"].as_array();
-                list.is_some_and(|l| l.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+                list.is_some_and(|l| {
+                    l.iter()
+                        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+                })
             })
         })
         .await;
@@ -79,7 +82,12 @@ impl Env {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while !holds() {
             let now = tokio::time::Instant::now();
-            assert!(now < deadline, "{what}: {:#?}\n{:#?}", self.api.get("pods", "ns", "p"), self.api.events());
+            assert!(
+                now < deadline,
+                "{what}: {:#?}\n{:#?}",
+                self.api.get("pods", "ns", "p"),
+                self.api.events()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -91,6 +99,7 @@ impl Env {
 
     /// Waits until the pod `p` shows a phase.
     pub async fn phase(&self, phase: &str) {
-        self.until(phase, || self.pod()["status"]["phase"] == phase).await;
+        self.until(phase, || self.pod()["status"]["phase"] == phase)
+            .await;
     }
 }
