@@ -1,5 +1,6 @@
 //! HTTP as probes and hooks speak it: one request a connection, any certificate is good, errors in Go's words.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,14 @@ pub fn join(host: &str, port: u16) -> String {
 pub async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
     let address = join(host, port);
     let bare = host.trim_matches(['[', ']']);
-    match TcpStream::connect((bare, port)).await {
+    let ip = match bare {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        // Names of the cluster are not known here, and the host's resolver is not asked.
+        _ => bare
+            .parse()
+            .map_err(|_| format!("dial tcp: lookup {bare}: no such host"))?,
+    };
+    match TcpStream::connect((ip, port)).await {
         Ok(stream) => Ok(stream),
         Err(e) => Err(format!("dial tcp {address}: connect: {}", errno(&e))),
     }

@@ -93,6 +93,14 @@ impl ImageManager {
             .min()
     }
 
+    /// Whether an image is there.
+    pub async fn is_present(&self, image: &str) -> bool {
+        let Ok(image) = normalized(image) else {
+            return false;
+        };
+        matches!(self.images.image_status(&image).await, Ok(Some(_)))
+    }
+
     /// Makes sure that the image is there, as the policy says.
     pub async fn ensure(&self, wanted: &Wanted<'_>) -> Result<Image, StartError> {
         let image = normalized(wanted.image).map_err(|why| {

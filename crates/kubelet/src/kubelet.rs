@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::core::v1::{
     ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
 };
+use api::node::v1::RuntimeClass;
 use client::{Client, EventType, Lister, Recorder};
 use cri::{Images, Runtime};
 use machinery::request::{Authenticator, Authorizer};
@@ -61,6 +62,7 @@ pub(crate) struct Kubelet {
     nodes: Lister<Node>,
     claims: Option<Lister<PersistentVolumeClaim>>,
     volumes: Option<Lister<PersistentVolume>>,
+    runtime_classes: Option<Lister<RuntimeClass>>,
 }
 
 /// Runs until `shutdown` becomes true. Containers go on; the next start adopts them.
@@ -157,6 +159,7 @@ impl Kubelet {
             nodes: client.lister()?,
             claims: client.lister().ok(),
             volumes: client.lister().ok(),
+            runtime_classes: client.lister().ok(),
             tokens: Tokens::default(),
             workers: RwLock::default(),
             node_status: Mutex::default(),
@@ -182,6 +185,11 @@ impl Kubelet {
     /// A PersistentVolume.
     pub fn persistent_volume(&self, name: &str) -> Option<Arc<PersistentVolume>> {
         self.volumes.as_ref()?.get("", name)
+    }
+
+    /// A RuntimeClass.
+    pub fn runtime_class(&self, name: &str) -> Option<Arc<RuntimeClass>> {
+        self.runtime_classes.as_ref()?.get("", name)
     }
 
     /// The node's addresses as texts.

@@ -95,8 +95,9 @@ fn seen(kubelet: &Arc<Kubelet>, p: Arc<Pod>) {
     let ended = p.metadata.deletion_timestamp.is_some() || pod::is_terminal(pod::phase(&p));
     let rejected = if ended { None } else { refuse(kubelet, &p) };
     let uid = pod::uid(&p).to_string();
-    let worker = PodWorker::start(kubelet.clone(), p, rejected);
-    kubelet.workers.write().insert(uid, worker);
+    let worker = PodWorker::new(kubelet.clone(), p, rejected);
+    kubelet.workers.write().insert(uid, worker.clone());
+    worker.spawn();
 }
 
 /// The status of a pod that the node does not take; `None` for one that it takes.

@@ -179,6 +179,9 @@ impl PodWorker {
             let Some(status) = seen.containers.iter().find(|c| c.id == kill.id) else {
                 continue;
             };
+            if kill.reason == KillReason::Other {
+                self.pull_first(p, &kill.name, keyring).await;
+            }
             let grace = self.kill_grace(p, &kill.name, kill.reason);
             self.kill_container(p, status, &kill.message, grace, &[])
                 .await?;
@@ -188,9 +191,12 @@ impl PodWorker {
         } else {
             plan.sandbox_id.clone().unwrap_or_default()
         };
-        if plan.create_sandbox || !plan.kill.is_empty() {
+        if plan.create_sandbox {
             seen = self.observe().await?;
             self.publish();
+        } else if !plan.kill.is_empty() {
+            // The status waits for the successors of what was ended.
+            seen = self.observe().await?;
         }
         let host_ips = self.kubelet.host_ips();
         let pod_ips = if pod::is_host_network(p) {
@@ -210,6 +216,30 @@ impl PodWorker {
         };
         self.pull_image_volumes(p, &start).await?;
         self.start_containers(p, plan, &start).await
+    }
+
+    /// A container whose definition changed goes on until its new image is there. A failure is told when
+    /// the new container is started.
+    async fn pull_first(&self, p: &Pod, name: &str, keyring: &Keyring) {
+        let Some(place) = pod::find_container(p, name) else {
+            return;
+        };
+        let policy = place.container.image_pull_policy.as_deref();
+        let wanted = Wanted {
+            pod: p,
+            about: self.kubelet.about(p, &place),
+            image: place.container.image.as_deref().unwrap_or_default(),
+            policy: policy.unwrap_or("IfNotPresent"),
+            keyring,
+        };
+        let present = self.kubelet.images.is_present(wanted.image).await;
+        if !present && let Err(e) = self.kubelet.images.ensure(&wanted).await {
+            tracing::debug!(
+                image = wanted.image,
+                reason = e.reason,
+                "new image not pulled yet"
+            );
+        }
     }
 
     async fn end_old(
@@ -269,6 +299,7 @@ impl PodWorker {
 
     fn sandbox_config(&self, p: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
         let k = &self.kubelet;
+        check_isolation(k, p)?;
         let names = network_files::names(p, &k.config.cluster_domain);
         let hostname = network_files::kernel_hostname(p, &names, &k.config.node_name)?;
         let cluster = ClusterDns {
@@ -497,6 +528,30 @@ impl PodWorker {
         self.state.lock().verdict.get_or_insert(verdict);
         Deadline::Over
     }
+}
+
+/// Handlers of RuntimeClasses that mean this runtime.
+const HANDLERS: &[&str] = &["", "runc", "k0s"];
+
+/// Refuses isolation that this node cannot give.
+fn check_isolation(k: &crate::kubelet::Kubelet, p: &Pod) -> Result<(), String> {
+    let spec = pod::spec(p);
+    if spec.host_users == Some(false) {
+        return Err(
+            "can't set `spec.hostUsers: false`, runtime does not support user namespaces".into(),
+        );
+    }
+    let name = spec.runtime_class_name.as_deref().unwrap_or_default();
+    if name.is_empty() {
+        return Ok(());
+    }
+    let class = k.runtime_class(name).ok_or_else(|| {
+        format!("failed to get RuntimeClass {name:?}: runtimeclass.node.k8s.io {name:?} not found")
+    })?;
+    if HANDLERS.contains(&class.handler.as_str()) {
+        return Ok(());
+    }
+    Err(format!("no runtime for {:?} is configured", class.handler))
 }
 
 enum Deadline {

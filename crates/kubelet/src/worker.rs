@@ -67,8 +67,10 @@ pub(crate) struct State {
     pub stopped: HashSet<String>,
     /// All containers are down for good.
     pub finished: bool,
-    /// The pod was refused: this is its status.
+    /// The pod was refused: nothing of it ever ran.
     pub rejected: bool,
+    /// The pod had ended before this kubelet saw it: its status is not touched any more.
+    pub frozen: bool,
     /// The volumes of the last sync.
     pub volumes: volumes::Volumes,
 }
@@ -77,9 +79,10 @@ pub(crate) struct State {
 
 impl PodWorker {
     /// A worker of a pod that this node accepted; `rejected` is the status of one it did not.
-    pub fn start(kubelet: Arc<Kubelet>, p: Arc<Pod>, rejected: Option<PodStatus>) -> Arc<Self> {
+    pub fn new(kubelet: Arc<Kubelet>, p: Arc<Pod>, rejected: Option<PodStatus>) -> Arc<Self> {
         let uid = pod::uid(&p).to_string();
         let is_rejected = rejected.is_some();
+        let ended = pod::is_terminal(pod::phase(&p));
         let status = rejected.unwrap_or_else(|| p.status.clone().unwrap_or_default());
         let worker = Arc::new(Self {
             status: StatusWriter::start(kubelet.clone(), &p),
@@ -95,6 +98,7 @@ impl PodWorker {
                 stopped: HashSet::new(),
                 finished: is_rejected,
                 rejected: is_rejected,
+                frozen: is_rejected || ended,
                 volumes: volumes::Volumes::new(),
             }),
             observed: watch::channel(Arc::default()).0,
@@ -109,7 +113,12 @@ impl PodWorker {
             kubelet,
         });
         worker.note_end();
-        let running = worker.clone();
+        worker
+    }
+
+    /// Starts the task.
+    pub fn spawn(self: &Arc<Self>) {
+        let running = self.clone();
         tokio::spawn(async move {
             let abandoned = running.abandoned.clone();
             tokio::select! {
@@ -117,7 +126,6 @@ impl PodWorker {
                 () = running.run() => {}
             }
         });
-        worker
     }
 
     /// The pod as it is now.
@@ -332,7 +340,7 @@ impl PodWorker {
         let results = self.results.lock().clone();
         let host_ips = self.kubelet.host_ips();
         let mut state = self.state.lock();
-        if state.rejected {
+        if state.frozen {
             self.status.write(state.status.clone());
             return true;
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use tokio::net::unix::pipe;
+use linux::inotify::Interest;
 use tokio::sync::mpsc;
 
 use super::body::{self, Body, query};
@@ -210,9 +210,9 @@ impl Follower {
     async fn run(mut self, worker: &PodWorker, id: &str) -> io::Result<()> {
         let watch = linux::inotify::Watch::new()?;
         if let Some(dir) = self.path.parent() {
-            watch.add(dir)?;
+            let writes = Interest::MODIFY | linux::inotify::ENTRIES;
+            watch.add(dir, writes)?;
         }
-        let changes = pipe::Receiver::from_owned_fd_unchecked(watch.into_fd())?;
         let mut observed = worker.observed.subscribe();
         let mut file = self.open()?;
         loop {
@@ -236,9 +236,8 @@ impl Follower {
                 return Ok(());
             }
             tokio::select! {
-                ready = changes.readable() => {
-                    ready?;
-                    drain_events(&changes)?;
+                events = watch.next() => {
+                    events?;
                 }
                 changed = observed.changed() => {
                     if changed.is_err() {
@@ -324,18 +323,6 @@ impl Follower {
             }
         }
         self.written += length;
-    }
-}
-
-/// What changed is told by the file itself.
-fn drain_events(changes: &pipe::Receiver) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    loop {
-        match changes.try_read(&mut buffer) {
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) => return Err(e),
-        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::kubelet::Kubelet;
 use crate::pod;
 use crate::worker::PodWorker;
 
+/// Status and text of a refusal.
+type Refusal = (StatusCode, String);
+
 fn refuse(status: StatusCode, text: impl Into<String>) -> Response<Body> {
     body::text(status, text.into())
 }
@@ -48,7 +51,7 @@ fn find(
     ns: &str,
     name: &str,
     rest: &[&str],
-) -> Result<(Arc<PodWorker>, ContainerStatus), Response<Body>> {
+) -> Result<(Arc<PodWorker>, ContainerStatus), Refusal> {
     let worker = find_pod(
         kubelet,
         ns,
@@ -56,17 +59,15 @@ fn find(
         rest.len().checked_sub(2).map(|_| rest[0]),
     )?;
     let Some(container) = rest.last() else {
-        return Err(refuse(StatusCode::NOT_FOUND, "404 page not found\n"));
+        return Err((StatusCode::NOT_FOUND, "404 page not found\n".into()));
     };
     let seen = worker.observed.borrow().clone();
     let running = seen
         .latest(container)
         .filter(|c| c.state == ContainerState::Running);
     let running = running.cloned().ok_or_else(|| {
-        refuse(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("container not found ({container:?})"),
-        )
+        let text = format!("container not found ({container:?})");
+        (StatusCode::INTERNAL_SERVER_ERROR, text)
     })?;
     Ok((worker, running))
 }
@@ -76,10 +77,10 @@ fn find_pod(
     ns: &str,
     name: &str,
     uid: Option<&str>,
-) -> Result<Arc<PodWorker>, Response<Body>> {
+) -> Result<Arc<PodWorker>, Refusal> {
     let found = find_worker(kubelet, ns, name);
     let found = found.filter(|w| uid.is_none_or(|u| u == w.uid));
-    found.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "pod does not exist"))
+    found.ok_or_else(|| (StatusCode::NOT_FOUND, "pod does not exist".into()))
 }
 
 /// Runs a command with streams.
@@ -93,7 +94,7 @@ pub async fn exec(
 ) -> Response<Body> {
     let container = match find(kubelet, ns, name, rest) {
         Ok((_, container)) => container,
-        Err(refusal) => return refusal,
+        Err((status, text)) => return refuse(status, text),
     };
     let streams = wanted(text);
     let (response, pending) = match streams::remote_command::accept(request, streams) {
@@ -130,7 +131,7 @@ pub async fn attach(
 ) -> Response<Body> {
     let (worker, container) = match find(kubelet, ns, name, rest) {
         Ok(both) => both,
-        Err(refusal) => return refusal,
+        Err((status, text)) => return refuse(status, text),
     };
     let p = worker.pod();
     let place = pod::find_container(&p, &container.metadata.name);
@@ -218,7 +219,7 @@ pub async fn run(
 ) -> Response<Body> {
     let container = match find(kubelet, ns, name, rest) {
         Ok((_, container)) => container,
-        Err(refusal) => return refusal,
+        Err((status, text)) => return refuse(status, text),
     };
     let command = query(text, "cmd").next().unwrap_or_default();
     let command = command.split_whitespace().map(str::to_string).collect();
