@@ -129,6 +129,14 @@ impl Causes {
         r
     }
 
+    /// Runs `f` under the empty path, which upstream prints as `[]`.
+    pub fn at_root<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        let path = std::mem::replace(&mut self.path, "[]".into());
+        let r = f(self);
+        self.path = path;
+        r
+    }
+
     fn push(&mut self, kind: CauseKind, value: Option<String>, detail: impl Into<String>) {
         let field = if self.path.is_empty() {
             "<nil>".into()

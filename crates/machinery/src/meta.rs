@@ -172,7 +172,8 @@ pub fn labels(map: Option<&serde_json::Map<String, Value>>, c: &mut Causes) {
     }
 }
 
-fn annotations(map: Option<&serde_json::Map<String, Value>>, c: &mut Causes) {
+/// Checks a map of annotations at the current path.
+pub fn annotations(map: Option<&serde_json::Map<String, Value>>, c: &mut Causes) {
     let mut total = 0;
     for (key, value) in map.into_iter().flatten() {
         // Upstream lower-cases the key before it is judged.

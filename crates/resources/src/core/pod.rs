@@ -2,9 +2,13 @@
 
 mod binding;
 pub mod eviction;
-mod prepare;
+pub mod prepare;
 pub mod qos;
+mod resize;
 mod row;
+mod rules;
+mod status;
+mod update;
 
 use api::names;
 use jiff::Timestamp;
@@ -14,7 +18,7 @@ use machinery::{
 };
 use serde_json::Value;
 
-use super::{pod_checks, pod_spec};
+use super::{pod_spec, pod_warnings, same};
 
 struct Pod;
 
@@ -108,10 +112,35 @@ impl Strategy for Pod {
         }
     }
 
+    fn generation_changes(&self, obj: &Value, before: &Value) -> bool {
+        !same::values(&obj["spec"], &before["spec"])
+    }
+
     fn validate(&self, obj: &Value, causes: &mut Causes) {
-        causes.at("spec", |c| {
-            pod_checks::validate(obj.get("spec").unwrap_or(&Value::Null), c);
-        });
+        rules::create(obj, causes);
+    }
+
+    fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
+        update::pod(obj, before, causes);
+    }
+
+    fn validate_status_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
+        status::update(obj, before, causes);
+    }
+
+    fn validate_subresource(&self, sub: &str, obj: &Value, before: &Value, causes: &mut Causes) {
+        match sub {
+            "ephemeralcontainers" => update::ephemeral_containers(obj, before, causes),
+            "resize" => resize::update(obj, before, causes),
+            _ => update::pod(obj, before, causes),
+        }
+    }
+
+    fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
+        match before {
+            None => pod_warnings::of_pod(obj),
+            Some(before) => status::warnings(obj, before),
+        }
     }
 
     fn actions(&self) -> &[&'static str] {

@@ -1,37 +1,78 @@
-//! Validation of a pod spec, in pods and in templates. Upstream: ValidatePodSpec; validation-pod §8.
+//! Validation of a pod spec, in pods and in templates. Upstream: ValidatePodSpec; validation-pod §8, in
+//! its order of reports. What may be wrong because it was so before (§20.3) is looked up in `Cx::before`.
 
-use std::collections::BTreeSet;
+mod affinity;
+pub mod annotations;
+mod containers;
+mod env;
+mod mounts;
+mod probes;
+mod resources;
+mod security;
+mod volumes;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::names;
-use api::quantity::Quantity;
 use machinery::Causes;
 use machinery::object::{at, bool_at, i64_at, list_at, map_at, str_at};
 use serde_json::{Value, json};
 
+pub use containers::image_space;
+
+use super::pod_spec::LISTS;
+use crate::checks::{self, net};
+
+/// Values an int32 of seconds can have.
+const SECONDS_MAX: i64 = i32::MAX as i64;
+const HOSTNAME_MAX: usize = 64;
+const NAMESERVERS_MAX: usize = 3;
+const SEARCHES_MAX: usize = 32;
+const SEARCH_BYTES_MAX: usize = 2048;
+
+/// Whose spec it is.
+#[derive(Clone, Copy, Default)]
+pub struct Cx<'a> {
+    /// A pod, not a template.
+    pub pod: bool,
+    /// The pod's name, `""` for templates.
+    pub name: &'a str,
+    /// A pod that its kubelet made from a file.
+    pub mirror: bool,
+    /// The spec as it is stored, on updates.
+    pub before: Option<&'a Value>,
+}
+
+/// What containers of one pod share.
+struct Shared<'a> {
+    spec: &'a Value,
+    cx: Cx<'a>,
+    /// Volumes without mistakes, by name.
+    volumes: BTreeMap<&'a str, &'a Value>,
+    /// Names of spec.resourceClaims.
+    claims: BTreeSet<&'a str>,
+}
+
 /// Checks a spec at the current path.
-pub fn validate(spec: &Value, c: &mut Causes) {
-    let volumes = volumes(spec, c);
-    let containers = list_at(spec, "containers");
-    if containers.is_empty() {
-        c.at("containers", |c| c.required(""));
+pub fn validate(spec: &Value, cx: Cx<'_>, c: &mut Causes) {
+    if i64_at(spec, "terminationGracePeriodSeconds").is_none() {
+        c.at("terminationGracePeriodSeconds", |c| c.required(""));
     }
-    let mut seen = BTreeSet::new();
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for (i, one) in list_at(spec, list).iter().enumerate() {
-            c.at(list, |c| {
-                c.index(i, |c| {
-                    container(one, &volumes, c);
-                    let name = str_at(one, "name");
-                    if !name.is_empty() && !seen.insert(name.to_string()) {
-                        c.at("name", |c| c.duplicate(&json!(name)));
-                    }
-                });
-            });
-        }
+    let volumes = c.at("volumes", |c| volumes::all(spec, cx, c));
+    let claims = c.at("resourceClaims", |c| resource_claims(spec, cx, c));
+    let shared = Shared {
+        spec,
+        cx,
+        volumes,
+        claims,
+    };
+    containers::all(&shared, c);
+    if let Some(own) = at(spec, "resources") {
+        c.at("resources", |c| resources::pod_level(spec, own, cx, c));
     }
-    host_ports(spec, c);
-    one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], c);
-    one_of(
+    host_network_ports(spec, cx, c);
+    checks::one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], c);
+    checks::one_of(
         spec,
         "dnsPolicy",
         &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
@@ -40,385 +81,283 @@ pub fn validate(spec: &Value, c: &mut Causes) {
     c.at("nodeSelector", |c| {
         machinery::meta::labels(map_at(spec, "nodeSelector"), c)
     });
-    for field in ["serviceAccountName", "nodeName", "priorityClassName"] {
-        named(spec, field, names::dns1123_subdomain, c);
+    if let Some(security) = at(spec, "securityContext") {
+        c.at("securityContext", |c| {
+            security::of_pod(spec, security, cx, c)
+        });
     }
-    for field in ["hostname", "subdomain"] {
-        named(spec, field, names::dns1123_label, c);
+    if let Some(affinity) = at(spec, "affinity") {
+        c.at("affinity", |c| affinity::all(affinity, cx, c));
     }
-    if let Some(n) = i64_at(spec, "activeDeadlineSeconds")
-        && !(1..=i64::from(i32::MAX)).contains(&n)
+    c.at("dnsConfig", |c| dns_config(spec, c));
+    gates(spec, c);
+    for (i, t) in list_at(spec, "topologySpreadConstraints")
+        .iter()
+        .enumerate()
     {
-        c.at("activeDeadlineSeconds", |c| {
-            c.invalid(&json!(n), "must be between 1 and 2147483647, inclusive");
+        c.at("topologySpreadConstraints", |c| {
+            c.index(i, |c| affinity::spread(spec, i, t, c))
         });
     }
-    for (i, gate) in list_at(spec, "schedulingGates").iter().enumerate() {
-        c.at("schedulingGates", |c| {
-            c.index(i, |c| label_key(str_at(gate, "name"), c))
-        });
-    }
+    host_users(spec, cx, c);
+    hostname_override(spec, c);
+    names_and_limits(spec, c);
     for (i, t) in list_at(spec, "tolerations").iter().enumerate() {
         c.at("tolerations", |c| c.index(i, |c| toleration(t, c)));
     }
+    host_aliases(spec, c);
+    classes(spec, cx, c);
+    os(spec, c);
+    env::files(&shared, c);
 }
 
-fn label_key(key: &str, c: &mut Causes) {
-    for problem in names::qualified_name(key) {
-        c.invalid(&json!(key), problem);
-    }
-}
-
-fn one_of(obj: &Value, field: &str, allowed: &[&str], c: &mut Causes) {
-    let value = str_at(obj, field);
-    c.at(field, |c| {
-        if value.is_empty() {
-            c.required("");
-        } else if !allowed.contains(&value) {
-            c.not_supported(&json!(value), allowed);
-        }
-    });
-}
-
-fn named(obj: &Value, field: &str, check: fn(&str) -> Vec<String>, c: &mut Causes) {
-    let value = str_at(obj, field);
-    if !value.is_empty() {
-        c.at(field, |c| {
-            for problem in check(value) {
-                c.invalid(&json!(value), problem);
-            }
-        });
-    }
-}
-
-/// Checks the volumes; gives their names.
-fn volumes(spec: &Value, c: &mut Causes) -> BTreeSet<String> {
+fn resource_claims<'a>(spec: &'a Value, cx: Cx<'_>, c: &mut Causes) -> BTreeSet<&'a str> {
     let mut known = BTreeSet::new();
-    for (i, v) in list_at(spec, "volumes").iter().enumerate() {
-        c.at("volumes", |c| {
-            c.index(i, |c| {
-                let name = str_at(v, "name");
-                c.at("name", |c| {
-                    if name.is_empty() {
-                        c.required("");
-                    } else {
-                        for problem in names::dns1123_label(name) {
-                            c.invalid(&json!(name), problem);
-                        }
-                    }
-                    if !name.is_empty() && !known.insert(name.to_string()) {
-                        c.duplicate(&json!(name));
-                    }
-                });
-                volume_source(v, c);
+    for (i, claim) in list_at(spec, "resourceClaims").iter().enumerate() {
+        if cx.mirror {
+            c.at_root(|c| c.forbidden("static pods do not support resource claims"));
+            continue;
+        }
+        c.index(i, |c| {
+            let name = str_at(claim, "name");
+            c.at("name", |c| {
+                if name.is_empty() {
+                    c.required("");
+                } else if known.contains(name) {
+                    c.duplicate(&json!(name));
+                } else {
+                    checks::all(name, names::dns1123_label(name), c);
+                    known.insert(name);
+                }
             });
+            let given = ["resourceClaimName", "resourceClaimTemplateName"];
+            match given.iter().filter(|f| at(claim, f).is_some()).count() {
+                0 => c.invalid(claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
+                2 => c.invalid(claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
+                _ => {}
+            }
+            for field in given {
+                if let Some(text) = at(claim, field).and_then(Value::as_str) {
+                    c.at(field, |c| {
+                        checks::all(text, names::dns1123_subdomain(text), c)
+                    });
+                }
+            }
         });
     }
     known
 }
 
-fn volume_source(v: &Value, c: &mut Causes) {
-    let sources: Vec<&String> = v
-        .as_object()
-        .map(|m| m.keys().filter(|k| *k != "name").collect())
-        .unwrap_or_default();
-    for extra in sources.iter().skip(1) {
-        c.at(extra, |c| {
-            c.forbidden("may not specify more than 1 volume type")
-        });
+/// On the host's network a container's ports are the host's.
+fn host_network_ports(spec: &Value, cx: Cx<'_>, c: &mut Causes) {
+    if bool_at(spec, "hostNetwork") != Some(true) {
+        return;
     }
-    let need = |path: &str, c: &mut Causes| {
-        if str_at(v, path).is_empty() {
-            let (parent, leaf) = path.split_once('.').unwrap_or(("", path));
-            c.at(parent, |c| c.at(leaf, |c| c.required("")));
-        }
-    };
-    match sources.first().map(|s| s.as_str()) {
-        Some("secret") => need("secret.secretName", c),
-        Some("configMap") => need("configMap.name", c),
-        Some("persistentVolumeClaim") => need("persistentVolumeClaim.claimName", c),
-        Some("hostPath") => {
-            need("hostPath.path", c);
-            if str_at(v, "hostPath.path").split('/').any(|p| p == "..") {
-                let path = json!(str_at(v, "hostPath.path"));
-                c.at("hostPath", |c| {
-                    c.at("path", |c| c.invalid(&path, "must not contain '..'"))
+    for (i, one) in list_at(spec, "containers").iter().enumerate() {
+        for (j, p) in list_at(one, "ports").iter().enumerate() {
+            let host = i64_at(p, "hostPort").unwrap_or(0);
+            let own = i64_at(p, "containerPort").unwrap_or(0);
+            if (cx.pod || host != 0) && host != own {
+                let text = "must match `containerPort` when `hostNetwork` is true";
+                c.at("containers", |c| {
+                    c.index(i, |c| {
+                        c.at("ports", |c| {
+                            c.index(j, |c| {
+                                c.at("hostPort", |c| c.invalid(&json!(host), text));
+                            });
+                        });
+                    });
                 });
             }
-        }
-        Some("emptyDir") => {
-            if let Some(limit) = at(v, "emptyDir.sizeLimit") {
-                c.at("emptyDir", |c| {
-                    c.at("sizeLimit", |c| quantity(limit, c).map_or((), drop))
-                });
-            }
-        }
-        _ => {}
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(n) = i64_at(v, &format!("{source}.defaultMode"))
-            && !(0..=0o777).contains(&n)
-        {
-            c.at(source, |c| {
-                c.at("defaultMode", |c| {
-                    c.invalid(
-                        &json!(n),
-                        "must be a number between 0 and 0777 (octal), both inclusive",
-                    );
-                });
-            });
         }
     }
 }
 
-fn container(one: &Value, volumes: &BTreeSet<String>, c: &mut Causes) {
-    let name = str_at(one, "name");
-    c.at("name", |c| {
-        if name.is_empty() {
-            c.required("");
-        } else {
-            for problem in names::dns1123_label(name) {
-                c.invalid(&json!(name), problem);
-            }
+fn dns_config(spec: &Value, c: &mut Causes) {
+    let none = str_at(spec, "dnsPolicy") == "None";
+    let Some(config) = at(spec, "dnsConfig") else {
+        if none {
+            c.required("must provide `dnsConfig` when `dnsPolicy` is None");
+        }
+        return;
+    };
+    let servers = list_at(config, "nameservers");
+    if none && servers.is_empty() {
+        c.at("nameservers", |c| {
+            c.required("must provide at least one DNS nameserver when `dnsPolicy` is None");
+        });
+        return;
+    }
+    c.at("nameservers", |c| {
+        if servers.len() > NAMESERVERS_MAX {
+            c.invalid(
+                &json!(servers),
+                format!("must not have more than {NAMESERVERS_MAX} nameservers"),
+            );
+        }
+        for (i, s) in servers.iter().enumerate() {
+            let text = s.as_str().unwrap_or_default();
+            c.index(i, |c| checks::all(text, net::ip(text), c));
         }
     });
-    if str_at(one, "image").is_empty() {
-        c.at("image", |c| c.required(""));
-    }
-    one_of(
-        one,
-        "terminationMessagePolicy",
-        &["File", "FallbackToLogsOnError"],
-        c,
-    );
-    c.at("ports", |c| ports(one, c));
-    c.at("env", |c| env(one, c));
-    c.at("volumeMounts", |c| mounts(one, volumes, c));
-    one_of(
-        one,
-        "imagePullPolicy",
-        &["Always", "IfNotPresent", "Never"],
-        c,
-    );
-    c.at("resources", |c| resources(one, c));
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(p) = at(one, probe) {
-            c.at(probe, |c| probe_checks(p, probe, c));
+    let searches: Vec<&str> = list_at(config, "searches")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    c.at("searches", |c| {
+        if searches.len() > SEARCHES_MAX {
+            c.invalid(
+                &json!(searches),
+                format!("must not have more than {SEARCHES_MAX} search paths"),
+            );
+        }
+        if searches.join(" ").len() > SEARCH_BYTES_MAX {
+            c.invalid(&json!(searches), format!("must not have more than {SEARCH_BYTES_MAX} characters (including spaces) in the search list"));
+        }
+        for (i, text) in searches.iter().enumerate().filter(|(_, t)| **t != ".") {
+            let short = text.strip_suffix('.').unwrap_or(text);
+            c.index(i, |c| checks::all(text, search_domain(short), c));
+        }
+    });
+    for (i, option) in list_at(config, "options").iter().enumerate() {
+        if str_at(option, "name").is_empty() {
+            c.at("options", |c| {
+                c.index(i, |c| c.required("must not be empty"));
+            });
         }
     }
 }
 
-fn ports(one: &Value, c: &mut Causes) {
-    let mut seen = BTreeSet::new();
-    for (i, p) in list_at(one, "ports").iter().enumerate() {
-        c.index(i, |c| {
-            let name = str_at(p, "name");
-            if !name.is_empty() {
-                c.at("name", |c| {
-                    let problems = port_name(name);
-                    if problems.is_empty() && !seen.insert(name.to_string()) {
-                        c.duplicate(&json!(name));
-                    }
-                    for problem in problems {
-                        c.invalid(&json!(name), problem);
-                    }
-                });
-            }
-            let number = i64_at(p, "containerPort").unwrap_or(0);
-            c.at("containerPort", |c| match number {
-                0 => c.required(""),
-                n => port_range(n, c),
-            });
-            if let Some(n) = i64_at(p, "hostPort").filter(|n| *n != 0) {
-                c.at("hostPort", |c| port_range(n, c));
-            }
-            one_of(p, "protocol", &["SCTP", "TCP", "UDP"], c);
-        });
-    }
-}
-
-/// Checks a port number at the current path.
-pub fn port_range(n: i64, c: &mut Causes) {
-    if !(1..=65535).contains(&n) {
-        c.invalid(&json!(n), "must be between 1 and 65535, inclusive");
-    }
-}
-
-/// Problems of an IANA service name.
-pub fn port_name(name: &str) -> Vec<String> {
+/// Problems of a search domain: a subdomain whose labels may begin with and hold underscores.
+fn search_domain(text: &str) -> Vec<String> {
+    const FORM: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let label = |l: &str| {
+        let l = l.strip_prefix('_').unwrap_or(l).as_bytes();
+        !l.is_empty()
+            && plain(l[0])
+            && plain(l[l.len() - 1])
+            && l.iter().all(|b| plain(*b) || matches!(b, b'-' | b'_'))
+    };
     let mut out = Vec::new();
-    if name.len() > 15 {
-        out.push("must be no more than 15 characters".into());
+    if text.len() > names::DNS1123_SUBDOMAIN_MAX {
+        out.push("must be no more than 253 characters".into());
     }
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
-        out.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
-    }
-    if !name.bytes().any(|b| b.is_ascii_lowercase()) {
-        out.push("must contain at least one letter (a-z)".into());
-    }
-    if name.contains("--") {
-        out.push("must not contain consecutive hyphens".into());
-    }
-    if name.starts_with('-') || name.ends_with('-') {
-        out.push("must not begin or end with a hyphen".into());
+    if !text.split('.').all(label) {
+        out.push(format!("a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '{FORM}')"));
     }
     out
 }
 
-fn env(one: &Value, c: &mut Causes) {
-    for (i, e) in list_at(one, "env").iter().enumerate() {
-        c.index(i, |c| {
-            let name = str_at(e, "name");
-            if name.is_empty() {
-                c.at("name", |c| c.required(""));
-            } else if !name.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
-                c.at("name", |c| {
-                    c.invalid(&json!(name), "a valid environment variable name must consist only of printable ASCII characters other than '='");
+/// Readiness and scheduling gates.
+fn gates(spec: &Value, c: &mut Causes) {
+    for (i, gate) in list_at(spec, "readinessGates").iter().enumerate() {
+        let kind = str_at(gate, "conditionType");
+        c.at("readinessGates", |c| {
+            c.index(i, |c| {
+                c.at("conditionType", |c| {
+                    checks::all(kind, names::qualified_name(kind), c)
                 });
-            }
-            let Some(from) = map_at(e, "valueFrom") else { return };
-            c.at("valueFrom", |c| {
-                if from.is_empty() {
-                    c.invalid(&json!(""), "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`");
-                } else if !str_at(e, "value").is_empty() {
-                    c.invalid(&json!(""), "may not be specified when `value` is not empty");
-                } else if from.len() > 1 {
-                    c.invalid(&json!(""), "may not have more than one field specified at a time");
+            });
+        });
+    }
+    let mut seen = BTreeSet::new();
+    for (i, gate) in list_at(spec, "schedulingGates").iter().enumerate() {
+        let name = str_at(gate, "name");
+        c.at("schedulingGates", |c| {
+            c.index(i, |c| {
+                checks::all(name, names::qualified_name(name), c);
+                if !seen.insert(name) {
+                    c.duplicate(&json!(name));
                 }
             });
         });
     }
 }
 
-fn mounts(one: &Value, volumes: &BTreeSet<String>, c: &mut Causes) {
-    let mut paths = BTreeSet::new();
-    for (i, m) in list_at(one, "volumeMounts").iter().enumerate() {
-        c.index(i, |c| {
-            let (name, path) = (str_at(m, "name"), str_at(m, "mountPath"));
-            c.at("name", |c| {
-                if name.is_empty() {
-                    c.required("");
-                }
-                if !volumes.contains(name) {
-                    c.not_found(&json!(name));
-                }
-            });
-            c.at("mountPath", |c| {
-                if path.is_empty() {
-                    c.required("");
-                } else if !paths.insert(path.to_string()) {
-                    c.invalid(&json!(path), "must be unique");
-                }
-            });
-            let sub = str_at(m, "subPath");
-            if sub.starts_with('/') {
-                c.at("subPath", |c| {
-                    c.invalid(&json!(sub), "must be a relative path")
-                });
-            }
-            if sub.split('/').any(|p| p == "..") {
-                c.at("subPath", |c| {
-                    c.invalid(&json!(sub), "must not contain '..'")
-                });
-            }
-        });
+/// What a pod with its own user namespace cannot have.
+fn host_users(spec: &Value, cx: Cx<'_>, c: &mut Causes) {
+    if bool_at(spec, "hostUsers") != Some(false) {
+        return;
     }
-}
-
-/// Parses a quantity at the current path; says what is wrong with it.
-pub fn quantity(value: &Value, c: &mut Causes) -> Option<Quantity> {
-    let text = value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_string);
-    match Quantity::parse(&text) {
-        Ok(q) => {
-            if q.sign() < 0 {
-                c.invalid(&json!(text), "must be greater than or equal to 0");
-            }
-            Some(q)
+    let text = "when `hostUsers` is false";
+    let asks = |spec: &Value, field: &str| bool_at(spec, field) == Some(true);
+    // Gate UserNamespacesHostNetworkSupport is off; upstream writes two of the fields so.
+    let before = |field: &str| cx.before.is_some_and(|b| asks(b, field));
+    if asks(spec, "hostNetwork") && !before("hostNetwork") {
+        c.at("hostNetwork", |c| c.forbidden(text));
+    }
+    for (field, shown) in [("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if asks(spec, field) {
+            c.at(shown, |c| c.forbidden(text));
         }
-        Err(e) => {
-            c.invalid(&json!(text), e.to_string());
-            None
+    }
+    let devices = |spec: &Value| {
+        LISTS
+            .iter()
+            .flat_map(|l| list_at(spec, l))
+            .any(|one| !list_at(one, "volumeDevices").is_empty())
+    };
+    if cx.before.is_some_and(devices) {
+        return;
+    }
+    for list in LISTS {
+        for (i, one) in list_at(spec, list).iter().enumerate() {
+            if !list_at(one, "volumeDevices").is_empty() {
+                c.at(list, |c| {
+                    c.index(i, |c| c.at("volumeDevices", |c| c.forbidden(text)));
+                });
+            }
         }
     }
 }
 
-fn resources(one: &Value, c: &mut Causes) {
-    let limits = map_at(one, "resources.limits");
-    for (name, value) in limits.into_iter().flatten() {
-        c.at("limits", |c| {
-            c.key(name, |c| quantity(value, c).map_or((), drop))
-        });
-    }
-    for (name, value) in map_at(one, "resources.requests").into_iter().flatten() {
-        c.at("requests", |c| {
-            let Some(request) = c.key(name, |c| quantity(value, c)) else {
-                return;
-            };
-            let limit = limits.and_then(|l| l.get(name)).and_then(Value::as_str);
-            let Some(limit) = limit.and_then(|l| Quantity::parse(l).ok()) else {
-                return;
-            };
-            if request > limit {
-                let text = format!("must be less than or equal to {name} limit of {limit}");
-                c.invalid(&json!(request.to_string()), text);
-            }
-        });
-    }
-}
-
-fn probe_checks(p: &Value, which: &str, c: &mut Causes) {
-    let handlers = ["exec", "httpGet", "tcpSocket", "grpc"];
-    let given: Vec<&&str> = handlers.iter().filter(|h| p.get(**h).is_some()).collect();
-    if given.is_empty() {
-        c.required("must specify a handler type");
-    }
-    for extra in given.iter().skip(1) {
-        c.at(extra, |c| {
-            c.forbidden("may not specify more than 1 handler type")
-        });
-    }
-    for field in [
-        "initialDelaySeconds",
-        "timeoutSeconds",
-        "periodSeconds",
-        "successThreshold",
-        "failureThreshold",
-    ] {
-        if let Some(n) = i64_at(p, field).filter(|n| *n < 0) {
-            c.at(field, |c| {
-                c.invalid(&json!(n), "must be greater than or equal to 0")
-            });
+fn hostname_override(spec: &Value, c: &mut Causes) {
+    let Some(name) = at(spec, "hostnameOverride").and_then(Value::as_str) else {
+        return;
+    };
+    c.at("hostnameOverride", |c| {
+        if bool_at(spec, "setHostnameAsFQDN") == Some(true) {
+            c.forbidden("may not be specified when setHostnameAsFQDN is true");
         }
-    }
-    let success = i64_at(p, "successThreshold").unwrap_or(1);
-    if which != "readinessProbe" && success != 1 {
-        c.at("successThreshold", |c| {
-            c.invalid(&json!(success), "must be 1")
-        });
-    }
-    if list_at(p, "exec.command").is_empty() && p.get("exec").is_some() {
-        c.at("exec", |c| c.at("command", |c| c.required("")));
-    }
+        if bool_at(spec, "hostNetwork") == Some(true) {
+            c.forbidden("may not be specified when hostNetwork is true");
+        }
+        if name.len() > HOSTNAME_MAX {
+            c.too_long(HOSTNAME_MAX);
+        }
+        checks::all(name, names::dns1123_subdomain(name), c);
+    });
 }
 
-fn toleration(t: &Value, c: &mut Causes) {
-    let (key, operator, effect) = (str_at(t, "key"), str_at(t, "operator"), str_at(t, "effect"));
-    if !key.is_empty() {
-        c.at("key", |c| label_key(key, c));
+fn names_and_limits(spec: &Value, c: &mut Causes) {
+    for field in ["serviceAccountName", "nodeName"] {
+        checks::optional(spec, field, names::dns1123_subdomain, c);
     }
-    if key.is_empty() && operator != "Exists" {
-        c.at("operator", |c| {
+    if let Some(n) = i64_at(spec, "activeDeadlineSeconds")
+        && !(1..=SECONDS_MAX).contains(&n)
+    {
+        c.at("activeDeadlineSeconds", |c| {
             c.invalid(
-                &json!(operator),
-                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+                &json!(n),
+                format!("must be between 1 and {SECONDS_MAX}, inclusive"),
             );
         });
+    }
+    for field in ["hostname", "subdomain"] {
+        checks::optional(spec, field, names::dns1123_label, c);
+    }
+}
+
+/// Checks one toleration at the current path.
+pub fn toleration(t: &Value, c: &mut Causes) {
+    let (key, operator, effect) = (str_at(t, "key"), str_at(t, "operator"), str_at(t, "effect"));
+    let value = str_at(t, "value");
+    if !key.is_empty() {
+        c.at("key", |c| checks::all(key, names::qualified_name(key), c));
+    }
+    if key.is_empty() && operator != "Exists" {
+        c.at("operator", |c| c.invalid(&json!(operator), "operator must be Exists when `key` is empty, which means \"match all values and all keys\""));
     }
     if at(t, "tolerationSeconds").is_some() && effect != "NoExecute" {
         c.at("effect", |c| {
@@ -428,132 +367,103 @@ fn toleration(t: &Value, c: &mut Causes) {
             );
         });
     }
-    match operator {
+    c.at("operator", |c| match operator {
         "" | "Equal" => {
-            for problem in names::label_value(str_at(t, "value")) {
-                c.at("operator", |c| {
-                    c.invalid(&json!(str_at(t, "value")), problem)
-                });
+            let problems = names::label_value(value);
+            if !problems.is_empty() {
+                c.invalid(&json!(value), problems.join(";"));
             }
         }
-        "Exists" => {
-            if !str_at(t, "value").is_empty() {
-                c.at("operator", |c| {
-                    c.invalid(t, "value must be empty when `operator` is 'Exists'");
-                });
-            }
-        }
-        other => c.at("operator", |c| {
-            c.not_supported(&json!(other), &["Equal", "Exists"])
-        }),
-    }
-    if !effect.is_empty() && !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-        c.at("effect", |c| {
-            c.not_supported(
-                &json!(effect),
-                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        "Exists" if !value.is_empty() => {
+            c.invalid(
+                &json!(value),
+                "value must be empty when `operator` is 'Exists'",
             );
+        }
+        "Exists" => {}
+        // Gate TaintTolerationComparisonOperators is off.
+        "Lt" | "Gt" => c.not_supported_in_order(&json!(operator), &["Equal", "Exists", "Lt", "Gt"]),
+        _ => c.not_supported_in_order(&json!(operator), &["Equal", "Exists"]),
+    });
+    let effects = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if !effect.is_empty() && !effects.contains(&effect) {
+        c.at("effect", |c| {
+            c.not_supported_in_order(&json!(effect), effects)
         });
     }
 }
 
-fn host_ports(spec: &Value, c: &mut Causes) {
-    let host_network = bool_at(spec, "hostNetwork") == Some(true);
-    let mut seen = BTreeSet::new();
-    for (i, one) in list_at(spec, "containers").iter().enumerate() {
-        for (j, p) in list_at(one, "ports").iter().enumerate() {
-            let host = i64_at(p, "hostPort").unwrap_or(0);
-            if host == 0 {
-                continue;
-            }
-            let at_port = |c: &mut Causes, f: &dyn Fn(&mut Causes)| {
-                c.at("containers", |c| {
-                    c.index(i, |c| {
-                        c.at("ports", |c| c.index(j, |c| c.at("hostPort", f)))
-                    })
-                });
-            };
-            if host_network && i64_at(p, "containerPort") != Some(host) {
-                at_port(c, &|c| {
-                    c.invalid(
-                        &json!(host),
-                        "must match `containerPort` when `hostNetwork` is true",
-                    )
-                });
-            }
-            let key = format!("{}/{}/{host}", str_at(p, "protocol"), str_at(p, "hostIP"));
-            if !seen.insert(key.clone()) {
-                at_port(c, &|c| c.duplicate(&json!(key)));
+fn host_aliases(spec: &Value, c: &mut Causes) {
+    for (i, alias) in list_at(spec, "hostAliases").iter().enumerate() {
+        c.at("hostAliases", |c| {
+            c.index(i, |c| {
+                let ip = str_at(alias, "ip");
+                c.at("ip", |c| checks::all(ip, net::ip(ip), c));
+                for (j, name) in list_at(alias, "hostnames").iter().enumerate() {
+                    let name = name.as_str().unwrap_or_default();
+                    c.at("hostnames", |c| {
+                        c.index(j, |c| checks::all(name, names::dns1123_subdomain(name), c));
+                    });
+                }
+            });
+        });
+    }
+}
+
+fn classes(spec: &Value, cx: Cx<'_>, c: &mut Causes) {
+    checks::optional(spec, "priorityClassName", names::dns1123_subdomain, c);
+    if let Some(name) = at(spec, "runtimeClassName").and_then(Value::as_str) {
+        c.at("runtimeClassName", |c| {
+            checks::all(name, names::dns1123_subdomain(name), c)
+        });
+    }
+    if at(spec, "preemptionPolicy").is_some() {
+        let policies = &["PreemptLowerPriority", "Never"];
+        checks::one_of(spec, "preemptionPolicy", policies, c);
+    }
+    if let Some(overhead) = at(spec, "overhead") {
+        let limits = json!({"limits": overhead});
+        c.at("overhead", |c| resources::overhead(&limits, cx, c));
+    }
+}
+
+fn os(spec: &Value, c: &mut Causes) {
+    let Some(os) = at(spec, "os") else { return };
+    let name = str_at(os, "name");
+    if name.is_empty() {
+        c.at("os", |c| c.at("name", |c| c.required("")));
+        return;
+    }
+    if !["linux", "windows"].contains(&name) {
+        c.at("os", |c| {
+            c.not_supported_in_order(&json!(name), &["linux", "windows"])
+        });
+        return;
+    }
+    let text = "windows options cannot be set for a linux pod";
+    if name == "linux" {
+        if at(spec, "securityContext.windowsOptions").is_some() {
+            c.at("securityContext", |c| {
+                c.at("windowsOptions", |c| c.forbidden(text));
+            });
+        }
+        for list in LISTS {
+            for (i, one) in list_at(spec, list).iter().enumerate() {
+                if at(one, "securityContext.windowsOptions").is_some() {
+                    c.at(list, |c| {
+                        c.index(i, |c| {
+                            c.at("securityContext", |c| {
+                                c.at("windowsOptions", |c| c.forbidden(text));
+                            });
+                        });
+                    });
+                }
             }
         }
+    } else {
+        security::windows(spec, c);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems(mut spec: Value) -> Vec<String> {
-        super::super::pod_spec::set_defaults(&mut spec);
-        let mut c = Causes::new();
-        c.at("spec", |c| validate(&spec, c));
-        c.as_slice()
-            .iter()
-            .map(machinery::causes::Cause::text)
-            .collect()
-    }
-
-    #[test]
-    fn good_specs_pass() {
-        let spec = json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "name": "http"}],
-            "env": [{"name": "A", "value": "b"}], "volumeMounts": [{"name": "v", "mountPath": "/x"}],
-            "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}}}],
-            "volumes": [{"name": "v"}], "tolerations": [{"operator": "Exists"}]});
-        assert_eq!(problems(spec), Vec::<String>::new());
-    }
-
-    #[test]
-    fn mistakes_are_named_as_upstream_names_them() {
-        for (spec, expected) in [
-            (json!({}), "spec.containers: Required value"),
-            (
-                json!({"containers": [{"image": "i"}]}),
-                "spec.containers[0].name: Required value",
-            ),
-            (
-                json!({"containers": [{"name": "c"}]}),
-                "spec.containers[0].image: Required value",
-            ),
-            (
-                json!({"containers": [{"name": "c", "image": "i"}, {"name": "c", "image": "i"}]}),
-                "spec.containers[1].name: Duplicate value: \"c\"",
-            ),
-            (
-                json!({"containers": [{"name": "c", "image": "i", "volumeMounts": [{"name": "x", "mountPath": "/a"}]}]}),
-                "spec.containers[0].volumeMounts[0].name: Not found: \"x\"",
-            ),
-            (
-                json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}]}),
-                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
-            ),
-            (
-                json!({"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Sometimes"}),
-                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
-            ),
-            (
-                json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 99999}]}]}),
-                "spec.containers[0].ports[0].containerPort: Invalid value: 99999: must be between 1 and 65535, inclusive",
-            ),
-            (
-                json!({"containers": [{"name": "c", "image": "i", "livenessProbe": {}}]}),
-                "spec.containers[0].livenessProbe: Required value: must specify a handler type",
-            ),
-        ] {
-            assert!(
-                problems(spec.clone()).iter().any(|p| p == expected),
-                "{expected} not in {:?}",
-                problems(spec)
-            );
-        }
-    }
-}
+mod tests;

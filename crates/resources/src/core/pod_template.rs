@@ -46,6 +46,10 @@ impl Strategy for PodTemplate {
         });
     }
 
+    fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
+        template::warnings(obj, before, "template")
+    }
+
     fn returns_deleted(&self) -> bool {
         true
     }

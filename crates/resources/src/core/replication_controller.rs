@@ -114,15 +114,16 @@ impl Strategy for ReplicationController {
     }
 
     fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
-        let name = machinery::object::name(obj);
-        let problems = names::dns1123_label(name);
-        if before.is_some() || problems.is_empty() {
-            return Vec::new();
+        let mut out = Vec::new();
+        let problems = names::dns1123_label(machinery::object::name(obj));
+        if before.is_none() && !problems.is_empty() {
+            out.push(format!(
+                "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: {}",
+                checks::go_list(&problems)
+            ));
         }
-        vec![format!(
-            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: {}",
-            checks::go_list(&problems)
-        )]
+        out.extend(template::warnings(obj, before, "spec.template"));
+        out
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -4,7 +4,7 @@ use machinery::Causes;
 use machinery::object::{at, at_mut, list_at, map_at, str_at};
 use serde_json::{Value, json};
 
-use super::{pod_checks, pod_spec};
+use super::{pod_checks, pod_spec, pod_warnings};
 
 /// Defaults of the template at a path.
 pub fn set_defaults(obj: &mut Value, path: &str) {
@@ -15,25 +15,43 @@ pub fn set_defaults(obj: &mut Value, path: &str) {
 
 /// Checks a template at the current path; `policies` are the restart policies the workload takes.
 pub fn validate(template: &Value, policies: &[&str], c: &mut Causes) {
-    c.at("metadata", |c| {
-        c.at("labels", |c| {
-            machinery::meta::labels(map_at(template, "metadata.labels"), c)
-        });
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    // Upstream: these paths have no metadata in them.
+    c.at("labels", |c| {
+        machinery::meta::labels(map_at(template, "metadata.labels"), c)
+    });
+    c.at("annotations", |c| {
+        let map = map_at(template, "metadata.annotations");
+        machinery::meta::annotations(map, c);
+        pod_checks::annotations::all(map, spec, None, c);
     });
     c.at("spec", |c| {
-        pod_checks::validate(template.get("spec").unwrap_or(&Value::Null), c);
+        pod_checks::validate(spec, pod_checks::Cx::default(), c);
         let policy = str_at(template, "spec.restartPolicy");
         if !policies.is_empty() && !policies.contains(&policy) {
             c.at("restartPolicy", |c| {
                 c.not_supported(&json!(policy), policies)
             });
         }
-        if at(template, "spec.activeDeadlineSeconds").is_some() && policies == ["Always"] {
-            c.at("activeDeadlineSeconds", |c| {
-                c.forbidden("activeDeadlineSeconds in ReplicaSet is not Supported");
-            });
-        }
     });
+    pod_checks::annotations::match_fields(template, c);
+    if !list_at(spec, "ephemeralContainers").is_empty() {
+        c.at("spec", |c| {
+            c.at("ephemeralContainers", |c| {
+                c.forbidden("ephemeral containers not allowed in pod template");
+            });
+        });
+    }
+}
+
+/// Warnings about the template at a path: on creates, and on updates that count a generation.
+pub fn warnings(obj: &Value, before: Option<&Value>, path: &str) -> Vec<String> {
+    let generation = |o| at(o, "metadata.generation").cloned();
+    if before.is_some_and(|b| generation(b) == generation(obj)) {
+        return Vec::new();
+    }
+    let template = at(obj, path);
+    template.map_or_else(Vec::new, |t| pod_warnings::of_template(t, path))
 }
 
 /// Checks that a selector is there, parses, and selects the template's labels.
