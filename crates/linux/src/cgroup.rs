@@ -2,6 +2,7 @@
 //! beside it). A group is named by one path below a root and exists in all hierarchies at once.
 //! Facts: kernel Documentation/admin-guide/cgroup-v1, cgroup-v2.rst.
 
+pub mod devices;
 pub mod kill;
 pub mod layout;
 pub mod limits;
@@ -11,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use devices::DeviceRule;
 pub use layout::{Hierarchy, Layout, Version};
 pub use limits::{Limits, Weight, Write};
 pub use stats::Stats;

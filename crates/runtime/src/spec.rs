@@ -7,7 +7,7 @@ pub mod process;
 use std::path::{Path, PathBuf};
 
 use cri::{ContainerConfig, NamespaceMode};
-use linux::cgroup::Cgroups;
+use linux::cgroup::{Cgroups, DeviceRule};
 use oci::ResolvedImage;
 
 use crate::plan::{ContainerPlan, DevicePlan, PidPlan, Rootfs};
@@ -15,7 +15,6 @@ use crate::protocol::PidSource;
 
 /// What a container's plan is made from.
 pub struct Facts<'a> {
-    pub id: &'a str,
     /// The container's directory.
     pub dir: &'a Path,
     pub config: &'a ContainerConfig,
@@ -94,6 +93,36 @@ pub fn pid_source(config: &ContainerConfig) -> PidSource {
         (None, NamespaceMode::Pod) => PidSource::Sandbox,
         (None, NamespaceMode::Node) => PidSource::Host,
     }
+}
+
+/// Devices that an unprivileged container may use: those it sees, terminals, and making any node.
+pub fn device_rules(config: &ContainerConfig) -> Result<Vec<DeviceRule>, String> {
+    let rule = |kind, major, minor, access: &str| DeviceRule {
+        kind,
+        major,
+        minor,
+        access: access.to_owned(),
+    };
+    let mut rules = vec![rule('a', None, None, "m")];
+    for (_, major, minor) in DEVICES {
+        rules.push(rule('c', Some(*major), Some(*minor), "rwm"));
+    }
+    // Console, ptmx, and the terminals of devpts.
+    rules.push(rule('c', Some(5), Some(1), "rwm"));
+    rules.push(rule('c', Some(5), Some(2), "rwm"));
+    rules.push(rule('c', Some(136), None, "rwm"));
+    for device in &config.devices {
+        let host = Path::new(&device.host_path);
+        let nodes = match host.is_dir() {
+            true => host_devices(host, host, 0)?,
+            false => node(host, &device.container_path)?.into_iter().collect(),
+        };
+        for n in nodes {
+            let (major, minor) = (Some(n.major), Some(n.minor));
+            rules.push(rule(n.kind, major, minor, &device.permissions));
+        }
+    }
+    Ok(rules)
 }
 
 fn devices(config: &ContainerConfig) -> Result<Vec<DevicePlan>, String> {

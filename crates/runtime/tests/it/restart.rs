@@ -1,0 +1,103 @@
+//! Kill -9 of the daemon and what the next one finds. The daemon here is this program again.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use cri::{ContainerState, PodSandboxState, Runtime as _};
+
+use crate::Test;
+use crate::world::{World, log, script};
+
+pub const TESTS: &[Test] = &[Test {
+    name: "killed_daemon_loses_nothing",
+    run: killed_daemon,
+}];
+
+const DAEMON: &str = "test-daemon";
+
+/// Runs as a daemon with two containers and one that is only created, until it is killed.
+pub fn daemon(args: &[OsString]) -> Option<ExitCode> {
+    let dir = match args {
+        [_, name, dir] if name == DAEMON => Path::new(dir).to_owned(),
+        _ => return None,
+    };
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        let w = World::open(&dir, None).await;
+        let sandbox = w.sandbox("a").await;
+        let long = w
+            .start(&sandbox, script("i=0; while ! [ -e /dev/shm/end ]; do i=$((i+1)); echo line $i; sleep 0.001; done; echo $i > /dev/shm/count; exit 21"))
+            .await;
+        let short = w
+            .start(&sandbox, script("while ! [ -e /dev/shm/end ]; do sleep 0.001; done; exit 22"))
+            .await;
+        let created = w.runtime.create_container(&sandbox, script("echo later")).await;
+        println!("{sandbox} {long} {short} {}", created.unwrap());
+        std::future::pending::<()>().await;
+    });
+    Some(ExitCode::SUCCESS)
+}
+
+fn killed_daemon() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().to_owned();
+    let mut daemon = Command::new("/proc/self/exe")
+        .arg(DAEMON)
+        .arg(&dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut out = BufReader::new(daemon.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    let ids: Vec<&str> = line.split_whitespace().collect();
+    let [sandbox, long, short, created] = ids[..] else {
+        panic!("daemon said {line:?}")
+    };
+    daemon.kill().unwrap();
+    assert_eq!(daemon.wait().unwrap().signal(), Some(9));
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        let w = World::open(&dir, Some(temporary)).await;
+        let status = w.runtime.pod_sandbox_status(sandbox).await.unwrap();
+        assert_eq!(status.state, PodSandboxState::Ready);
+        assert_eq!(status.ips, ["10.9.8.7"]);
+        for (id, state) in [
+            (long, ContainerState::Running),
+            (short, ContainerState::Running),
+            (created, ContainerState::Created),
+        ] {
+            let status = w.runtime.container_status(id).await.unwrap();
+            assert_eq!(status.state, state);
+        }
+        // A second daemon dies while the containers end.
+        let file = dir.join("run/sandboxes").join(sandbox).join("shm/end");
+        let keeper = status.keeper_pid;
+        std::fs::write(&file, "").unwrap();
+        let status = w.ended(long).await;
+        assert_eq!(status.exit_code, 21);
+        assert_eq!(w.ended(short).await.exit_code, 22);
+        let count = std::fs::read_to_string(file.with_file_name("count")).unwrap();
+        let text = log(&status);
+        let wanted: usize = count.trim().parse().unwrap();
+        let numbered = text.lines().enumerate();
+        for (at, line) in numbered {
+            assert_eq!(line, format!("line {}", at + 1));
+        }
+        assert_eq!(text.lines().count(), wanted, "no line is lost");
+        w.runtime.start_container(created).await.unwrap();
+        assert_eq!(log(&w.ended(created).await), "later");
+        let again = w.runtime.pod_sandbox_status(sandbox).await.unwrap();
+        assert_eq!(again.keeper_pid, keeper);
+        // The next one finds exits of containers that nobody watched.
+        let next = World::open(&dir, None).await;
+        let status = next.runtime.container_status(long).await.unwrap();
+        assert_eq!((status.exit_code, status.state), (21, ContainerState::Exited));
+        drop(next);
+        w.network.attached.lock().unwrap().clear();
+        w.take_down().await;
+    });
+}
