@@ -14,7 +14,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub const VERSION: &str = "v1.37.0+k0s";
 
 fn main() -> ExitCode {
-    match cli::run(std::env::args_os().collect()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    // Keepers and init stages of containers are this program again: nothing else may run in them.
+    if let Some(code) = runtime::stage(&args) {
+        return code;
+    }
+    match cli::run(args) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("Error: {error:#}");

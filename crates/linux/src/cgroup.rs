@@ -88,8 +88,17 @@ impl Cgroups {
     pub fn directories(&self, path: &str) -> Vec<(&Hierarchy, PathBuf)> {
         let path = path.trim_matches('/');
         let all = self.roots.iter();
-        all.map(|(h, root)| (h, if path.is_empty() { root.clone() } else { root.join(path) }))
-            .collect()
+        all.map(|(h, root)| {
+            (
+                h,
+                if path.is_empty() {
+                    root.clone()
+                } else {
+                    root.join(path)
+                },
+            )
+        })
+        .collect()
     }
 
     /// The directory of group `path` where controller `name` works.
@@ -215,7 +224,9 @@ fn delegate(dir: &Path, top: &Path) -> Result<(), Error> {
             Ok(()) => {}
             // Real-time processes keep `cpu` out, threaded groups most others: limits of that controller
             // then fail where they are asked for.
-            Err(error) => tracing::debug!(%controller, dir = %dir.display(), %error, "cgroup controller not delegated"),
+            Err(error) => {
+                tracing::debug!(%controller, dir = %dir.display(), %error, "cgroup controller not delegated")
+            }
         }
     }
     Ok(())

@@ -15,6 +15,9 @@ use rustix::net::{
 /// Descriptors that one message carries at most.
 pub const DESCRIPTORS_MAX: usize = 8;
 
+/// What one message brought: its bytes and descriptors.
+pub type Packet = (Vec<u8>, Vec<OwnedFd>);
+
 /// A connected pair of sockets.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     rustix::net::socketpair(
@@ -74,10 +77,7 @@ pub fn send(
 }
 
 /// Receives one message of at most `max` bytes; `None` at the end of the connection.
-pub fn receive(
-    socket: BorrowedFd<'_>,
-    max: usize,
-) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, Errno> {
+pub fn receive(socket: BorrowedFd<'_>, max: usize) -> Result<Option<Packet>, Errno> {
     let mut bytes = vec![0; max];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -124,10 +124,7 @@ fn open_dir(dir: &Path) -> Result<OwnedFd, Errno> {
 }
 
 fn address(dir: &OwnedFd, name: &str) -> Result<SocketAddrUnix, Errno> {
-    SocketAddrUnix::new(format!(
-        "{}/{name}",
-        crate::mount::magic_path(dir.as_fd())
-    ))
+    SocketAddrUnix::new(format!("{}/{name}", crate::mount::magic_path(dir.as_fd())))
 }
 
 #[cfg(test)]
@@ -149,10 +146,7 @@ mod tests {
         let (bytes, fds) = receive(server.as_fd(), 64).unwrap().unwrap();
         assert_eq!((bytes.as_slice(), fds.len()), (b"one".as_slice(), 1));
         assert_eq!(receive(server.as_fd(), 2).err(), Some(Errno::MSGSIZE));
-        assert_eq!(
-            peer_pid(client.as_fd()).unwrap(),
-            std::process::id() as i32
-        );
+        assert_eq!(peer_pid(client.as_fd()).unwrap(), std::process::id() as i32);
         drop(client);
         assert!(receive(server.as_fd(), 64).unwrap().is_none());
         std::fs::remove_dir_all(&dir).unwrap();

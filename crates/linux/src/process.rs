@@ -17,9 +17,10 @@ pub fn terminate(pid: i32) -> std::io::Result<()> {
     Ok(kill_process(pid, Signal::TERM)?)
 }
 
-/// Whether the calling process has one thread.
+/// Whether the calling process has one thread. Needs no `/proc`, which may be another namespace's.
 pub fn is_single_threaded() -> bool {
-    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+    // SAFETY: to leave one's thread group is refused where there are other threads, and else does nothing.
+    unsafe { libc::unshare(libc::CLONE_THREAD) == 0 }
 }
 
 /// Which side of a fork this is.

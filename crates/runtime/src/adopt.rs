@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use cri::Error;
 
+use crate::Core;
 use crate::client::Call;
 use crate::container::{Container, State};
 use crate::disk::{self, ContainerRecord, Phase, SandboxRecord};
 use crate::protocol::{Exit, Started};
 use crate::sandbox::Sandbox;
-use crate::Core;
 
 /// Takes over what is there.
 pub fn adopt(runtime: &Arc<Core>) -> Result<(), Error> {

@@ -30,7 +30,7 @@ impl Call {
         let socket = packet::connect(run, SOCKET).map_err(gone)?;
         let pid = packet::peer_pid(socket.as_fd()).map_err(gone)?;
         rustix::io::ioctl_fionbio(&socket, true).map_err(gone)?;
-        let socket = AsyncFd::register(socket)
+        let socket = crate::streams::watch(socket)
             .map_err(|e| Error::internal(format!("watch the keeper's socket: {e}")))?;
         Ok(Self { socket, pid })
     }
@@ -51,9 +51,8 @@ impl Call {
         let bytes = protocol::encode(request);
         loop {
             let mut guard = self.socket.writable().await.map_err(broken)?;
-            let sent = guard.try_io(|s| {
-                packet::send(s.as_fd(), &bytes, fds).map_err(io::Error::from)
-            });
+            let sent =
+                guard.try_io(|s| packet::send(s.as_fd(), &bytes, fds).map_err(io::Error::from));
             match sent {
                 Ok(done) => return done.map_err(broken),
                 Err(_would_block) => {}
@@ -65,9 +64,8 @@ impl Call {
     pub async fn receive(&self) -> Result<Option<(Reply, Vec<OwnedFd>)>, Error> {
         loop {
             let mut guard = self.socket.readable().await.map_err(broken)?;
-            let received = guard.try_io(|s| {
-                packet::receive(s.as_fd(), MESSAGE_BYTES_MAX).map_err(io::Error::from)
-            });
+            let received = guard
+                .try_io(|s| packet::receive(s.as_fd(), MESSAGE_BYTES_MAX).map_err(io::Error::from));
             let packet = match received {
                 Ok(Ok(packet)) => packet,
                 Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionReset => None,

@@ -218,6 +218,7 @@ impl Core {
             image: &image,
             image_mounts: &image_mounts,
             hostname: &of.hostname,
+            sandbox_pid: of.config.namespaces.pid,
             files: SandboxFiles {
                 resolv_conf: &run.join("resolv.conf"),
                 hostname: &run.join("hostname"),
@@ -308,6 +309,8 @@ impl Core {
         let of = container.clone();
         let plan = self.blocking(move |r| r.prepare_start(&of)).await?;
         let directories = self.cgroups.directories(&record.cgroup);
+        let sandbox = self.sandbox(&record.sandbox)?;
+        let sandbox_pid = sandbox.record.lock().config.namespaces.pid;
         let request = Request::Start(StartRequest {
             container: record.id.clone(),
             state: self.disk.container(&record.id),
@@ -315,7 +318,7 @@ impl Core {
             terminal: record.config.tty,
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
-            pid: spec::pid_source(&record.config),
+            pid: spec::pid_source(&record.config, sandbox_pid),
             cgroup: directories.into_iter().map(|(_, dir)| dir).collect(),
             oom: self.cgroups.oom_file(&record.cgroup),
         });
@@ -332,7 +335,9 @@ impl Core {
                 let text = format!("{START_FAILED}{message}");
                 Err(Error::internal(text).because("RunContainerError"))
             }
-            other => Err(Error::internal(format!("keeper answers start with {other:?}"))),
+            other => Err(Error::internal(format!(
+                "keeper answers start with {other:?}"
+            ))),
         }
     }
 
@@ -484,7 +489,12 @@ impl Core {
         // Half-made ones have no record: as many leases as an image can be mounted are looked for.
         let leases = match record {
             Ok(Some(record)) => {
-                1 + record.config.mounts.iter().filter(|m| m.image.is_some()).count()
+                1 + record
+                    .config
+                    .mounts
+                    .iter()
+                    .filter(|m| m.image.is_some())
+                    .count()
             }
             _ => 16,
         };
@@ -514,9 +524,7 @@ impl Core {
         self.blocking(move |r| {
             if of.phase() == ContainerState::Running {
                 let applied = r.cgroups.apply(&of.record.cgroup, &limits(&new, true));
-                applied.map_err(|e| {
-                    Error::internal(format!("failed to update resources: {e}"))
-                })?;
+                applied.map_err(|e| Error::internal(format!("failed to update resources: {e}")))?;
             }
             let path = r.disk.container(&of.record.id).join("resources.json");
             disk::write(&path, &new)

@@ -58,7 +58,6 @@ pub struct ContainerRecord {
     pub process: ProcessPlan,
 }
 
-
 // === Disk ===
 
 impl Disk {
@@ -182,9 +181,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
         Err(e) => return Err(failed("read", path, e)),
     };
     let record = serde_json::from_slice(&bytes);
-    record
-        .map(Some)
-        .map_err(|e| failed("read", path, e.into()))
+    record.map(Some).map_err(|e| failed("read", path, e.into()))
 }
 
 /// An error with the operation and the path.

@@ -42,9 +42,8 @@ pub fn run() -> u8 {
         Err(_) => return 1,
     };
     // Our own program file must not be reachable from within the container: CVE-2019-5736.
-    let hidden = rustix::process::set_dumpable_behavior(
-        rustix::process::DumpableBehavior::NotDumpable,
-    );
+    let hidden =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let done = hidden
         .map_err(|e| format!("set not dumpable: {e}"))
         .and_then(|()| receive(socket.as_fd()))
@@ -89,18 +88,23 @@ fn start(socket: &OwnedFd, input: Input) -> Result<(), String> {
     if fork(socket)? {
         return Ok(());
     }
-    child(socket, || {
-        start_session()?;
-        rootfs::build(&plan, sources)?;
-        let streams = attach_streams(socket, &plan.process, input.streams)?;
-        if streams && plan.device_links {
-            rootfs::bind_console()?;
-        }
-        rustix::process::umask(Mode::from_raw_mode(0o22));
-        process::make_working_dir(&plan.process.working_dir)?;
-        rootfs::seal(&plan)?;
-        Ok(())
-    }, &plan.process, warnings)
+    child(
+        socket,
+        || {
+            start_session()?;
+            rootfs::build(&plan, sources)?;
+            let streams = attach_streams(socket, &plan.process, input.streams)?;
+            if streams && plan.device_links {
+                rootfs::bind_console()?;
+            }
+            rustix::process::umask(Mode::from_raw_mode(0o22));
+            process::make_working_dir(&plan.process.working_dir)?;
+            rootfs::seal(&plan)?;
+            Ok(())
+        },
+        &plan.process,
+        warnings,
+    )
 }
 
 /// Becomes a command in a running container.
@@ -118,12 +122,17 @@ fn exec(socket: &OwnedFd, input: Input) -> Result<(), String> {
     if fork(socket)? {
         return Ok(());
     }
-    child(socket, || {
-        start_session()?;
-        rustix::process::umask(Mode::from_raw_mode(0o22));
-        attach_streams(socket, &plan.process, input.streams)?;
-        Ok(())
-    }, &plan.process, warnings)
+    child(
+        socket,
+        || {
+            start_session()?;
+            rustix::process::umask(Mode::from_raw_mode(0o22));
+            attach_streams(socket, &plan.process, input.streams)?;
+            Ok(())
+        },
+        &plan.process,
+        warnings,
+    )
 }
 
 /// The forked side: prepares, then takes on the user and executes. Never comes back.

@@ -105,7 +105,10 @@ fn read_plan() -> Result<KeeperPlan, String> {
 }
 
 fn close_standard_streams() -> Result<(), String> {
-    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
     let null = null.map_err(|e| format!("open /dev/null: {e}"))?;
     for stream in 0..=1 {
         linux::process::set_standard_stream(stream, null.as_fd()).map_err(|e| e.to_string())?;
@@ -188,7 +191,9 @@ impl Keeper {
         drop(fds);
         let all = wanted.into_iter().zip(ready);
         let seen = all.filter(|(_, flags)| !flags.is_empty());
-        Ok(seen.map(|((source, _, _), flags)| (source, flags)).collect())
+        Ok(seen
+            .map(|((source, _, _), flags)| (source, flags))
+            .collect())
     }
 
     fn react(&mut self, source: Source, flags: PollFlags) {

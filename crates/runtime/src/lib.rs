@@ -106,12 +106,20 @@ impl Runtime {
 impl Core {
     fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>, Error> {
         let found = self.sandboxes.lock().get(id).cloned();
-        found.ok_or_else(|| Error::not_found(format!("an error occurred when try to find sandbox {id:?}: not found")))
+        found.ok_or_else(|| {
+            Error::not_found(format!(
+                "an error occurred when try to find sandbox {id:?}: not found"
+            ))
+        })
     }
 
     fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
         let found = self.containers.lock().get(id).cloned();
-        found.ok_or_else(|| Error::not_found(format!("an error occurred when try to find container {id:?}: not found")))
+        found.ok_or_else(|| {
+            Error::not_found(format!(
+                "an error occurred when try to find container {id:?}: not found"
+            ))
+        })
     }
 
     /// All containers of a sandbox.
@@ -136,7 +144,10 @@ impl Core {
     /// Says once what the kernel refuses and everything works without.
     fn warn_once(&self, warning: &str) {
         if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(warning, "containers run with fewer guarantees on this machine");
+            tracing::warn!(
+                warning,
+                "containers run with fewer guarantees on this machine"
+            );
         }
     }
 

@@ -105,6 +105,9 @@ pub struct DevicePlan {
     pub gid: u32,
 }
 
+/// A BPF program: code, jt, jf, k of each instruction.
+pub type Filter = Vec<(u16, u8, u8, u32)>;
+
 /// What a process becomes once it is where it belongs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProcessPlan {
@@ -116,8 +119,7 @@ pub struct ProcessPlan {
     /// A bit per capability: bounding, permitted and effective.
     pub capabilities: u64,
     pub no_new_privs: bool,
-    /// A BPF program: code, jt, jf, k of each instruction.
-    pub seccomp: Option<Vec<(u16, u8, u8, u32)>>,
+    pub seccomp: Option<Filter>,
     pub oom_score_adj: Option<i64>,
     pub terminal: bool,
 }

@@ -124,12 +124,19 @@ pub struct StageInput {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StageMessage {
     /// The process that will become the command.
-    Pid { pid: i32 },
+    Pid {
+        pid: i32,
+    },
     /// Carries the master side of the terminal.
     Terminal,
     /// All is ready; what follows is the command's program, or `Failed`.
-    Ready { user: User, warnings: Vec<String> },
-    Failed { message: String },
+    Ready {
+        user: User,
+        warnings: Vec<String>,
+    },
+    Failed {
+        message: String,
+    },
 }
 
 /// A keeper's first words on its standard output.

@@ -17,7 +17,6 @@ use linux::cgroup::{Limits, Weight};
 use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use tokio::io::AsyncBufReadExt;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::client::{self, Call};
@@ -73,7 +72,11 @@ impl Sandbox {
             labels: record.config.labels.clone(),
             annotations: record.config.annotations.clone(),
             namespaces: record.config.namespaces,
-            keeper_pid: if *self.alive.borrow() { record.keeper_pid } else { 0 },
+            keeper_pid: if *self.alive.borrow() {
+                record.keeper_pid
+            } else {
+                0
+            },
             netns_path: match (&record.netns, record.phase) {
                 (Some(path), Phase::Ready) => path.display().to_string(),
                 _ => String::new(),
@@ -86,7 +89,9 @@ impl Sandbox {
         let netns = record.netns.as_ref()?;
         let (config, meta) = (&record.config, &record.config.metadata);
         let bandwidth = |name: &str| {
-            let text = config.annotations.get(&format!("kubernetes.io/{name}-bandwidth"));
+            let text = config
+                .annotations
+                .get(&format!("kubernetes.io/{name}-bandwidth"));
             text.and_then(|t| parse_bandwidth(t))
         };
         Some(PodNetworkRequest {
@@ -239,7 +244,10 @@ impl Core {
         let pid = i32::try_from(child.id()).unwrap_or(0);
         sandbox.record.lock().keeper_pid = pid;
         let record = sandbox.record.lock().clone();
-        disk::write(&self.disk.sandbox(&sandbox.id).join("sandbox.json"), &record)?;
+        disk::write(
+            &self.disk.sandbox(&sandbox.id).join("sandbox.json"),
+            &record,
+        )?;
         Ok(ours)
     }
 
@@ -268,7 +276,8 @@ impl Core {
         let fail = |e: rustix::io::Errno| Error::internal(format!("open the keeper: {e}"));
         let pid = Pid::from_raw(call.pid).ok_or_else(|| Error::internal("keeper has no id"))?;
         let fd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(fail)?;
-        let fd = AsyncFd::register(fd).map_err(|e| Error::internal(format!("open the keeper: {e}")))?;
+        let fd = crate::streams::watch(fd)
+            .map_err(|e| Error::internal(format!("open the keeper: {e}")))?;
         call.send(&Request::Watch, &[]).await?;
         sandbox.record.lock().keeper_pid = call.pid;
         sandbox.alive.send_replace(true);
@@ -398,16 +407,14 @@ impl Core {
             record.phase = phase;
             record.clone()
         };
-        disk::write(&self.disk.sandbox(&sandbox.id).join("sandbox.json"), &record)
+        disk::write(
+            &self.disk.sandbox(&sandbox.id).join("sandbox.json"),
+            &record,
+        )
     }
 }
 
-fn keeper_plan(
-    runtime: &Core,
-    record: &SandboxRecord,
-    run: &Path,
-    cgroup: &str,
-) -> KeeperPlan {
+fn keeper_plan(runtime: &Core, record: &SandboxRecord, run: &Path, cgroup: &str) -> KeeperPlan {
     let namespaces = record.config.namespaces;
     let own_network = record.netns.is_some();
     let new_ipc = namespaces.ipc != NamespaceMode::Node;
@@ -463,7 +470,9 @@ fn resolv_conf(dns: &DnsConfig) -> String {
 
 /// Bits a second from a quantity with a decimal suffix (`10M`, `1G`, `500k`).
 fn parse_bandwidth(text: &str) -> Option<u64> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let factor = match suffix {
         "" => 1,
@@ -503,7 +512,10 @@ mod tests {
     fn resolv_conf_has_searches_then_servers_then_options() {
         let dns = DnsConfig {
             servers: vec!["10.96.0.10".into()],
-            searches: vec!["default.svc.cluster.local".into(), "svc.cluster.local".into()],
+            searches: vec![
+                "default.svc.cluster.local".into(),
+                "svc.cluster.local".into(),
+            ],
             options: vec!["ndots:5".into()],
         };
         assert_eq!(

@@ -46,7 +46,10 @@ pub fn load(path: &Path) -> Result<Profile, String> {
             std::io::ErrorKind::NotFound => "no such file or directory".into(),
             _ => e.to_string(),
         };
-        format!("cannot load seccomp profile \"{}\": open {0}: {why}", path.display())
+        format!(
+            "cannot load seccomp profile \"{}\": open {0}: {why}",
+            path.display()
+        )
     };
     let file = std::fs::File::open(path).map_err(fail)?;
     let mut bytes = Vec::new();

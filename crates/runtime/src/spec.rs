@@ -22,6 +22,7 @@ pub struct Facts<'a> {
     /// Images of the mounts that name one, in order.
     pub image_mounts: &'a [ResolvedImage],
     pub hostname: &'a str,
+    pub sandbox_pid: NamespaceMode,
     pub files: SandboxFiles<'a>,
     pub cgroups: &'a Cgroups,
     pub cgroup: &'a str,
@@ -52,7 +53,10 @@ const NOT_DEVICES: &[&str] = &["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mount
 pub fn plan(facts: &Facts<'_>) -> Result<ContainerPlan, String> {
     let (config, security) = (facts.config, &facts.config.security);
     let mounts = mounts::plan(facts)?;
-    let own_dev = !config.mounts.iter().any(|m| clean(&m.container_path) == "/dev");
+    let own_dev = !config
+        .mounts
+        .iter()
+        .any(|m| clean(&m.container_path) == "/dev");
     let paths = |all: &[String]| match security.privileged {
         true => Vec::new(),
         false => all.to_vec(),
@@ -70,14 +74,18 @@ pub fn plan(facts: &Facts<'_>) -> Result<ContainerPlan, String> {
             readonly: security.readonly_rootfs,
         },
         cgroup_procs: facts.cgroups.procs_files(facts.cgroup),
-        pid: match pid_source(config) {
+        pid: match pid_source(config, facts.sandbox_pid) {
             PidSource::New => PidPlan::New,
             PidSource::Host => PidPlan::Host,
             PidSource::Sandbox | PidSource::Container(_) => PidPlan::Join,
         },
         cgroup_namespace: !security.privileged,
         mounts,
-        devices: if own_dev { devices(config)? } else { Vec::new() },
+        devices: if own_dev {
+            devices(config)?
+        } else {
+            Vec::new()
+        },
         device_links: own_dev,
         masked_paths: paths(&security.masked_paths),
         readonly_paths: paths(&security.readonly_paths),
@@ -85,13 +93,20 @@ pub fn plan(facts: &Facts<'_>) -> Result<ContainerPlan, String> {
     })
 }
 
-/// Where a container's pid namespace comes from.
-pub fn pid_source(config: &ContainerConfig) -> PidSource {
-    match (&config.security.target_container, config.security.pid) {
-        (Some(target), _) => PidSource::Container(target.clone()),
-        (None, NamespaceMode::Container) => PidSource::New,
-        (None, NamespaceMode::Pod) => PidSource::Sandbox,
-        (None, NamespaceMode::Node) => PidSource::Host,
+/// Where a container's pid namespace comes from, in a sandbox of this mode.
+pub fn pid_source(config: &ContainerConfig, sandbox: NamespaceMode) -> PidSource {
+    if let Some(target) = &config.security.target_container {
+        return PidSource::Container(target.clone());
+    }
+    let mode = match config.security.pid {
+        // There is nothing to share unless the sandbox shares it.
+        NamespaceMode::Pod => sandbox,
+        own => own,
+    };
+    match mode {
+        NamespaceMode::Container => PidSource::New,
+        NamespaceMode::Pod => PidSource::Sandbox,
+        NamespaceMode::Node => PidSource::Host,
     }
 }
 
@@ -172,7 +187,9 @@ fn host_devices(dir: &Path, target: &Path, depth: usize) -> Result<Vec<DevicePla
         }
         let target = target.join(&name);
         // Devices come and go while we look.
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         if kind.is_dir() && depth < DEPTH_MAX {
             all.extend(host_devices(&entry.path(), &target, depth + 1)?);
         } else if let Ok(Some(node)) = node(&entry.path(), &target.to_string_lossy()) {

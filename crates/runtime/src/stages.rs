@@ -23,7 +23,10 @@ pub fn stage(args: &[OsString]) -> Option<ExitCode> {
         let name = Path::new(arg).file_name()?.to_str()?;
         [KEEPER, INIT].into_iter().find(|stage| *stage == name)
     };
-    let stage = args.first().and_then(name).or_else(|| args.get(1).and_then(name))?;
+    let stage = args
+        .first()
+        .and_then(name)
+        .or_else(|| args.get(1).and_then(name))?;
     let code = match stage {
         KEEPER => crate::keeper::run(),
         _ => crate::init::run(),

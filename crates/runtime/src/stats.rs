@@ -45,9 +45,7 @@ impl Core {
     pub(crate) async fn all_stats(self: &Arc<Self>) -> Result<Vec<ContainerStats>, Error> {
         self.blocking(|r| {
             let all: Vec<_> = r.containers.lock().values().cloned().collect();
-            let running = all
-                .iter()
-                .filter(|c| c.phase() == ContainerState::Running);
+            let running = all.iter().filter(|c| c.phase() == ContainerState::Running);
             Ok(running
                 .map(|c| {
                     let record = &c.record;

@@ -23,7 +23,7 @@ impl Terminal {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Self {
-            fd: Arc::new(AsyncFd::register(fd)?),
+            fd: Arc::new(watch(fd)?),
         })
     }
 
@@ -101,4 +101,10 @@ pub fn reader(fd: OwnedFd) -> io::Result<tokio::net::unix::pipe::Receiver> {
 /// A writing side as a stream.
 pub fn writer(fd: OwnedFd) -> io::Result<tokio::net::unix::pipe::Sender> {
     tokio::net::unix::pipe::Sender::from_owned_fd(fd)
+}
+
+/// Watches a descriptor.
+#[allow(deprecated)] // Unsound only for types whose descriptor can change; an `OwnedFd`'s cannot.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
 }

@@ -92,7 +92,11 @@ fn allow_v1(dir: &Path, rules: &[DeviceRule]) -> Result<(), Error> {
     write("devices.deny", "a")?;
     let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
     for rule in rules {
-        let kinds: &[char] = if rule.kind == 'a' { &['b', 'c'] } else { &[rule.kind] };
+        let kinds: &[char] = if rule.kind == 'a' {
+            &['b', 'c']
+        } else {
+            &[rule.kind]
+        };
         for kind in kinds {
             let (major, minor) = (number(rule.major), number(rule.minor));
             let text = format!("{kind} {major}:{minor} {}", rule.access);

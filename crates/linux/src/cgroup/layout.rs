@@ -74,9 +74,10 @@ impl Layout {
                 own: below.to_string_lossy().trim_matches('/').to_owned(),
             };
             // The first mount of a hierarchy counts.
-            if !hierarchies.iter().any(|h| {
-                h.version == hierarchy.version && h.controllers == hierarchy.controllers
-            }) {
+            if !hierarchies
+                .iter()
+                .any(|h| h.version == hierarchy.version && h.controllers == hierarchy.controllers)
+            {
                 hierarchies.push(hierarchy);
             }
         }
@@ -99,7 +100,10 @@ fn parse_mount<'a>(
         "cgroup" => {
             let options: Vec<&str> = options.split(',').collect();
             let key = own.keys().copied().find(|key| {
-                !key.is_empty() && key.split(',').all(|controller| options.contains(&controller))
+                !key.is_empty()
+                    && key
+                        .split(',')
+                        .all(|controller| options.contains(&controller))
             })?;
             Some((key, Version::V1, root, mount))
         }

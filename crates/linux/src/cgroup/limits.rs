@@ -72,7 +72,11 @@ impl Limits {
             }
         }
         if let Some(max) = self.pids_max {
-            let text = if max < 0 { "max".into() } else { max.to_string() };
+            let text = if max < 0 {
+                "max".into()
+            } else {
+                max.to_string()
+            };
             push("pids", "pids.max", text);
         }
         for (file, value) in [
@@ -107,7 +111,11 @@ impl Limits {
                 Some(q) if q > 0 => q.to_string(),
                 _ => "max".into(),
             };
-            push("cpu", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)));
+            push(
+                "cpu",
+                "cpu.max",
+                format!("{quota} {}", period.unwrap_or(100_000)),
+            );
             return;
         }
         if let Some(period) = period {
@@ -148,7 +156,9 @@ mod tests {
 
     fn text(limits: &Limits, unified: bool) -> Vec<String> {
         let plan = limits.plan(unified);
-        plan.iter().map(|w| format!("{}={}", w.file, w.value)).collect()
+        plan.iter()
+            .map(|w| format!("{}={}", w.file, w.value))
+            .collect()
     }
 
     #[test]
@@ -201,7 +211,11 @@ mod tests {
         );
         assert_eq!(
             text(&limits, false),
-            ["cpu.cfs_quota_us=-1", "memory.limit_in_bytes=-1", "pids.max=max"]
+            [
+                "cpu.cfs_quota_us=-1",
+                "memory.limit_in_bytes=-1",
+                "pids.max=max"
+            ]
         );
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::capability::CapabilityMask;
 
 /// Runs a program on one call, as the kernel does.
 fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {

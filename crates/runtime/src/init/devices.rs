@@ -21,9 +21,16 @@ const LINKS: &[(&str, &str)] = &[
 /// Makes a node below `root` with its exact mode and owner.
 pub fn make(root: BorrowedFd<'_>, device: &DevicePlan) -> Result<(), String> {
     let fail = |e: Errno| format!("create device {}: {e}", device.path);
-    let (parent, name) = device.path.rsplit_once('/').ok_or("device without a path")?;
-    let parent = paths::ensure(root, if parent.is_empty() { "/" } else { parent }, Kind::Directory)
-        .map_err(fail)?;
+    let (parent, name) = device
+        .path
+        .rsplit_once('/')
+        .ok_or("device without a path")?;
+    let parent = paths::ensure(
+        root,
+        if parent.is_empty() { "/" } else { parent },
+        Kind::Directory,
+    )
+    .map_err(fail)?;
     let kind = match device.kind {
         'b' => FileType::BlockDevice,
         _ => FileType::CharacterDevice,

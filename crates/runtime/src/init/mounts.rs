@@ -51,7 +51,12 @@ pub fn carry_out(
             attach_tree(root, &tree, target)?;
             set_propagation(&tree, *propagation, target)?;
             if *recursive_readonly {
-                set(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree, target)?;
+                set(
+                    &tree,
+                    MountAttrFlags::MOUNT_ATTR_RDONLY,
+                    Reach::Tree,
+                    target,
+                )?;
             } else if *readonly {
                 set(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::One, target)?;
             }
@@ -106,8 +111,14 @@ pub fn overlay(
     }
     let options = std::ffi::CString::new(options).map_err(|e| e.to_string())?;
     let kind = c"overlay";
-    rustix::mount::mount(kind, target, kind, MountFlags::empty(), Some(options.as_c_str()))
-        .map_err(|e| format!("mount overlay of {} layers: {e}", layers.len()))
+    rustix::mount::mount(
+        kind,
+        target,
+        kind,
+        MountFlags::empty(),
+        Some(options.as_c_str()),
+    )
+    .map_err(|e| format!("mount overlay of {} layers: {e}", layers.len()))
 }
 
 fn filesystem(
@@ -136,7 +147,13 @@ fn image(
     let fail = |e: String| format!("ImageVolumeMountFailed: {e}");
     fs::create_dir_all(scratch).map_err(|e| fail(format!("mkdir {}: {e}", scratch.display())))?;
     match layers {
-        [] => filesystem(root, "tmpfs", target, &[], MountAttrFlags::MOUNT_ATTR_RDONLY)?,
+        [] => filesystem(
+            root,
+            "tmpfs",
+            target,
+            &[],
+            MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )?,
         [one] => rustix::mount::mount_bind(one, scratch)
             .map_err(|e| fail(format!("bind {}: {e}", one.display())))?,
         many => overlay(many, None, scratch).map_err(fail)?,

@@ -59,12 +59,8 @@ pub fn seal(plan: &ContainerPlan) -> Result<(), String> {
     }
     if plan.rootfs.readonly {
         let root = open_path("/").map_err(|e| format!("open root: {e}"))?;
-        mount::set_attributes(
-            root.as_fd(),
-            MountAttrFlags::MOUNT_ATTR_RDONLY,
-            Reach::One,
-        )
-        .map_err(|e| format!("make root read-only: {e}"))?;
+        mount::set_attributes(root.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::One)
+            .map_err(|e| format!("make root read-only: {e}"))?;
     }
     Ok(())
 }

@@ -140,7 +140,8 @@ fn groups_of<'a>(user: &'a str, group: &'a str) -> impl Iterator<Item = u32> + '
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/srv/web:/bin/sh\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/srv/web:/bin/sh\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:1001:\ndata:x:50000:web,other\n";
 
     fn check(user: &str, supplemental: &[u32], strict: bool) -> (u32, u32, Vec<u32>, String) {

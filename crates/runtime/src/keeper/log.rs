@@ -203,7 +203,11 @@ mod tests {
         let pieces: Vec<_> = out.lines().map(|l| (&l[9..10], l.len() - 11)).collect();
         assert_eq!(
             pieces,
-            [("P", LOG_LINE_BYTES_MAX), ("P", LOG_LINE_BYTES_MAX), ("F", 1)]
+            [
+                ("P", LOG_LINE_BYTES_MAX),
+                ("P", LOG_LINE_BYTES_MAX),
+                ("F", 1)
+            ]
         );
     }
 

@@ -128,7 +128,10 @@ pub fn start_pause() -> Result<Pause, String> {
                 Ok(Fork::Child) => {
                     drop((theirs, ours));
                     // Whoever waits for the keeper's first words must not wait for this process.
-                    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+                    let null = fs::OpenOptions::new()
+                        .read(true)
+                        .write(true)
+                        .open("/dev/null");
                     for stream in 0..=1 {
                         if let Ok(null) = &null {
                             let _kept = linux::process::set_standard_stream(stream, null.as_fd());
@@ -173,8 +176,17 @@ mod tests {
 
     #[test]
     fn both_ways_to_write_a_sysctl_mean_the_same() {
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.x"), "net/ipv4/conf/eth0.1/x");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/x"), "net/ipv4/conf/eth0.1/x");
-        assert_eq!(sysctl_path("kernel.shm_rmid_forced"), "kernel/shm_rmid_forced");
+        assert_eq!(
+            sysctl_path("net.ipv4.conf.eth0/1.x"),
+            "net/ipv4/conf/eth0.1/x"
+        );
+        assert_eq!(
+            sysctl_path("net/ipv4/conf/eth0.1/x"),
+            "net/ipv4/conf/eth0.1/x"
+        );
+        assert_eq!(
+            sysctl_path("kernel.shm_rmid_forced"),
+            "kernel/shm_rmid_forced"
+        );
     }
 }

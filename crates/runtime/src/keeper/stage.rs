@@ -16,9 +16,7 @@ use super::log::{Log, Stream};
 use super::serve::not_running;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::plan::User;
-use crate::protocol::{
-    self, PidSource, Reply, StageInput, StageMessage, StartRequest, Started,
-};
+use crate::protocol::{self, PidSource, Reply, StageInput, StageMessage, StartRequest, Started};
 
 /// A container or command on its way.
 pub struct Stage {
@@ -66,7 +64,11 @@ impl Stage {
             }
             PidSource::Container(target) => {
                 let path = format!("/proc/{}/ns/pid", keeper.running(target)?);
-                Some(fs::File::open(&path).map_err(|e| format!("open {path}: {e}"))?.into())
+                Some(
+                    fs::File::open(&path)
+                        .map_err(|e| format!("open {path}: {e}"))?
+                        .into(),
+                )
             }
         };
         let (ours, theirs) = streams(&request).map_err(|e| format!("make streams: {e}"))?;
@@ -211,7 +213,9 @@ fn begin(
     let mut ours = ours;
     if let Some(terminal) = terminal {
         set_nonblocking(&terminal).map_err(|e| format!("set up terminal: {e}"))?;
-        let fd = terminal.try_clone().map_err(|e| format!("set up terminal: {e}"))?;
+        let fd = terminal
+            .try_clone()
+            .map_err(|e| format!("set up terminal: {e}"))?;
         ours.stdin = Some(terminal);
         ours.outputs = vec![Output {
             fd,

@@ -151,11 +151,7 @@ fn asked(facts: &Facts<'_>) -> Result<Vec<(String, MountPlan)>, String> {
     Ok(all)
 }
 
-fn bind(
-    mount: &Mount,
-    target: &str,
-    mountinfo: &mut Option<String>,
-) -> Result<MountPlan, String> {
+fn bind(mount: &Mount, target: &str, mountinfo: &mut Option<String>) -> Result<MountPlan, String> {
     let source = PathBuf::from(&mount.host_path);
     if !source.exists() {
         std::fs::create_dir_all(&source)
@@ -244,8 +240,7 @@ fn image_volumes(
             continue;
         }
         let source = facts.dir.join("volumes").join(at.to_string());
-        std::fs::create_dir_all(&source)
-            .map_err(|e| format!("mkdir {}: {e}", source.display()))?;
+        std::fs::create_dir_all(&source).map_err(|e| format!("mkdir {}: {e}", source.display()))?;
         let plan = MountPlan::Bind {
             source,
             target: target.clone(),

@@ -6,7 +6,7 @@ use linux::seccomp::{Instruction, Profile};
 use oci_spec::image::ImageConfiguration;
 
 use super::Facts;
-use crate::plan::{ProcessPlan, UserPlan};
+use crate::plan::{Filter, ProcessPlan, UserPlan};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -202,7 +202,7 @@ pub fn capabilities(config: &ContainerConfig) -> Result<CapabilityMask, String> 
 fn seccomp(
     config: &ContainerConfig,
     capabilities: CapabilityMask,
-) -> Result<Option<Vec<(u16, u8, u8, u32)>>, String> {
+) -> Result<Option<Filter>, String> {
     if config.security.privileged {
         return Ok(None);
     }
@@ -303,10 +303,7 @@ mod tests {
         let default = CapabilityMask::of(CAPABILITIES).unwrap().0;
         assert_eq!(case(&[], &[]), Ok(default));
         assert_eq!(case(&["NET_ADMIN"], &["ALL"]), Ok(1 << 12));
-        assert_eq!(
-            case(&["ALL"], &["CHOWN"]),
-            Ok(CapabilityMask::all().0 & !1)
-        );
+        assert_eq!(case(&["ALL"], &["CHOWN"]), Ok(CapabilityMask::all().0 & !1));
         assert_eq!(
             case(&["NOPE"], &[]).unwrap_err(),
             "unknown capability \"CAP_NOPE\""

@@ -1,8 +1,8 @@
 //! Containers: what their processes see and may do, and how they end.
 
 use cri::{
-    ContainerConfig, ContainerState, LinuxContainerResources, Mount, MountPropagation, Runtime as _,
-    SecurityProfile, SupplementalGroupsPolicy,
+    ContainerConfig, ContainerState, LinuxContainerResources, Mount, MountPropagation,
+    Runtime as _, SecurityProfile, SupplementalGroupsPolicy,
 };
 
 use crate::Test;
@@ -59,7 +59,11 @@ fn life() {
     world(async |w| {
         let id = w.sandbox("a").await;
         let config = script("echo out; echo err >&2; printf partial; exit 3");
-        let created = w.runtime.create_container(&id, config.clone()).await.unwrap();
+        let created = w
+            .runtime
+            .create_container(&id, config.clone())
+            .await
+            .unwrap();
         let status = w.runtime.container_status(&created).await.unwrap();
         assert_eq!(status.state, ContainerState::Created);
         w.runtime.start_container(&created).await.unwrap();
@@ -102,7 +106,6 @@ fn process() {
             "PATH=/bin",
             "HOSTNAME=host-a",
             "FROM=pod",
-            "#@!a=odd",
             "HOME=/data",
             "/made/here",
             "700",
@@ -110,8 +113,16 @@ fn process() {
         ] {
             assert!(out.lines().any(|l| l == line), "{line}: {out}");
         }
-        assert!(out.contains("uid=1000(web) gid=1001(web) groups=1001(web),2000(more),3000"), "{out}");
+        assert!(
+            out.contains("uid=1000(web) gid=1001(web) groups=1001(web),2000(more),3000"),
+            "{out}"
+        );
         assert_eq!(status.user, Some((1000, 1001, vec![1001, 2000, 3000])));
+        // A shell would leave out names that it cannot use.
+        config.command = vec!["env".into()];
+        let out = w.output(&id, config.clone()).await;
+        assert!(out.lines().any(|l| l == "#@!a=odd"), "{out}");
+        config.metadata.attempt += 1;
         config.security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict;
         config.security.run_as_username.clear();
         config.security.run_as_user = Some(1000);
@@ -133,16 +144,29 @@ fn cannot_run() {
             let error = w.runtime.start_container(&created).await.unwrap_err();
             let status = w.runtime.container_status(&created).await.unwrap();
             assert_eq!(status.message, error.message);
-            assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
-            assert!(error.message.starts_with("failed to create containerd task: "));
+            assert_eq!(
+                (status.exit_code, status.reason.as_str()),
+                (128, "StartError")
+            );
+            assert!(
+                error
+                    .message
+                    .starts_with("failed to create containerd task: ")
+            );
             error.message
         };
         for (command, end) in [
             ("/x", r#"exec: "/x": stat /x: no such file or directory"#),
             ("x", r#"exec: "x": executable file not found in $PATH"#),
             ("/etc", r#"exec: "/etc": is a directory"#),
-            ("/bin/not-executable", r#"exec: "/bin/not-executable": permission denied"#),
-            ("/bin/not-a-program", "exec /bin/not-a-program: exec format error"),
+            (
+                "/bin/not-executable",
+                r#"exec: "/bin/not-executable": permission denied"#,
+            ),
+            (
+                "/bin/not-a-program",
+                "exec /bin/not-a-program: exec format error",
+            ),
         ] {
             let message = case(command).await;
             assert!(message.ends_with(end), "{message}");
@@ -151,7 +175,12 @@ fn cannot_run() {
         config.security.run_as_username = "stranger".into();
         let created = w.runtime.create_container(&id, config).await.unwrap();
         let error = w.runtime.start_container(&created).await.unwrap_err();
-        assert!(error.message.ends_with("unable to find user stranger: no matching entries in passwd file"), "{error}");
+        assert!(
+            error
+                .message
+                .ends_with("unable to find user stranger: no matching entries in passwd file"),
+            "{error}"
+        );
     });
 }
 
@@ -164,14 +193,21 @@ fn security() {
             out,
             "CapInh: 0000000000000000,CapPrm: 00000000a80425fb,CapEff: 00000000a80425fb,CapBnd: 00000000a80425fb,NoNewPrivs: 0,Seccomp: 0,"
         );
-        let mut config = script(&format!("{show}; unshare -n true 2>&1; mount -t tmpfs x /tmp 2>&1; ls /tmp"));
+        let mut config = script(&format!(
+            "{show}; unshare -n true 2>&1; mount -t tmpfs x /tmp 2>&1; ls /tmp"
+        ));
         config.security.run_as_user = Some(1000);
         config.security.no_new_privs = true;
         config.security.seccomp = SecurityProfile::RuntimeDefault;
         config.security.capabilities.drop = vec!["ALL".into()];
         config.security.capabilities.add = vec!["NET_BIND_SERVICE".into()];
         let out = w.output(&id, config).await;
-        assert!(out.contains("CapEff: 0000000000000000,CapBnd: 0000000000000400,NoNewPrivs: 1,Seccomp: 2,"), "{out}");
+        assert!(
+            out.contains(
+                "CapEff: 0000000000000000,CapBnd: 0000000000000400,NoNewPrivs: 1,Seccomp: 2,"
+            ),
+            "{out}"
+        );
         assert!(out.contains("Operation not permitted"), "{out}");
 
         // Without no_new_privs the filter is loaded before capabilities are dropped.
@@ -184,18 +220,34 @@ fn security() {
         let mut config = script("mkdir /tmp/x 2>&1; touch /tmp/y && echo touched");
         config.security.seccomp = SecurityProfile::Localhost(profile.display().to_string());
         let out = w.output(&id, config).await;
-        assert!(out.contains("No space left on device") && out.contains("touched"), "{out}");
+        assert!(
+            out.contains("No space left on device") && out.contains("touched"),
+            "{out}"
+        );
         let mut config = script("true");
         config.security.seccomp = SecurityProfile::Localhost("/no/such.json".into());
         let error = w.runtime.create_container(&id, config).await.unwrap_err();
-        assert!(error.message.contains("cannot load seccomp profile \"/no/such.json\""), "{error}");
+        assert!(
+            error
+                .message
+                .contains("cannot load seccomp profile \"/no/such.json\""),
+            "{error}"
+        );
 
         // Devices: those of every container work, others cannot be opened even when made.
         let out = w
             .script(&id, "echo x > /dev/null; head -c 4 /dev/urandom | wc -c; mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg 2>&1; ls /dev | sort | tr '\\n' ' '")
             .await;
-        assert!(out.starts_with("4\n") && out.contains("Operation not permitted"), "{out}");
-        assert!(out.ends_with("core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "), "{out}");
+        assert!(
+            out.starts_with("4\n") && out.contains("Operation not permitted"),
+            "{out}"
+        );
+        assert!(
+            out.ends_with(
+                "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "
+            ),
+            "{out}"
+        );
     });
 }
 
@@ -205,7 +257,11 @@ fn paths() {
         let mut config = script(
             "cat /proc/kcore | wc -c; ls /proc/acpi 2>/dev/null | wc -l; echo 1 > /proc/sys/kernel/domainname; touch /file; touch /tmp/x; touch /sys/x; echo 0 > /sys/fs/cgroup/pids/cgroup.procs; echo $$; cat /proc/self/cgroup | sort | tail -1",
         );
-        config.security.masked_paths = vec!["/proc/kcore".into(), "/proc/acpi".into(), "/proc/none".into()];
+        config.security.masked_paths = vec![
+            "/proc/kcore".into(),
+            "/proc/acpi".into(),
+            "/proc/none".into(),
+        ];
         config.security.readonly_paths = vec!["/proc/sys".into()];
         config.security.readonly_rootfs = true;
         config.mounts = vec![bind(&w.dir.join("tmp"), "/tmp", false)];
@@ -225,7 +281,9 @@ fn paths() {
 fn privileged() {
     world(async |w| {
         let id = w.sandbox("a").await;
-        let mut config = script("mkdir /mnt; mount -t tmpfs x /mnt && echo mounted; ls /dev/kmsg; touch /sys/fs/cgroup 2>&1; grep CapEff /proc/self/status");
+        let mut config = script(
+            "mkdir /mnt; mount -t tmpfs x /mnt && echo mounted; ls /dev/kmsg; touch /sys/fs/cgroup 2>&1; grep CapEff /proc/self/status",
+        );
         config.security.privileged = true;
         config.security.masked_paths = vec!["/proc/kcore".into()];
         let out = w.output(&id, config).await;
@@ -278,7 +336,10 @@ fn mounts() {
         ];
         let out = w.output(&id, config.clone()).await;
         let lines: Vec<_> = out.lines().collect();
-        assert!(lines[0].starts_with("texttouch: /v/no: Read-only file system"), "{out}");
+        assert!(
+            lines[0].starts_with("texttouch: /v/no: Read-only file system"),
+            "{out}"
+        );
         assert_eq!(lines[1], "below", "{out}");
         assert!(lines[2].contains("/rro/below/no: Read-only"), "{out}");
         assert_eq!(lines[3], "text/img/bin/busybox", "{out}");
@@ -300,11 +361,20 @@ async fn propagation(w: &World, id: &str) {
     };
     let mut config = script("true");
     config.mounts = vec![both(MountPropagation::Bidirectional)];
-    let error = w.runtime.create_container(id, config.clone()).await.unwrap_err();
-    assert!(error.message.ends_with("but it is not a shared mount"), "{error}");
+    let error = w
+        .runtime
+        .create_container(id, config.clone())
+        .await
+        .unwrap_err();
+    assert!(
+        error.message.ends_with("but it is not a shared mount"),
+        "{error}"
+    );
     tmpfs(&shared);
     rustix::mount::mount_change(&shared, rustix::mount::MountPropagationFlags::SHARED).unwrap();
-    let mut config = script("mkdir /s/in; mount -t tmpfs in /s/in; touch /s/in/file; while ! [ -e /s/out/go ]; do sleep 0.01; done; echo seen");
+    let mut config = script(
+        "mkdir /s/in; mount -t tmpfs in /s/in; touch /s/in/file; while ! [ -e /s/out/go ]; do sleep 0.01; done; echo seen",
+    );
     config.security.privileged = true;
     config.mounts = vec![both(MountPropagation::Bidirectional)];
     std::fs::create_dir(shared.join("out")).unwrap();
@@ -348,7 +418,10 @@ fn limits() {
         let read = |group: &str, controller: &str, v1: &str, v2: &str| {
             let file = if groups.is_unified() { v2 } else { v1 };
             let dir = groups.directory(group, controller).unwrap();
-            std::fs::read_to_string(dir.join(file)).unwrap().trim().to_owned()
+            std::fs::read_to_string(dir.join(file))
+                .unwrap()
+                .trim()
+                .to_owned()
         };
         let own = format!("kubepods/poda/{container}");
         let memory = |group: &str| read(group, "memory", "memory.limit_in_bytes", "memory.max");
@@ -359,18 +432,36 @@ fn limits() {
         assert!(quota().starts_with("50000"));
         config.resources.cpu_quota = 70_000;
         config.resources.memory_limit_bytes = 128 << 20;
-        let update = w.runtime.update_container_resources(&container, config.resources.clone());
+        let update = w
+            .runtime
+            .update_container_resources(&container, config.resources.clone());
         update.await.unwrap();
         assert!(quota().starts_with("70000"));
         assert_eq!(memory(&own), (128 << 20).to_string());
         let status = w.runtime.container_status(&container).await.unwrap();
         assert_eq!(status.resources, config.resources);
-        let out = w.runtime.exec_sync(&container, vec!["/bin/sh".into(), "-c".into(), "for i in $(seq 40); do sleep 5 & done 2>&1; true".into()], 5).await.unwrap();
-        let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        let out = w
+            .runtime
+            .exec_sync(
+                &container,
+                vec![
+                    "/bin/sh".into(),
+                    "-c".into(),
+                    "for i in $(seq 40); do sleep 5 & done 2>&1; true".into(),
+                ],
+                5,
+            )
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned()
+            + &String::from_utf8_lossy(&out.stderr);
         assert!(text.contains("can't fork"), "{text}");
         let stats = w.runtime.list_container_stats().await.unwrap();
         let of = stats.iter().find(|s| s.container_id == container).unwrap();
-        assert!(of.cpu_usage_nanoseconds > 0 && of.memory_working_set_bytes > 0 && of.processes > 0, "{of:?}");
+        assert!(
+            of.cpu_usage_nanoseconds > 0 && of.memory_working_set_bytes > 0 && of.processes > 0,
+            "{of:?}"
+        );
     });
 }
 
@@ -380,22 +471,35 @@ fn oom() {
         let mut config = script("exec tail /dev/zero");
         config.resources.memory_limit_bytes = 32 << 20;
         let status = w.run(&id, config).await;
-        assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+        assert_eq!(
+            (status.exit_code, status.reason.as_str()),
+            (137, "OOMKilled")
+        );
     });
 }
 
 fn stop() {
     world(async |w| {
         let id = w.sandbox("a").await;
-        let stubborn = w.start(&id, script("trap '' TERM; echo up; while true; do sleep 0.1; done")).await;
+        let stubborn = w
+            .start(
+                &id,
+                script("trap '' TERM; echo up; while true; do sleep 0.1; done"),
+            )
+            .await;
         w.runtime.stop_container(&stubborn, 1).await.unwrap();
         let status = w.runtime.container_status(&stubborn).await.unwrap();
         assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
         w.runtime.stop_container(&stubborn, 1).await.unwrap();
-        let mut polite = script("trap 'echo bye; exit 7' USR1; touch /tmp/up; while true; do sleep 0.01; done");
+        let mut polite =
+            script("trap 'echo bye; exit 7' USR1; touch /tmp/up; while true; do sleep 0.01; done");
         polite.stop_signal = "SIGUSR1".into();
         let polite = w.start(&id, polite).await;
-        let up = vec!["/bin/sh".into(), "-c".into(), "while ! [ -e /tmp/up ]; do sleep 0.01; done".into()];
+        let up = vec![
+            "/bin/sh".into(),
+            "-c".into(),
+            "while ! [ -e /tmp/up ]; do sleep 0.01; done".into(),
+        ];
         w.runtime.exec_sync(&polite, up, 10).await.unwrap();
         w.runtime.stop_container(&polite, 30).await.unwrap();
         let status = w.runtime.container_status(&polite).await.unwrap();
@@ -414,6 +518,9 @@ fn quick() {
             times.push(begun.elapsed());
         }
         times.sort();
-        println!("  create + start: median {:?}, slowest {:?}", times[10], times[19]);
+        println!(
+            "  create + start: median {:?}, slowest {:?}",
+            times[10], times[19]
+        );
     });
 }

@@ -95,7 +95,10 @@ fn killed_daemon() {
         // The next one finds exits of containers that nobody watched.
         let next = World::open(&dir, None).await;
         let status = next.runtime.container_status(long).await.unwrap();
-        assert_eq!((status.exit_code, status.state), (21, ContainerState::Exited));
+        assert_eq!(
+            (status.exit_code, status.state),
+            (21, ContainerState::Exited)
+        );
         drop(next);
         w.network.attached.lock().unwrap().clear();
         w.take_down().await;

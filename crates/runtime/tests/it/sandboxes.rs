@@ -87,7 +87,9 @@ fn node_namespaces() {
         let id = w.runtime.run_pod_sandbox(config).await.unwrap();
         let status = w.runtime.pod_sandbox_status(&id).await.unwrap();
         assert!(status.ips.is_empty() && status.netns_path.is_empty());
-        let mut container = script("for n in net ipc uts pid; do ls -l /proc/self/ns/$n; done; sleep 0.01 & echo $$");
+        let mut container = script(
+            "for n in net ipc uts pid; do ls -l /proc/self/ns/$n; done; sleep 0.01 & echo $$",
+        );
         container.security.pid = NamespaceMode::Node;
         let out = w.output(&id, container).await;
         for name in ["net", "ipc", "uts", "pid"] {
@@ -120,7 +122,9 @@ fn shared_pid() {
         let status = w.runtime.container_status(&first).await.unwrap();
         assert_eq!((status.exit_code, status.reason.as_str()), (143, "Error"));
         // A debugging container joins the pid namespace of another.
-        let target = w.start(&id, script("exec sleep 1000")).await;
+        let mut target = script("exec sleep 1000");
+        target.security.pid = NamespaceMode::Container;
+        let target = w.start(&id, target).await;
         let mut debug = script("ps -o pid,args");
         debug.security.target_container = Some(target.clone());
         let out = w.output(&id, debug).await;
@@ -131,15 +135,21 @@ fn shared_pid() {
 fn sysctls() {
     world(async |w| {
         let mut config = w.sandbox_config("sysctl");
-        config.sysctls.insert("kernel.shm_rmid_forced".into(), "1".into());
-        config.sysctls.insert("net.ipv4.tcp_syncookies".into(), "0".into());
+        config
+            .sysctls
+            .insert("kernel.shm_rmid_forced".into(), "1".into());
+        config
+            .sysctls
+            .insert("net.ipv4.tcp_syncookies".into(), "0".into());
         let id = w.runtime.run_pod_sandbox(config).await.unwrap();
         let out = w
             .script(&id, "cd /proc/sys; cat kernel/shm_rmid_forced net/ipv4/tcp_syncookies net/ipv4/ip_unprivileged_port_start")
             .await;
         assert_eq!(out, "1\n0\n0");
         let mut config = w.sandbox_config("bad");
-        config.sysctls.insert("kernel.no_such_thing".into(), "1".into());
+        config
+            .sysctls
+            .insert("kernel.no_such_thing".into(), "1".into());
         let error = w.runtime.run_pod_sandbox(config).await.unwrap_err();
         assert!(error.message.contains("kernel.no_such_thing"), "{error}");
     });
@@ -151,7 +161,9 @@ fn failed_network() {
         let config = w.sandbox_config("a");
         let error = w.runtime.run_pod_sandbox(config.clone()).await.unwrap_err();
         assert!(
-            error.message.starts_with("failed to setup network for sandbox"),
+            error
+                .message
+                .starts_with("failed to setup network for sandbox"),
             "{error}"
         );
         assert!(w.runtime.list_pod_sandboxes().await.unwrap().is_empty());
@@ -175,7 +187,9 @@ fn lost_keeper() {
                 }
             }
         };
-        let event = tokio::time::timeout(crate::world::PATIENCE, lost).await.unwrap();
+        let event = tokio::time::timeout(crate::world::PATIENCE, lost)
+            .await
+            .unwrap();
         assert_eq!(event.pod_uid, "uid-a");
         let status = w.ended(&container).await;
         assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"));

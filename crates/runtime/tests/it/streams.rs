@@ -49,17 +49,45 @@ fn exec_sync() {
         let c = w.start(&id, config).await;
         let sh = |text: &str| words(&["sh", "-c", text]);
         let out = w.runtime.exec_sync(&c, sh("echo $KEY; id -u; cat /proc/self/oom_score_adj; ls /proc/self/ns | wc -l; echo bad >&2; exit 5"), 10).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&out.stdout).lines().take(3).collect::<Vec<_>>(), ["value", "1000", "500"]);
-        assert_eq!((out.stderr.as_slice(), out.exit_code), (b"bad\n".as_slice(), 5));
-        let many = w.runtime.exec_sync(&c, sh("dd if=/dev/zero bs=1000 count=500 2>/dev/null"), 10).await.unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&out.stdout)
+                .lines()
+                .take(3)
+                .collect::<Vec<_>>(),
+            ["value", "1000", "500"]
+        );
+        assert_eq!(
+            (out.stderr.as_slice(), out.exit_code),
+            (b"bad\n".as_slice(), 5)
+        );
+        let many = w
+            .runtime
+            .exec_sync(&c, sh("dd if=/dev/zero bs=1000 count=500 2>/dev/null"), 10)
+            .await
+            .unwrap();
         assert_eq!(many.stdout.len(), 500_000);
-        let late = w.runtime.exec_sync(&c, sh("sleep 100"), 1).await.unwrap_err();
+        let late = w
+            .runtime
+            .exec_sync(&c, sh("sleep 100"), 1)
+            .await
+            .unwrap_err();
         assert_eq!(late.kind, ErrorKind::DeadlineExceeded);
-        let none = w.runtime.exec_sync(&c, words(&["nothing"]), 1).await.unwrap_err();
-        assert!(none.message.ends_with(r#"exec: "nothing": executable file not found in $PATH"#), "{none}");
+        let none = w
+            .runtime
+            .exec_sync(&c, words(&["nothing"]), 1)
+            .await
+            .unwrap_err();
+        assert!(
+            none.message
+                .ends_with(r#"exec: "nothing": executable file not found in $PATH"#),
+            "{none}"
+        );
         // A child that keeps the streams open is not waited for.
         let begun = std::time::Instant::now();
-        w.runtime.exec_sync(&c, sh("sleep 1000 & echo x"), 60).await.unwrap();
+        w.runtime
+            .exec_sync(&c, sh("sleep 1000 & echo x"), 60)
+            .await
+            .unwrap();
         assert!(begun.elapsed() < Duration::from_secs(30));
         w.runtime.stop_container(&c, 0).await.unwrap();
         let ended = w.runtime.exec_sync(&c, sh("true"), 1).await.unwrap_err();
@@ -84,8 +112,20 @@ fn exec() {
         stdin.write_all(b"hello\n").await.unwrap();
         drop(stdin);
         let (mut out, mut err) = (String::new(), String::new());
-        session.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
-        session.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
+        session
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut out)
+            .await
+            .unwrap();
+        session
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .await
+            .unwrap();
         assert_eq!((out.as_str(), err.as_str()), ("hello\n", "done\n"));
         assert_eq!(session.exit.await, Ok(ExecExit::Code(4)));
         let request = ExecRequest {
@@ -95,14 +135,19 @@ fn exec() {
             ..ExecRequest::default()
         };
         let refused = w.runtime.exec(request).await.err().unwrap();
-        assert!(refused.message.contains("no such file or directory"), "{refused}");
+        assert!(
+            refused.message.contains("no such file or directory"),
+            "{refused}"
+        );
     });
 }
 
 fn terminal() {
     world(async |w| {
         let id = w.sandbox("a").await;
-        let mut config = script("stty size; read line; echo got $line; ls -l /dev/console >/dev/null && echo console");
+        let mut config = script(
+            "stty size; read line; echo got $line; ls -l /dev/console >/dev/null && echo console",
+        );
         config.tty = true;
         config.stdin = true;
         let c = w.start(&id, config).await;
@@ -165,7 +210,8 @@ async fn until(reader: &mut cri::Reader, seen: &mut String, wanted: &str) {
 fn attach() {
     world(async |w| {
         let id = w.sandbox("a").await;
-        let mut config = script("while read l; do echo out $l; echo err $l >&2; done; echo end; exit 9");
+        let mut config =
+            script("while read l; do echo out $l; echo err $l >&2; done; echo end; exit 9");
         config.stdin = true;
         config.stdin_once = true;
         let c = w.start(&id, config).await;
@@ -191,9 +237,14 @@ fn attach() {
         assert_eq!(watcher.exit.await, Ok(ExecExit::Code(9)));
         assert_eq!(session.exit.await, Ok(ExecExit::Code(9)));
         let text = log(&w.ended(&c).await);
-        assert!(text.contains("out one") && text.contains("stderr F err one"), "{text}");
+        assert!(
+            text.contains("out one") && text.contains("stderr F err one"),
+            "{text}"
+        );
         // A reader that goes away leaves the container as it is.
-        let c = w.start(&id, script("while true; do echo tick; sleep 0.01; done")).await;
+        let c = w
+            .start(&id, script("while true; do echo tick; sleep 0.01; done"))
+            .await;
         let request = AttachRequest {
             container: c.clone(),
             stdout: true,
@@ -223,11 +274,21 @@ fn reopen() {
         let mut session = w.runtime.attach(request).await.unwrap();
         let mut stdin = session.stdin.take().unwrap();
         stdin.write_all(b"second\n").await.unwrap();
-        until(session.stdout.as_mut().unwrap(), &mut String::new(), "second").await;
+        until(
+            session.stdout.as_mut().unwrap(),
+            &mut String::new(),
+            "second",
+        )
+        .await;
         std::fs::rename(&path, format!("{path}.1")).unwrap();
         w.runtime.reopen_container_log(&c).await.unwrap();
         stdin.write_all(b"third\n").await.unwrap();
-        until(session.stdout.as_mut().unwrap(), &mut String::new(), "third").await;
+        until(
+            session.stdout.as_mut().unwrap(),
+            &mut String::new(),
+            "third",
+        )
+        .await;
         let old = std::fs::read_to_string(format!("{path}.1")).unwrap();
         let new = std::fs::read_to_string(&path).unwrap();
         assert!(old.contains("first") && old.contains("second") && !old.contains("third"));
@@ -238,9 +299,14 @@ fn reopen() {
 fn port_forward() {
     world(async |w| {
         let id = w.sandbox("a").await;
-        let c = w.start(&id, script("echo pong | nc -l -p 8080; sleep 1000")).await;
+        let c = w
+            .start(&id, script("echo pong | nc -l -p 8080; sleep 1000"))
+            .await;
         let ready = "while ! grep -q :1F90 /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done";
-        w.runtime.exec_sync(&c, words(&["sh", "-c", ready]), 10).await.unwrap();
+        w.runtime
+            .exec_sync(&c, words(&["sh", "-c", ready]), 10)
+            .await
+            .unwrap();
         let mut stream = w.runtime.port_forward(&id, 8080).await.unwrap();
         let mut text = String::new();
         let read = stream.read_to_string(&mut text);

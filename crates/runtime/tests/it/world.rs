@@ -31,10 +31,18 @@ pub fn isolate() -> Result<(), String> {
 
 fn busybox() -> Option<PathBuf> {
     let found = BUSYBOX.iter().find(|p| {
-        // A dynamic one names its loader.
-        std::fs::read(p).is_ok_and(|b| !b.windows(8).any(|w| w == b"ld-linux"))
+        let elf = std::fs::read(p).unwrap_or_default();
+        elf.len() > 64 && !has_interpreter(&elf)
     });
     found.map(PathBuf::from)
+}
+
+/// Whether a 64-bit program names a loader (a PT_INTERP header).
+fn has_interpreter(elf: &[u8]) -> bool {
+    let u16_at = |at: usize| usize::from(u16::from_le_bytes([elf[at], elf[at + 1]]));
+    let first = usize::try_from(u64::from_le_bytes(elf[32..40].try_into().unwrap())).unwrap();
+    let (size, count) = (u16_at(54), u16_at(56));
+    (0..count).any(|n| elf[first + n * size] == 3)
 }
 
 /// The pod network of tests.
@@ -144,7 +152,12 @@ impl World {
             .filter(|l| l.contains(self.dir.to_str().unwrap()))
             .collect();
         assert!(left.is_empty(), "mounts are left: {left:#?}");
-        for of in ["root/containers", "root/sandboxes", "run/sandboxes", "run/netns"] {
+        for of in [
+            "root/containers",
+            "root/sandboxes",
+            "run/sandboxes",
+            "run/netns",
+        ] {
             let left = std::fs::read_dir(self.dir.join(of)).unwrap().count();
             assert_eq!(left, 0, "{of} is not empty");
         }
@@ -277,19 +290,32 @@ fn write_image(path: &Path) {
             .append_link(&mut header, format!("bin/{link}"), "busybox")
             .unwrap();
     }
-    entry(&mut layer, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/data:/bin/sh\n", 0o644);
-    entry(&mut layer, "etc/group", b"root:x:0:\nweb:x:1001:\nmore:x:2000:web\n", 0o644);
+    entry(
+        &mut layer,
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/data:/bin/sh\n",
+        0o644,
+    );
+    entry(
+        &mut layer,
+        "etc/group",
+        b"root:x:0:\nweb:x:1001:\nmore:x:2000:web\n",
+        0o644,
+    );
     entry(&mut layer, "bin/not-a-program", b"nonsense", 0o755);
     entry(&mut layer, "bin/not-executable", b"nonsense", 0o644);
     let layer = layer.into_inner().unwrap();
     let digest = format!("sha256:{}", hex(&Sha256::digest(&layer)));
     let config = format!(
         r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","FROM=image"],"Cmd":["/bin/sh"]}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}},"history":[]}}"#,
-        if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+        if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "amd64"
+        }
     );
-    let manifest = format!(
-        r#"[{{"Config":"config.json","RepoTags":["{IMAGE}"],"Layers":["layer.tar"]}}]"#
-    );
+    let manifest =
+        format!(r#"[{{"Config":"config.json","RepoTags":["{IMAGE}"],"Layers":["layer.tar"]}}]"#);
     let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
     entry(&mut archive, "config.json", config.as_bytes(), 0o644);
     entry(&mut archive, "layer.tar", &layer, 0o644);
