@@ -1,168 +1,236 @@
-//! OpenAPI documents: per group version (v3), and which there are. They say which kinds and
-//! operations exist and which query parameters they take; clients validate on the server.
-//! Upstream: kube-openapi handler3; api-semantics §14.
+//! OpenAPI documents: v3 by group version, v2 as a whole, JSON and (v2) protobuf. Made from the schema
+//! table and the CRDs, once a change of what is served. Upstream: kube-openapi handler, handler3;
+//! api-semantics §14.
 
-use std::collections::BTreeMap;
+mod definitions;
+mod gnostic;
+mod operations;
 
-use http::header::{ETAG, HeaderValue};
-use machinery::{Descriptor, Verb};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION,
+    VARY,
+};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha512};
 
+use crate::query::Query;
 use crate::registry::Served;
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
+use definitions::{Definitions, Dialect};
 
-/// `/openapi/v3` and `/openapi/v3/<path>`.
-pub fn v3(server: &Inner, path: &str, _i: &Incoming) -> Answer {
-    let all = server.registry.all();
-    let mut by_path: BTreeMap<String, Vec<&Served>> = BTreeMap::new();
-    for s in &all {
-        by_path.entry(path_of(&s.descriptor)).or_default().push(s);
-    }
-    if path.is_empty() {
-        let paths: Map<String, Value> = by_path
-            .iter()
-            .map(|(p, served)| {
-                let hash = hash(&document(served));
-                (
-                    p.clone(),
-                    json!({"serverRelativeURL": format!("/openapi/v3/{p}?hash={hash}")}),
-                )
-            })
-            .collect();
-        return response::json(200, &json!({"paths": paths}));
-    }
-    match by_path.get(path) {
-        Some(served) => {
-            let document = document(served);
-            let tag = format!("\"{}\"", hash(&document));
-            let mut answer = response::json(200, &document);
-            if let Ok(v) = HeaderValue::from_str(&tag) {
-                answer.headers_mut().insert(ETAG, v);
-            }
-            answer
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The name it had before; an `@` is not allowed there.
+const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// A year, for documents whose address holds their hash.
+const FOREVER_SECONDS: i64 = 31_536_000;
+
+/// What was made for one state of the registry.
+#[derive(Default)]
+struct Made {
+    generation: u64,
+    /// Hash of each v3 document by its path.
+    hashes: BTreeMap<String, String>,
+    v2: Option<Arc<Whole>>,
+}
+
+/// The v2 document in both forms; the tag is that of the JSON.
+struct Whole {
+    json: Bytes,
+    protobuf: Bytes,
+    tag: String,
+}
+
+/// Documents made so far.
+#[derive(Default)]
+pub struct Documents(Mutex<Made>);
+
+// === Documents ===
+
+impl Documents {
+    /// What was made, begun anew where the registry has changed since.
+    fn with<R>(&self, server: &Inner, f: impl FnOnce(&mut Made) -> R) -> R {
+        let mut made = self.0.lock();
+        let generation = server.registry.generation();
+        if made.generation != generation {
+            *made = Made {
+                generation,
+                ..Made::default()
+            };
         }
-        None => response::text(404, "404 page not found"),
+        f(&mut made)
+    }
+
+    fn hashes(&self, server: &Inner) -> BTreeMap<String, String> {
+        self.with(server, |made| {
+            if made.hashes.is_empty() {
+                for (path, served) in by_path(server) {
+                    let data = encoded(&document(&served));
+                    made.hashes.insert(path, hash(&data));
+                }
+            }
+            made.hashes.clone()
+        })
+    }
+
+    fn v2(&self, server: &Inner) -> Arc<Whole> {
+        self.with(server, |made| {
+            let make = || {
+                let document = whole(server);
+                let json = encoded(&document);
+                Arc::new(Whole {
+                    tag: format!("\"{}\"", hash(&json)),
+                    protobuf: gnostic::encode(&document).into(),
+                    json,
+                })
+            };
+            made.v2.get_or_insert_with(make).clone()
+        })
     }
 }
 
-/// `/openapi/v2`.
-pub fn v2(_server: &Inner, _i: &Incoming) -> Answer {
-    response::text(404, "404 page not found")
+fn encoded(document: &Value) -> Bytes {
+    document.to_string().into_bytes().into()
 }
 
-fn path_of(d: &Descriptor) -> String {
-    if d.group.is_empty() {
-        format!("api/{}", d.version)
-    } else {
-        format!("apis/{}/{}", d.group, d.version)
-    }
-}
-
-fn hash(document: &Value) -> String {
-    let digest = Sha256::digest(document.to_string().as_bytes());
+fn hash(data: &[u8]) -> String {
+    let digest = Sha512::digest(data);
     digest.iter().map(|b| format!("{b:02X}")).collect()
 }
 
-fn document(served: &[&Served]) -> Value {
+fn by_path(server: &Inner) -> BTreeMap<String, Vec<Arc<Served>>> {
+    let mut out: BTreeMap<String, Vec<Arc<Served>>> = BTreeMap::new();
+    for s in server.registry.all() {
+        let path = operations::group_path(&s.descriptor);
+        out.entry(path).or_default().push(s);
+    }
+    out
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": "v1.37.0"})
+}
+
+fn parts(served: &[Arc<Served>], dialect: Dialect) -> (Map<String, Value>, Map<String, Value>) {
+    let mut defs = Definitions::new(dialect);
     let mut paths = Map::new();
-    let mut schemas = Map::new();
+    for s in served {
+        defs.resource(&s.descriptor);
+    }
+    let mut versions: BTreeSet<(String, String)> = BTreeSet::new();
     for s in served {
         let d = &s.descriptor;
-        let base = format!("/{}", path_of(d));
-        let collection = if d.namespaced() {
-            format!("{base}/namespaces/{{namespace}}/{}", d.resource)
-        } else {
-            format!("{base}/{}", d.resource)
-        };
-        paths.insert(format!("{collection}/{{name}}"), operations(d, ITEM));
-        paths.insert(collection, operations(d, COLLECTION));
-        let custom = d.strategy.openapi();
-        schemas.insert(definition(d), custom.unwrap_or_else(|| schema(d)));
+        operations::add(d, dialect, &defs, &mut paths);
+        versions.insert((d.group.to_string(), d.version.to_string()));
     }
+    defs.kind("autoscaling", "v1", "Scale");
+    for (group, version) in versions {
+        defs.kind(&group, &version, "DeleteOptions");
+    }
+    defs.kind("", "v1", "Status");
+    (paths, defs.into_map())
+}
+
+/// The v3 document of one group version.
+fn document(served: &[Arc<Served>]) -> Value {
+    let (paths, schemas) = parts(served, Dialect::V3);
     json!({
-        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"},
-        "paths": paths, "components": {"schemas": schemas},
+        "openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": schemas},
     })
 }
 
-const ITEM: &[(Verb, &str)] = &[
-    (Verb::Get, "get"),
-    (Verb::Update, "put"),
-    (Verb::Patch, "patch"),
-    (Verb::Delete, "delete"),
-];
-const COLLECTION: &[(Verb, &str)] = &[
-    (Verb::List, "get"),
-    (Verb::Create, "post"),
-    (Verb::DeleteCollection, "delete"),
-];
+/// The v2 document.
+fn whole(server: &Inner) -> Value {
+    let (paths, definitions) = parts(&server.registry.all(), Dialect::V2);
+    json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions})
+}
 
-/// The name of a kind's definition: `io.k8s.api.apps.v1.Deployment`.
-fn definition(d: &Descriptor) -> String {
-    if d.strategy.openapi().is_some() {
-        // A custom resource: the group backwards, as upstream names them.
-        let mut words: Vec<&str> = d.group.split('.').collect();
-        words.reverse();
-        return format!("{}.{}.{}", words.join("."), d.version, d.kind);
+fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
     }
-    let group = match &*d.group {
-        "" => "core",
-        g => g.split('.').next().unwrap_or(g),
+}
+
+fn matches(i: &Incoming, tag: &str) -> bool {
+    let given = i.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    given.is_some_and(|g| g.split(',').any(|t| t.trim().trim_start_matches("W/") == tag))
+}
+
+/// `/openapi/v3` and `/openapi/v3/<path>`.
+pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answer {
+    let hashes = server.openapi.hashes(server);
+    if path.is_empty() {
+        let entry = |(p, hash): (&String, &String)| {
+            let url = format!("/openapi/v3/{p}?hash={hash}");
+            (p.clone(), json!({"serverRelativeURL": url}))
+        };
+        let paths: Map<String, Value> = hashes.iter().map(entry).collect();
+        return response::json(200, &json!({"paths": paths}));
+    }
+    let Some(hash) = hashes.get(path) else {
+        return response::bytes(404, "text/plain; charset=utf-8", Bytes::new());
     };
-    format!("io.k8s.api.{group}.{}.{}", d.version, d.kind)
-}
-
-fn kind_of(d: &Descriptor) -> Value {
-    json!({"group": d.group, "version": d.version, "kind": d.kind})
-}
-
-fn schema(d: &Descriptor) -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-        },
-        "x-kubernetes-preserve-unknown-fields": true,
-        "x-kubernetes-group-version-kind": [kind_of(d)],
-    })
-}
-
-fn operations(d: &Descriptor, which: &[(Verb, &str)]) -> Value {
-    let mut out = Map::new();
-    for (verb, method) in which.iter().filter(|(v, _)| d.verbs.contains(v)) {
-        let writes = matches!(verb, Verb::Create | Verb::Update | Verb::Patch);
-        let names: &[&str] = if writes {
-            &["dryRun", "fieldManager", "fieldValidation", "pretty"]
-        } else {
-            &["pretty"]
-        };
-        let parameters: Vec<Value> = names
-            .iter()
-            .map(|n| json!({"name": n, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
-            .collect();
-        let action = match verb {
-            Verb::Create => "post",
-            Verb::Update => "put",
-            Verb::Patch => "patch",
-            Verb::Delete => "delete",
-            Verb::DeleteCollection => "deletecollection",
-            Verb::List => "list",
-            _ => "get",
-        };
-        let reference = json!({"$ref": format!("#/components/schemas/{}", definition(d))});
-        out.insert(
-            (*method).to_string(),
-            json!({
-                "operationId": format!("{action}{}{}", d.version, d.kind),
-                "parameters": parameters,
-                "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
-                "x-kubernetes-action": action,
-                "x-kubernetes-group-version-kind": kind_of(d),
-            }),
-        );
+    let asked = query.get("hash").filter(|h| !h.is_empty());
+    if asked.is_some_and(|a| !a.eq_ignore_ascii_case(hash)) {
+        let mut answer = response::bytes(301, "text/plain; charset=utf-8", Bytes::new());
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        insert(answer.headers_mut(), LOCATION, &url);
+        return answer;
     }
-    Value::Object(out)
+    let tag = format!("\"{hash}\"");
+    let mut answer = if matches(i, &tag) {
+        response::bytes(304, "application/json", Bytes::new())
+    } else {
+        let served = by_path(server).remove(path).unwrap_or_default();
+        response::bytes(200, "application/json", encoded(&document(&served)))
+    };
+    let headers = answer.headers_mut();
+    insert(headers, ETAG, &tag);
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if asked.is_some() {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let until = jiff::Timestamp::now().as_second() + FOREVER_SECONDS;
+        let until = jiff::Timestamp::from_second(until).unwrap_or_default();
+        let text = until.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        insert(headers, http::header::EXPIRES, &text);
+    }
+    crate::gzip::compressed(answer, &i.headers).await
+}
+
+/// `/openapi/v2`.
+pub async fn v2(server: &Inner, i: &Incoming) -> Answer {
+    let accept = i.headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+    let accept = accept.unwrap_or("*/*");
+    let mut clauses = accept
+        .split(',')
+        .map(|c| c.split(';').next().unwrap_or("").trim());
+    let choice = clauses.find_map(|c| match c {
+        V2_PROTOBUF | V2_PROTOBUF_OLD => Some(true),
+        "application/json" | "application/*" | "*/*" => Some(false),
+        _ => None,
+    });
+    let Some(protobuf) = choice else {
+        return response::bytes(406, "text/plain; charset=utf-8", Bytes::new());
+    };
+    let made = server.openapi.v2(server);
+    let (kind, data) = if protobuf {
+        (V2_PROTOBUF, made.protobuf.clone())
+    } else {
+        ("application/json", made.json.clone())
+    };
+    let mut answer = if matches(i, &made.tag) {
+        response::bytes(304, kind, Bytes::new())
+    } else {
+        response::bytes(200, kind, data)
+    };
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    insert(headers, ETAG, &made.tag);
+    crate::gzip::compressed(answer, &i.headers).await
 }

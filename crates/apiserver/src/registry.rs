@@ -125,6 +125,11 @@ impl Registry {
         self.state.read().ordered.clone()
     }
 
+    /// Counts changes of what is served.
+    pub fn generation(&self) -> u64 {
+        *self.changed.borrow()
+    }
+
     /// The follower behind all caches.
     pub fn follower(&self) -> &Follower {
         &self.follower

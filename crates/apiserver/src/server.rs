@@ -60,6 +60,7 @@ pub struct Inner {
     pub(crate) mutating: Semaphore,
     pub(crate) reading: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
+    pub(crate) openapi: crate::openapi::Documents,
     event_lease: Mutex<Option<(i64, Instant)>>,
 }
 
@@ -98,6 +99,7 @@ impl Server {
             mutating: Semaphore::new(limits::IN_FLIGHT_MUTATING),
             reading: Semaphore::new(limits::IN_FLIGHT_READING),
             metrics: crate::metrics::Metrics::default(),
+            openapi: crate::openapi::Documents::default(),
             event_lease: Mutex::new(None),
         };
         crate::crd::serve_established(&inner).await;

@@ -275,6 +275,11 @@ impl Strategy for Custom {
         self.check(obj, Some(before), causes);
     }
 
+    fn prepare_status_update(&self, obj: &mut Value, before: &Value, _cx: &WriteContext) {
+        machinery::strategy::freeze_all_but_status(obj, before);
+        keep(obj, before, "metadata");
+    }
+
     fn prepare_subresource(&self, _sub: &str, obj: &mut Value, before: &Value, _cx: &WriteContext) {
         if self.status {
             keep(obj, before, "status");

@@ -167,7 +167,7 @@ async fn unknown_and_repeated_fields_are_told_as_asked() {
     assert!(reply.headers.get("warning").is_none());
     assert_eq!(reply.json()["data"], json!({"a": "2"}));
     assert!(reply.json().get("nope").is_none());
-    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y}\ndata:\n  a: x\n  a: z\n";
+    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata:\n  a: x\n  a: z\n";
     let reply = env
         .send(
             "POST",

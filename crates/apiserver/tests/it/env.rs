@@ -243,6 +243,7 @@ pub fn kubectls() -> Vec<String> {
     let home = std::env::var("HOME").unwrap_or_default();
     let all = [
         format!("{home}/.cache/upstream/bin/kubectl"),
+        "/usr/lib/google-cloud-sdk/bin/kubectl.1.27".to_string(),
         "/usr/lib/google-cloud-sdk/bin/kubectl.1.33".to_string(),
     ];
     let found: Vec<String> = all

@@ -6,11 +6,16 @@ const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\
 
 const OTHER: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  a: b\n";
 
+const CHANGED: &str =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: \"9\"\n";
+
+const BAD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\nnope: 1\n";
+
 /// Arguments, standard input, whether it succeeds, and a text it writes.
 type Step = (&'static str, &'static str, bool, &'static str);
 
 const STEPS: &[Step] = &[
-    ("version", "", true, "Server Version: v1.37.0+k0s"),
+    ("version", "", true, "v1.37.0+k0s"),
     ("create -f -", OTHER, true, "configmap/c created"),
     (
         "create -f -",
@@ -31,7 +36,7 @@ const STEPS: &[Step] = &[
     ),
     ("label cm m x=y", "", true, "configmap/m labeled"),
     ("get cm -l x=y -o name", "", true, "configmap/m"),
-    ("annotate cm m x=y", "", true, "configmap/m annotated"),
+    ("annotate cm m x=y", "", true, "configmap/m annotate"),
     (
         "patch cm m -p {\"data\":{\"a\":\"2\"}}",
         "",
@@ -61,6 +66,47 @@ const STEPS: &[Step] = &[
         "Error from server (NotFound): configmaps \"m\" not found",
     ),
     ("auth whoami", "", false, ""),
+    (
+        "explain configmap.data",
+        "",
+        true,
+        "data <map[string]string>",
+    ),
+    ("explain configmap.metadata.labels", "", true, "map[string]string"),
+    (
+        "create --validate=strict -f -",
+        BAD,
+        false,
+        "strict decoding error: unknown field \"nope\"",
+    ),
+    ("create --validate=warn -f -", BAD, true, "unknown field \"nope\""),
+    (
+        "apply --server-side -f -",
+        MAP,
+        true,
+        "configmap/m serverside-applied",
+    ),
+    (
+        "apply --server-side --field-manager=other -f -",
+        CHANGED,
+        false,
+        "Apply failed with 1 conflict: conflict with \"kubectl\": .data.a",
+    ),
+    (
+        "apply --server-side --field-manager=other --force-conflicts -f -",
+        CHANGED,
+        true,
+        "configmap/m serverside-applied",
+    ),
+    ("get cm m -o yaml --show-managed-fields", "", true, "manager: other"),
+    ("apply -f -", MAP, true, "configmap/m configured"),
+    ("diff -f -", CHANGED, false, "+  a: \"9\""),
+    (
+        "create --raw /api/v1/namespaces/default/configmaps -f -",
+        "{",
+        false,
+        "",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

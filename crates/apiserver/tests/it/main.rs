@@ -7,4 +7,5 @@ mod crd;
 mod env;
 mod fakes;
 mod kubectl;
+mod peer;
 mod verbs;
