@@ -158,7 +158,10 @@ fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
 
 fn matches(i: &Incoming, tag: &str) -> bool {
     let given = i.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    given.is_some_and(|g| g.split(',').any(|t| t.trim().trim_start_matches("W/") == tag))
+    given.is_some_and(|g| {
+        g.split(',')
+            .any(|t| t.trim().trim_start_matches("W/") == tag)
+    })
 }
 
 /// `/openapi/v3` and `/openapi/v3/<path>`.

@@ -30,9 +30,7 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
         ["api", version] => crate::discovery::resources(server, "", version),
         ["apis", group] => crate::discovery::group(server, group),
         ["apis", group, version] => crate::discovery::resources(server, group, version),
-        ["openapi", "v3", rest @ ..] => {
-            crate::openapi::v3(server, &rest.join("/"), i, query).await
-        }
+        ["openapi", "v3", rest @ ..] => crate::openapi::v3(server, &rest.join("/"), i, query).await,
         ["openapi", "v2"] => crate::openapi::v2(server, i).await,
         [""] | [] => root(server),
         _ => match server.plugins.get().and_then(|p| p.documents.get(path)) {

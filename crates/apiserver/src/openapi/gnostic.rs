@@ -77,7 +77,9 @@ fn whole(out: &mut Vec<u8>, number: u32, value: Option<&Value>) {
 
 /// An `Any`: its YAML, which JSON is.
 fn any(out: &mut Vec<u8>, number: u32, value: &Value) {
-    nested(out, number, |out| put_bytes(out, 2, format!("{value}\n").as_bytes()));
+    nested(out, number, |out| {
+        put_bytes(out, 2, format!("{value}\n").as_bytes())
+    });
 }
 
 fn extensions(out: &mut Vec<u8>, number: u32, map: &Fields) {
@@ -90,7 +92,13 @@ fn extensions(out: &mut Vec<u8>, number: u32, map: &Fields) {
 }
 
 fn path_item(value: &Value, out: &mut Vec<u8>) {
-    for (method, number) in [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("patch", 8)] {
+    for (method, number) in [
+        ("get", 2),
+        ("put", 3),
+        ("post", 4),
+        ("delete", 5),
+        ("patch", 8),
+    ] {
         if let Some(Value::Object(op)) = value.get(method) {
             nested(out, number, |out| operation(op, out));
         }
@@ -102,7 +110,11 @@ fn operation(op: &Fields, out: &mut Vec<u8>) {
     texts(out, 6, op.get("produces"));
     texts(out, 7, op.get("consumes"));
     let parameters = op.get("parameters").and_then(Value::as_array);
-    for p in parameters.into_iter().flatten().filter_map(Value::as_object) {
+    for p in parameters
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+    {
         nested(out, 8, |out| nested(out, 1, |out| parameter(p, out)));
     }
     nested(out, 9, |out| {
@@ -181,7 +193,12 @@ fn schema(value: &Value, out: &mut Vec<u8>) {
     text(out, 13, map.get("pattern"));
     flag(out, 16, map.get("uniqueItems"));
     texts(out, 19, map.get("required"));
-    for v in map.get("enum").and_then(Value::as_array).into_iter().flatten() {
+    for v in map
+        .get("enum")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         any(out, 20, v);
     }
     match map.get("additionalProperties") {

@@ -133,7 +133,14 @@ fn item(d: &Descriptor, dialect: Dialect, defs: &Definitions, ops: &[Op], kind: 
     let mut out = Map::new();
     for op in ops {
         let (method, action, writes) = *op;
-        let own = kind_name(d, if action == "list" { &d.list_kind } else { &d.kind });
+        let own = kind_name(
+            d,
+            if action == "list" {
+                &d.list_kind
+            } else {
+                &d.kind
+            },
+        );
         let reference = defs.reference(&own);
         let mut parameters: Vec<Value> = query(*op)
             .into_iter()

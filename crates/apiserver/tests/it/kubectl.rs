@@ -6,8 +6,7 @@ const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\
 
 const OTHER: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  a: b\n";
 
-const CHANGED: &str =
-    "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: \"9\"\n";
+const CHANGED: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  a: \"9\"\n";
 
 const BAD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bad\nnope: 1\n";
 
@@ -72,14 +71,24 @@ const STEPS: &[Step] = &[
         true,
         "data <map[string]string>",
     ),
-    ("explain configmap.metadata.labels", "", true, "map[string]string"),
+    (
+        "explain configmap.metadata.labels",
+        "",
+        true,
+        "map[string]string",
+    ),
     (
         "create --validate=strict -f -",
         BAD,
         false,
         "strict decoding error: unknown field \"nope\"",
     ),
-    ("create --validate=warn -f -", BAD, true, "unknown field \"nope\""),
+    (
+        "create --validate=warn -f -",
+        BAD,
+        true,
+        "unknown field \"nope\"",
+    ),
     (
         "apply --server-side -f -",
         MAP,
@@ -98,7 +107,12 @@ const STEPS: &[Step] = &[
         true,
         "configmap/m serverside-applied",
     ),
-    ("get cm m -o yaml --show-managed-fields", "", true, "manager: other"),
+    (
+        "get cm m -o yaml --show-managed-fields",
+        "",
+        true,
+        "manager: other",
+    ),
     ("apply -f -", MAP, true, "configmap/m configured"),
     ("diff -f -", CHANGED, false, "+  a: \"9\""),
     (

@@ -23,7 +23,9 @@ impl Drop for Peer {
     fn drop(&mut self) {
         if let Some(pid) = self.process.id() {
             // It stops its own children on TERM; killed outright it could not.
-            let kill = std::process::Command::new("kill").arg(pid.to_string()).status();
+            let kill = std::process::Command::new("kill")
+                .arg(pid.to_string())
+                .status();
             assert!(kill.is_ok());
         }
     }
@@ -59,7 +61,9 @@ async fn peer() -> Option<Peer> {
     assert!(!path.is_empty(), "the reference printed no kubeconfig");
     let file = kube::config::Kubeconfig::read_from(&path).unwrap();
     let options = kube::config::KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &options)
+        .await
+        .unwrap();
     let client = kube::Client::try_from(config).unwrap();
     Some(Peer { process, client })
 }
@@ -156,7 +160,11 @@ impl Dice {
             spec["n"] = json!(self.roll(3));
         }
         if self.roll(4) == 0 {
-            spec["ios"] = if self.roll(2) == 0 { json!(1) } else { json!("1") };
+            spec["ios"] = if self.roll(2) == 0 {
+                json!(1)
+            } else {
+                json!("1")
+            };
         }
         if self.roll(5) == 0 {
             spec["nullable"] = Value::Null;
@@ -258,7 +266,9 @@ async fn writes_are_answered_as_upstream_answers_them() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
-    let seeds = std::env::var("PEER_SEEDS").ok().and_then(|s| s.parse().ok());
+    let seeds = std::env::var("PEER_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok());
     let mut wrong = Vec::new();
     for seed in 0..seeds.unwrap_or(40) {
         let mut dice = Dice(seed);
@@ -272,7 +282,8 @@ async fn writes_are_answered_as_upstream_answers_them() {
                 let mut body = body.clone();
                 if method == "PUT" {
                     let (_, stored) = ask(client, "GET", &path, "", &Value::Null).await;
-                    body["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
+                    body["metadata"]["resourceVersion"] =
+                        stored["metadata"]["resourceVersion"].clone();
                 }
                 let (code, answer) = ask(client, method, &path_, content, &body).await;
                 answers.push((code, normal(answer)));
@@ -297,5 +308,10 @@ async fn writes_are_answered_as_upstream_answers_them() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong[..wrong.len().min(6)].join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(6)].join("\n\n")
+    );
 }
