@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod duration;
 pub mod limits;
 pub mod names;
 pub mod protobuf;

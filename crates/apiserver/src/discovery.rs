@@ -1,13 +1,47 @@
 //! Discovery: which groups, versions and resources there are, in the old form and aggregated.
 //! Upstream: endpoints/discovery; api-semantics §13.
 
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use machinery::{Descriptor, SubresourceKind, Verb};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
+
+/// Upstream's priorities of groups; custom ones come with 1000, in order of their names.
+const PRIORITIES: &[(&str, u32)] = &[
+    ("", 18_000),
+    ("apiregistration.k8s.io", 18_000),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("admissionregistration.k8s.io", 16_700),
+    ("apiextensions.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("resource.k8s.io", 16_200),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+    ("internal.apiserver.k8s.io", 16_000),
+    ("storagemigration.k8s.io", 15_800),
+];
+/// Of a group that a CRD defines.
+const CUSTOM_PRIORITY: u32 = 1_000;
+
+fn group_priority(group: &str) -> u32 {
+    let known = PRIORITIES.iter().find(|(g, _)| *g == group);
+    known.map_or(CUSTOM_PRIORITY, |(_, p)| *p)
+}
 
 /// Groups in order of discovery, each with its versions, preferred first.
 pub fn groups(server: &Inner) -> Vec<(String, Vec<String>)> {
@@ -26,6 +60,7 @@ pub fn groups(server: &Inner) -> Vec<(String, Vec<String>)> {
     for (_, versions) in &mut out {
         versions.sort_by_key(|v| std::cmp::Reverse(priority(v)));
     }
+    out.sort_by(|(a, _), (b, _)| (group_priority(b), a).cmp(&(group_priority(a), b)));
     out
 }
 
@@ -50,19 +85,26 @@ pub fn priority(version: &str) -> (u8, u32, u32) {
 
 /// `/api`.
 pub fn api(server: &Inner, i: &Incoming) -> Answer {
-    if let Some(version) = aggregated(i) {
-        return aggregate(server, i, version, true);
+    if is_aggregated(i) {
+        return aggregate(server, i, true);
     }
     response::json(
         200,
-        &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses(i)}),
     )
+}
+
+/// Where clients reach the server: as this one did.
+fn addresses(i: &Incoming) -> Value {
+    let host = i.headers.get(http::header::HOST);
+    let host = host.and_then(|h| h.to_str().ok()).unwrap_or("");
+    json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": host}])
 }
 
 /// `/apis`.
 pub fn apis(server: &Inner, i: &Incoming) -> Answer {
-    if let Some(version) = aggregated(i) {
-        return aggregate(server, i, version, false);
+    if is_aggregated(i) {
+        return aggregate(server, i, false);
     }
     let list: Vec<Value> = groups(server)
         .iter()
@@ -155,7 +197,8 @@ fn resource_value(d: &Descriptor) -> Value {
         out["categories"] = json!(d.categories);
     }
     if d.stored {
-        let hash = Sha256::digest(format!("{}/{}", d.group, d.storage_prefix).as_bytes());
+        let stored = format!("{}/{}/{}", d.group, d.version, d.kind);
+        let hash = Sha256::digest(stored.as_bytes());
         use base64::Engine;
         out["storageVersionHash"] = json!(base64::prelude::BASE64_STANDARD.encode(&hash[..8]));
     }
@@ -210,59 +253,57 @@ fn subresource_value(d: &Descriptor, sub: &machinery::Subresource) -> Value {
     out
 }
 
-/// The version of aggregated discovery that the client prefers over the old form.
-fn aggregated(i: &Incoming) -> Option<&'static str> {
-    let accept = i.headers.get(ACCEPT)?.to_str().ok()?;
-    for clause in accept.split(',') {
+/// Whether the client prefers aggregated discovery over the old form. (`v2beta1` is no more.)
+fn is_aggregated(i: &Incoming) -> bool {
+    let accept = i.headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+    for clause in accept.unwrap_or("").split(',') {
         let words: Vec<&str> = clause.split(';').map(str::trim).collect();
         let has = |w: &str| words.contains(&w);
-        if words[0] == "application/json"
-            && has("as=APIGroupDiscoveryList")
-            && has("g=apidiscovery.k8s.io")
-        {
-            if has("v=v2") {
-                return Some("v2");
+        let transformed = words.iter().any(|w| w.starts_with("as="));
+        match words[0] {
+            "application/json" | "*/*" | "application/*" if !transformed => return false,
+            "application/json"
+                if has("as=APIGroupDiscoveryList")
+                    && has("g=apidiscovery.k8s.io")
+                    && has("v=v2") =>
+            {
+                return true;
             }
-            if has("v=v2beta1") {
-                return Some("v2beta1");
-            }
-        } else if words[0] == "application/json" {
-            return None;
+            _ => {}
         }
     }
-    None
+    false
 }
 
-fn aggregate(server: &Inner, i: &Incoming, version: &'static str, core: bool) -> Answer {
+fn aggregate(server: &Inner, i: &Incoming, core: bool) -> Answer {
     let mut items = Vec::new();
     for (group, versions) in groups(server).iter().filter(|(g, _)| g.is_empty() == core) {
         let versions: Vec<Value> = versions
             .iter()
-            .map(|v| json!({"version": v, "freshness": "Current", "resources": discovered(server, group, v)}))
+            .map(|v| json!({"version": v, "resources": discovered(server, group, v), "freshness": "Current"}))
             .collect();
-        let mut meta = json!({"creationTimestamp": null});
-        if !group.is_empty() {
-            meta["name"] = json!(group);
-        }
+        let meta = if group.is_empty() {
+            json!({})
+        } else {
+            json!({"name": group})
+        };
         items.push(json!({"metadata": meta, "versions": versions}));
     }
     let list = json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {}, "items": items});
     let mut answer = response::json(200, &list);
-    let digest = Sha256::digest(list.to_string().as_bytes());
+    let digest = Sha512::digest(list.to_string().as_bytes());
     let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
     let tag = format!("\"{hex}\"");
     if i.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()) == Some(tag.as_str()) {
         answer = response::bytes(304, "application/json", bytes::Bytes::new());
     }
-    let content = match version {
-        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-    };
     let headers = answer.headers_mut();
+    let content = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
     if let Ok(v) = HeaderValue::from_str(&tag) {
         headers.insert(ETAG, v);
     }

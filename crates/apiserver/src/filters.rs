@@ -2,7 +2,7 @@
 //! panic, audit id, request info, deadline, authentication, impersonation, in-flight, authorization.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header::{AUTHORIZATION, HeaderValue};
@@ -44,6 +44,13 @@ pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
             );
         }
     };
+    let applies = info.verb == "patch"
+        && incoming
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|v| v.as_bytes().starts_with(b"application/apply-patch"));
+    let dry_run = query.get("dryRun").is_some();
+    let current = server.metrics.begin(&info);
     let timed = timed(server.clone(), incoming, query, info.clone());
     let mut answer = match std::panic::AssertUnwindSafe(timed).catch_unwind().await {
         Ok(answer) => answer,
@@ -58,9 +65,10 @@ pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
     if let Some(id) = audit {
         answer.headers_mut().insert("audit-id", id);
     }
-    server
-        .metrics
-        .count(&info, answer.status().as_u16(), begun.elapsed());
+    let code = answer.status().as_u16();
+    let facts = (applies, dry_run);
+    server.metrics.count(&info, facts, code, begun.elapsed());
+    drop(current);
     answer
 }
 
@@ -68,14 +76,33 @@ async fn timed(server: Arc<Inner>, incoming: Incoming, query: Query, info: Reque
     if info.is_long_running() {
         return authenticated(server, incoming, query, info).await;
     }
+    let limit = match deadline(&query) {
+        Ok(limit) => limit,
+        Err(e) => return response::error(&e, &PLAIN),
+    };
     let work = authenticated(server, incoming, query, info);
-    match tokio::time::timeout(limits::REQUEST_TIMEOUT, work).await {
+    match tokio::time::timeout(limit, work).await {
         Ok(answer) => answer,
         Err(_) => {
             let text = "Timeout: request did not complete within the allotted timeout";
             response::error(&ApiError::timeout(text, 0), &PLAIN)
         }
     }
+}
+
+/// How long a request may take: the client's `timeout`, up to the server's own limit.
+fn deadline(query: &Query) -> Result<Duration, ApiError> {
+    let Some(text) = query.get("timeout").filter(|t| !t.is_empty()) else {
+        return Ok(limits::REQUEST_TIMEOUT);
+    };
+    let nanos = api::duration::nanoseconds(text).map_err(|e| {
+        ApiError::bad_request(format!(
+            "invalid timeout specified in the request URL - {e}"
+        ))
+    })?;
+    let asked = u64::try_from(nanos).ok().filter(|n| *n > 0);
+    let asked = asked.map(Duration::from_nanos);
+    Ok(asked.map_or(limits::REQUEST_TIMEOUT, |d| d.min(limits::REQUEST_TIMEOUT)))
 }
 
 async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: RequestInfo) -> Answer {

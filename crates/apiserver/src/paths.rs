@@ -20,10 +20,10 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
         ["healthz" | "livez" | "readyz", check @ ..] => {
             health(server, parts[0], check, query).await
         }
-        ["version"] => response::json(200, &version(server)),
+        ["version"] => pretty(&version(server)),
         ["metrics"] => {
             let kind = "text/plain; version=0.0.4; charset=utf-8";
-            response::bytes(200, kind, server.metrics.text())
+            response::bytes(200, kind, server.metrics.text(&stored(server)))
         }
         ["api"] => crate::discovery::api(server, i),
         ["apis"] => crate::discovery::apis(server, i),
@@ -32,7 +32,7 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
         ["apis", group, version] => crate::discovery::resources(server, group, version),
         ["openapi", "v3", rest @ ..] => crate::openapi::v3(server, &rest.join("/"), i, query).await,
         ["openapi", "v2"] => crate::openapi::v2(server, i).await,
-        [""] | [] => root(server),
+        [""] | [] | ["index.html"] => root(server),
         _ => match server.plugins.get().and_then(|p| p.documents.get(path)) {
             Some(document) => response::json(200, document),
             None => response::text(404, "404 page not found"),
@@ -63,7 +63,27 @@ fn root(server: &Inner) -> Answer {
         "/version",
     ];
     paths.extend(rest.map(str::to_string));
-    response::json(200, &json!({"paths": paths}))
+    paths.sort_unstable();
+    pretty(&json!({"paths": paths}))
+}
+
+/// Indented JSON, as upstream writes these few documents for everybody.
+fn pretty(object: &serde_json::Value) -> Answer {
+    let data = serde_json::to_vec_pretty(object).unwrap_or_default();
+    response::bytes(200, "application/json", data)
+}
+
+/// How many objects of each resource there are.
+fn stored(server: &Inner) -> Vec<(String, usize)> {
+    let reads: &dyn client::Reads = &server.registry;
+    let one = |d: Arc<machinery::Descriptor>| {
+        let resource = d.group_resource();
+        let count = reads.cache(&resource).map_or(0, |c| c.list(None).len());
+        (resource.to_string(), count)
+    };
+    let mut all: Vec<(String, usize)> = reads.resources().into_iter().map(one).collect();
+    all.sort();
+    all
 }
 
 fn version(server: &Inner) -> serde_json::Value {

@@ -29,11 +29,11 @@ fn decode_at(data: &[u8], depth: usize) -> Result<Value, ProtobufError> {
     let (mut api_version, mut kind, mut raw, mut content): (&[u8], &[u8], &[u8], &[u8]) =
         (b"", b"", b"", b"");
     let mut reader = Reader::new(data);
-    while let Some((number, payload)) = reader.next()? {
+    while let Some((number, payload)) = reader.field()? {
         match (number, payload) {
             (1, Payload::Bytes(meta)) => {
                 let mut reader = Reader::new(meta);
-                while let Some((number, payload)) = reader.next()? {
+                while let Some((number, payload)) = reader.field()? {
                     match (number, payload) {
                         (1, Payload::Bytes(b)) => api_version = b,
                         (2, Payload::Bytes(b)) => kind = b,
@@ -77,7 +77,7 @@ fn fields(
         return Err(ProtobufError::new("proto: nested too deeply"));
     }
     let mut reader = Reader::new(data);
-    while let Some((number, payload)) = reader.next()? {
+    while let Some((number, payload)) = reader.field()? {
         // Fields of newer versions are dropped.
         let Some(field) = m.field_by_number(number) else {
             continue;
@@ -125,7 +125,7 @@ fn one(
             };
             let (mut key, mut found) = ("", None);
             let mut reader = Reader::new(entry);
-            while let Some((number, payload)) = reader.next()? {
+            while let Some((number, payload)) = reader.field()? {
                 match (number, payload) {
                     (1, Payload::Bytes(b)) => key = utf8(b)?,
                     (2, payload) => found = Some(value(values, payload, depth)?),
@@ -202,7 +202,7 @@ struct Small<'a> {
 fn small(data: &[u8]) -> Result<Small<'_>, ProtobufError> {
     let mut out = Small::default();
     let mut reader = Reader::new(data);
-    while let Some((number, payload)) = reader.next()? {
+    while let Some((number, payload)) = reader.field()? {
         let at = number as usize;
         if at >= 4 {
             continue;
@@ -228,7 +228,7 @@ fn nested(s: &Schema, data: &[u8], depth: usize) -> Result<Value, ProtobufError>
         Type::List(_) => {
             let mut list = Vec::new();
             let mut reader = Reader::new(data);
-            while let Some((number, payload)) = reader.next()? {
+            while let Some((number, payload)) = reader.field()? {
                 if let (1, Payload::Bytes(b)) = (number, payload) {
                     list.push(json!(utf8(b)?));
                 }
@@ -250,7 +250,7 @@ fn nested(s: &Schema, data: &[u8], depth: usize) -> Result<Value, ProtobufError>
             let m = small(data)?;
             time(m.numbers[1], m.numbers[2], s.kind == Type::MicroTime)
         }
-        Type::Duration => Ok(json!(duration_text(small(data)?.numbers[1]))),
+        Type::Duration => Ok(json!(crate::duration::text(small(data)?.numbers[1]))),
         Type::Raw => match small(data)?.bytes[1] {
             None | Some(b"") => Ok(Value::Null),
             Some(raw) if raw.starts_with(MAGIC) => decode_at(raw, depth),
@@ -272,7 +272,7 @@ fn schema_or(s: &Schema, data: &[u8], depth: usize) -> Result<Value, ProtobufErr
     let props = schema::json_schema_props();
     let (mut one, mut list, mut allows) = (None, Vec::new(), false);
     let mut reader = Reader::new(data);
-    while let Some((number, payload)) = reader.next()? {
+    while let Some((number, payload)) = reader.field()? {
         let object = |b: &[u8]| {
             let mut out = Map::new();
             fields(props, b, &mut out, depth + 1).map(|()| Value::Object(out))
@@ -310,72 +310,4 @@ fn time(seconds: i64, nanos: i64, micro: bool) -> Result<Value, ProtobufError> {
     }
     let whole = jiff::Timestamp::from_second(t.as_second()).unwrap_or(t);
     Ok(json!(whole.to_string()))
-}
-
-/// Go's text of a duration: `1h2m3.5s`.
-fn duration_text(nanos: i64) -> String {
-    if nanos == 0 {
-        return "0s".into();
-    }
-    let sign = if nanos < 0 { "-" } else { "" };
-    let n = nanos.unsigned_abs();
-    let fraction = |value: u64, unit: u64| {
-        let rest = value % unit;
-        let digits = unit.ilog10() as usize;
-        let text = format!("{rest:0digits$}");
-        let text = text.trim_end_matches('0');
-        let point = if text.is_empty() { "" } else { "." };
-        format!("{}{point}{text}", value / unit)
-    };
-    let text = match n {
-        n if n < 1_000 => format!("{n}ns"),
-        n if n < 1_000_000 => format!("{}µs", fraction(n, 1_000)),
-        n if n < 1_000_000_000 => format!("{}ms", fraction(n, 1_000_000)),
-        n => {
-            let minutes = n / 60_000_000_000;
-            let seconds = fraction(n % 60_000_000_000, 1_000_000_000);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, m) => format!("{m}m{seconds}s"),
-                (h, m) => format!("{h}h{m}m{seconds}s"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
-/// Nanoseconds of a Go duration text.
-pub fn nanoseconds(text: &str) -> Result<i64, ProtobufError> {
-    let bad = || ProtobufError(format!("time: invalid duration \"{text}\""));
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" || rest.is_empty() {
-        return if rest.is_empty() { Err(bad()) } else { Ok(0) };
-    }
-    let mut total = 0f64;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(bad)?;
-        let number: f64 = rest[..end].parse().map_err(|_| bad())?;
-        rest = &rest[end..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return Err(bad()),
-        };
-        total += number * unit;
-        rest = &rest[end..];
-    }
-    let total = total as i64;
-    Ok(if negative { -total } else { total })
 }

@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's number and payload.
-    pub fn next(&mut self) -> Result<Option<(u32, Payload<'a>)>, ProtobufError> {
+    pub fn field(&mut self) -> Result<Option<(u32, Payload<'a>)>, ProtobufError> {
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -295,13 +295,11 @@ fn plain(schema: &mut Value, root: bool) {
     if on(map, "x-kubernetes-int-or-string") {
         map.remove("type");
     }
-    for name in ["properties"] {
-        let below = map.get_mut(name).and_then(Value::as_object_mut);
-        below
-            .into_iter()
-            .flat_map(|m| m.values_mut())
-            .for_each(|v| plain(v, false));
-    }
+    let below = map.get_mut("properties").and_then(Value::as_object_mut);
+    below
+        .into_iter()
+        .flat_map(|m| m.values_mut())
+        .for_each(|v| plain(v, false));
     for name in ["items", "additionalProperties"] {
         if let Some(below) = map.get_mut(name) {
             plain(below, false);
