@@ -86,7 +86,10 @@ mod tests {
             assert_eq!(nanoseconds(t), Ok(nanos), "{t}");
             assert_eq!(text(nanos), t);
         }
-        assert_eq!(nanoseconds("x").unwrap_err(), "time: invalid duration \"x\"");
+        assert_eq!(
+            nanoseconds("x").unwrap_err(),
+            "time: invalid duration \"x\""
+        );
         assert_eq!(
             nanoseconds("5").unwrap_err(),
             "time: missing unit in duration \"5\""

@@ -112,7 +112,13 @@ impl Metrics {
         let scope = scope(info);
         let mut hasher = DefaultHasher::new();
         (verb, scope, dry_run, code).hash(&mut hasher);
-        (&info.group, &info.version, &info.resource, &info.subresource).hash(&mut hasher);
+        (
+            &info.group,
+            &info.version,
+            &info.resource,
+            &info.subresource,
+        )
+            .hash(&mut hasher);
         let key = hasher.finish();
         let known = self.requests.read().get(&key).cloned();
         let series = known.unwrap_or_else(|| {
@@ -181,7 +187,11 @@ impl Metrics {
         );
         for s in &all {
             let n = s.count.load(Ordering::Relaxed);
-            let _ = writeln!(out, "apiserver_request_total{{{}}} {n}", labels(&s.labels, true));
+            let _ = writeln!(
+                out,
+                "apiserver_request_total{{{}}} {n}",
+                labels(&s.labels, true)
+            );
         }
         let name = "apiserver_request_duration_seconds";
         let _ = writeln!(

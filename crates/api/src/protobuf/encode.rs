@@ -201,7 +201,10 @@ fn nested(s: &Schema, value: &Value, out: &mut Vec<u8>) -> Written {
         Type::Time | Type::MicroTime => time(text(value)?, out)?,
         Type::Duration => {
             put_tag(out, 1, Wire::Varint);
-            put_varint(out, crate::duration::nanoseconds(text(value)?).map_err(ProtobufError)? as u64);
+            put_varint(
+                out,
+                crate::duration::nanoseconds(text(value)?).map_err(ProtobufError)? as u64,
+            );
         }
         Type::Raw => {
             if !value.is_null() {
