@@ -403,6 +403,10 @@ impl Inner {
             .collect();
         let temp = self.disk.fresh("layer");
         std::fs::create_dir(&temp).map_err(Error::io("make", &temp))?;
+        // Whatever the umask: other users walk through a container's root.
+        let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&temp, open_to_all)
+            .map_err(Error::io("set the mode of", &temp))?;
         let described = Layer {
             blob: &layer.blob.digest,
             diff_id: &layer.diff_id,

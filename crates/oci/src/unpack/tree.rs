@@ -230,14 +230,17 @@ fn make(parent: &OwnedFd, name: &[u8], like: Option<&Stat>) -> io::Result<OwnedF
         Err(e) => return Err(e.into()),
     }
     let fd = fs::openat(parent, name, WALK, Mode::empty())?;
-    if let Some(stat) = like {
-        let owner = (
-            rustix::fs::Uid::from_raw(stat.st_uid),
-            rustix::fs::Gid::from_raw(stat.st_gid),
-        );
-        fs::fchown(&fd, Some(owner.0), Some(owner.1))?;
-        fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    }
+    let Some(stat) = like else {
+        // Whatever the umask.
+        fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
+        return Ok(fd);
+    };
+    let owner = (
+        rustix::fs::Uid::from_raw(stat.st_uid),
+        rustix::fs::Gid::from_raw(stat.st_gid),
+    );
+    fs::fchown(&fd, Some(owner.0), Some(owner.1))?;
+    fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     Ok(fd)
 }
 
