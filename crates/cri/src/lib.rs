@@ -60,6 +60,17 @@ pub trait Runtime: Send + Sync + 'static {
         id: &str,
         resources: LinuxContainerResources,
     ) -> Result<(), Error>;
+    /// Changes limits of a pod's cgroup.
+    async fn update_pod_sandbox_resources(
+        &self,
+        _sandbox: &str,
+        _resources: LinuxPodResources,
+    ) -> Result<(), Error> {
+        Err(Error::new(
+            ErrorKind::Unimplemented,
+            "this runtime does not change limits of pods",
+        ))
+    }
     /// Closes and opens the log file anew, after a rotation renamed it.
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error>;
 

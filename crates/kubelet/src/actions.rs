@@ -7,6 +7,7 @@ use cri::{ContainerState, ContainerStatus, NamespaceMode};
 use crate::observed::Observed;
 use crate::pod;
 use crate::probes::{ProbeKind, Results};
+use crate::resize;
 use crate::restart;
 
 /// Why a container is killed; decides its grace period.
@@ -246,7 +247,7 @@ fn keep_sidecar(
         }
         return false;
     }
-    if let Some((what, reason)) = must_be_replaced(c, status, probes) {
+    if let Some((what, reason)) = must_be_replaced(p, c, status, probes) {
         actions.kill.push(Kill {
             id: status.id.clone(),
             name: c.name.clone(),
@@ -278,11 +279,16 @@ fn main_action(
         }
         return false;
     };
-    let Some((what, reason)) = must_be_replaced(c, status, probes) else {
+    let Some((what, reason)) = must_be_replaced(p, c, status, probes) else {
         return true;
     };
-    let again = what.ends_with("changed") || restart::policy(p, c) != "Never";
-    let suffix = if again { ", will be restarted" } else { "" };
+    let resize = what == RESIZE;
+    let again = resize || what.ends_with("changed") || restart::policy(p, c) != "Never";
+    let suffix = if again && !resize {
+        ", will be restarted"
+    } else {
+        ""
+    };
     actions.kill.push(Kill {
         id: status.id.clone(),
         name: c.name.clone(),
@@ -295,7 +301,10 @@ fn main_action(
     false
 }
 
+const RESIZE: &str = "resize requires restart";
+
 fn must_be_replaced(
+    p: &Pod,
     c: &Container,
     status: &ContainerStatus,
     probes: &Results,
@@ -309,6 +318,10 @@ fn must_be_replaced(
     }
     if probes.get(&status.id, ProbeKind::Startup) == Some(false) {
         return Some(("failed startup probe", KillReason::Startup));
+    }
+    let change = resize::change(p, c, status, 1);
+    if change.is_some_and(|change| resize::needs_restart(c, &change)) {
+        return Some((RESIZE, KillReason::Other));
     }
     None
 }

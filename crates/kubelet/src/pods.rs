@@ -12,7 +12,7 @@ use cri::ContainerEventKind;
 use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::admission::{self, NodeView};
+use crate::admission::{self, NodeView, Rejection};
 use crate::kubelet::Kubelet;
 use crate::paths::Paths;
 use crate::pod;
@@ -102,9 +102,19 @@ fn seen(kubelet: &Arc<Kubelet>, p: Arc<Pod>) {
 
 /// The status of a pod that the node does not take; `None` for one that it takes.
 fn refuse(kubelet: &Kubelet, p: &Pod) -> Option<api::core::v1::PodStatus> {
+    let Err(r) = fits(kubelet, p) else {
+        return None;
+    };
+    kubelet.event(p, EventType::Warning, &r.reason, &r.message);
+    Some(status::rejected(p, &r.reason, &r.message, Timestamp::now()))
+}
+
+/// Whether a pod fits beside the others.
+pub(crate) fn fits(kubelet: &Kubelet, p: &Pod) -> Result<(), Rejection> {
     let active: Vec<Arc<Pod>> = {
         let workers = kubelet.workers.read();
-        let active = workers.values().filter(|w| w.is_active());
+        let others = workers.values().filter(|w| w.uid != pod::uid(p));
+        let active = others.filter(|w| w.is_active());
         active.map(|w| w.pod()).collect()
     };
     let others: Vec<&Pod> = active.iter().map(AsRef::as_ref).collect();
@@ -116,11 +126,7 @@ fn refuse(kubelet: &Kubelet, p: &Pod) -> Option<api::core::v1::PodStatus> {
         allocatable: &kubelet.facts.allocatable,
         pressure: &pressure,
     };
-    let Err(r) = admission::admit(p, &view, &others) else {
-        return None;
-    };
-    kubelet.event(p, EventType::Warning, &r.reason, &r.message);
-    Some(status::rejected(p, &r.reason, &r.message, Timestamp::now()))
+    admission::admit(p, &view, &others)
 }
 
 /// A worker ended.
@@ -130,6 +136,10 @@ pub(crate) fn forget(kubelet: &Kubelet, uid: &str) {
     let known = |uid: &str| workers.contains_key(uid);
     kubelet.images.retain(known);
     kubelet.tokens.retain(known);
+    kubelet.probe_counts.lock().retain(|key, _| known(&key.0));
+    let rest: Vec<Arc<PodWorker>> = workers.values().cloned().collect();
+    drop(workers);
+    rest.iter().for_each(|w| w.retry_resize());
 }
 
 /// Ends what runs for pods that the API no longer has, and removes what they left.

@@ -71,6 +71,10 @@ impl Results {
     }
 }
 
+/// How often probes said what: by pod uid, container, kind and result (`successful`, `failed`, `unknown`).
+pub(crate) type Counts =
+    std::collections::BTreeMap<(String, String, &'static str, &'static str), u64>;
+
 /// Counts equal answers until a threshold is reached.
 #[derive(Debug, Default)]
 pub struct Counter {

@@ -111,7 +111,7 @@ async fn route(kubelet: Arc<Kubelet>, mut request: Request<Incoming>) -> Respons
         ["metrics"] if get => metrics::kubelet(&kubelet).await,
         ["metrics", "cadvisor"] if get => metrics::cadvisor(&kubelet).await,
         ["metrics", "resource"] if get => metrics::resource(&kubelet).await,
-        ["metrics", "probes" | "slis"] if get => body::text(StatusCode::OK, ""),
+        ["metrics", "probes"] if get => metrics::probes(&kubelet),
         ["stats", "summary"] if stream => stats::summary(&kubelet, &query).await,
         ["containerLogs", ns, pod, container] if get => {
             logs::container(&kubelet, ns, pod, container, &query).await

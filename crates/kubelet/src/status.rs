@@ -44,6 +44,10 @@ pub struct Input<'a> {
     pub runtime: &'a str,
     pub host_ips: &'a [String],
     pub verdict: Option<&'a Verdict>,
+    /// A resize that waits.
+    pub resize: Option<&'a crate::resize::Pending>,
+    /// Why a resize that was begun is not done.
+    pub resize_error: Option<&'a str>,
     /// All containers are down for good.
     pub finished: bool,
     pub now: Timestamp,

@@ -170,8 +170,7 @@ pub fn teardown(kubelet: &Kubelet, uid: &str) -> Vec<String> {
     if !pod_dir.exists() {
         return errors;
     }
-    let real = pod_dir.canonicalize().unwrap_or_else(|_| pod_dir.clone());
-    match linux::volume::mounts_below(&real) {
+    match linux::volume::mounts_below(&pod_dir) {
         Ok(mounts) => {
             for m in mounts {
                 if let Err(e) = linux::volume::unmount(&m) {

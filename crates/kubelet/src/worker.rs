@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::core::v1::{Pod, PodStatus};
+use client::EventType;
 use client::api::{DeleteParams, Preconditions};
 use cri::ContainerState;
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use crate::limits;
 use crate::observed::Observed;
 use crate::pod;
 use crate::probes::Results;
+use crate::resize::{self, Pending};
 use crate::restart::Backoff;
 use crate::status::{self, Input, StartErrors, Verdict};
 use crate::sync::Synced;
@@ -71,6 +73,9 @@ pub(crate) struct State {
     pub rejected: bool,
     /// The pod had ended before this kubelet saw it: its status is not touched any more.
     pub frozen: bool,
+    /// A resize that the node has no room for.
+    pub resize: Option<Pending>,
+    pub resize_error: Option<String>,
     /// The volumes of the last sync.
     pub volumes: volumes::Volumes,
 }
@@ -99,6 +104,8 @@ impl PodWorker {
                 finished: is_rejected,
                 rejected: is_rejected,
                 frozen: is_rejected || ended,
+                resize: None,
+                resize_error: None,
                 volumes: volumes::Volumes::new(),
             }),
             observed: watch::channel(Arc::default()).0,
@@ -135,6 +142,7 @@ impl PodWorker {
 
     /// A newer object of the pod.
     pub fn update(&self, p: Arc<Pod>) {
+        let p = self.allocate(p);
         let only_status = {
             let mut state = self.state.lock();
             let old = std::mem::replace(&mut state.pod, p.clone());
@@ -152,6 +160,46 @@ impl PodWorker {
         } else {
             self.regrace.notify_one();
             self.wake.notify_one();
+        }
+    }
+
+    /// The pod with the resources that it gets: a resize that does not fit has to wait.
+    fn allocate(&self, p: Arc<Pod>) -> Arc<Pod> {
+        let has = self.pod();
+        if !resize::differs(&has, &p) || self.stopping.is_cancelled() {
+            self.state.lock().resize = None;
+            return p;
+        }
+        let Err(r) = crate::pods::fits(&self.kubelet, &p) else {
+            self.state.lock().resize = None;
+            let text = format!("Pod resize started: {}", resize::summary(&p, ""));
+            self.kubelet
+                .event(&p, EventType::Normal, "ResizeStarted", &text);
+            return p;
+        };
+        let pending = Pending {
+            reason: "Deferred",
+            message: r.message.clone(),
+        };
+        let news = self.state.lock().resize.replace(pending.clone()) != Some(pending);
+        if news {
+            let summary = resize::summary(&p, &r.message);
+            let text = format!("Pod resize {}: {summary}", r.reason);
+            self.kubelet
+                .event(&p, EventType::Warning, "ResizeDeferred", &text);
+        }
+        Arc::new(resize::keep_allocated(&has, &p))
+    }
+
+    /// Room may have become free for a resize that waits.
+    pub fn retry_resize(&self) {
+        if self.state.lock().resize.is_none() {
+            return;
+        }
+        let p = self.pod();
+        let latest = self.kubelet.pods.get(pod::namespace(&p), pod::name(&p));
+        if let Some(latest) = latest.filter(|l| pod::uid(l) == self.uid) {
+            self.update(latest);
         }
     }
 
@@ -354,6 +402,8 @@ impl PodWorker {
             runtime: &self.kubelet.runtime_name,
             host_ips: &host_ips,
             verdict: state.verdict.as_ref(),
+            resize: state.resize.as_ref(),
+            resize_error: state.resize_error.as_deref(),
             finished: state.finished,
             now: Timestamp::now(),
         });

@@ -49,12 +49,14 @@ pub fn unmount(path: &Path) -> io::Result<()> {
 
 /// Mount points at or below a directory, deepest first.
 pub fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    // The kernel knows no links in the paths of its mounts.
+    let real = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
     let text = std::fs::read("/proc/self/mountinfo")?;
     let mut found: Vec<PathBuf> = text
         .split(|b| *b == b'\n')
         .filter_map(|line| line.split(|b| *b == b' ').nth(4))
         .map(unescape)
-        .filter(|p| p.starts_with(dir))
+        .filter(|p| p.starts_with(&real))
         .collect();
     found.sort_by_key(|p| std::cmp::Reverse(p.as_os_str().len()));
     Ok(found)
@@ -62,7 +64,8 @@ pub fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Whether something is mounted exactly there.
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
-    Ok(mounts_below(path)?.iter().any(|p| p == path))
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    Ok(mounts_below(path)?.contains(&real))
 }
 
 /// The kernel writes blanks and the like as octal.

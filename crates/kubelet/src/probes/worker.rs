@@ -155,6 +155,13 @@ fn note(worker: &PodWorker, c: &Container, kind: ProbeKind, outcome: Outcome) ->
         }
     };
     let name = kind.as_str();
+    let result = match &outcome {
+        Outcome::Success | Outcome::Warning(_) => "successful",
+        Outcome::Failure(_) => "failed",
+        Outcome::Error(_) => "unknown",
+    };
+    let key = (worker.uid.clone(), c.name.clone(), name, result);
+    *worker.kubelet.probe_counts.lock().entry(key).or_default() += 1;
     match outcome {
         Outcome::Success => Some(true),
         Outcome::Warning(text) => {

@@ -131,6 +131,34 @@ pub async fn kubelet(kubelet: &Arc<Kubelet>) -> Response<Body> {
     t.answer()
 }
 
+/// /metrics/probes.
+pub fn probes(kubelet: &Kubelet) -> Response<Body> {
+    let mut t = Text::default();
+    let name = "prober_probe_total";
+    t.family(
+        name,
+        "counter",
+        "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.",
+    );
+    let counts = kubelet.probe_counts.lock().clone();
+    for ((uid, container, kind, result), n) in &counts {
+        let Some(worker) = kubelet.worker(uid) else {
+            continue;
+        };
+        let p = worker.pod();
+        let labels = [
+            ("container", container.as_str()),
+            ("namespace", pod::namespace(&p)),
+            ("pod", pod::name(&p)),
+            ("pod_uid", uid),
+            ("probe_type", kind),
+            ("result", result),
+        ];
+        t.sample(name, &labels, *n as f64, None);
+    }
+    t.answer()
+}
+
 struct Row {
     container: String,
     pod: String,

@@ -68,6 +68,14 @@ pub fn all(i: &Input<'_>, status: &PodStatus, phase: String) -> Vec<PodCondition
         (None, Some(kept)) => out.push(kept.clone()),
         (None, None) => {}
     }
+    if let Some(r) = i.resize {
+        let d = draft("PodResizePending", true).because(r.reason, Some(r.message.clone()));
+        out.push(finish(i, &known, d));
+    }
+    if let Some(why) = i.resize_error {
+        let d = draft("PodResizeInProgress", true).because("Error", Some(why.into()));
+        out.push(finish(i, &known, d));
+    }
     let containers_ready = containers_ready(i, status, &phase);
     let ready = ready(i, status, &containers_ready);
     let drafts = [

@@ -42,6 +42,8 @@ impl Case {
             runtime: "k0s",
             host_ips: &["1.2.3.4".to_string()],
             verdict: self.verdict.as_ref(),
+            resize: None,
+            resize_error: None,
             finished: self.finished,
             now: Timestamp::from_second(100).unwrap(),
         })

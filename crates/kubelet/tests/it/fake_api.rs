@@ -124,6 +124,14 @@ impl FakeApi {
         self.calls
             .lock()
             .push(format!("{} {resource}/{sub} {name}", parts.method));
+        if sub == "token" {
+            let token = format!("token-of-{name}");
+            return answer(
+                201,
+                &json!({"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","metadata":{},
+                "spec":{"audiences":[]},"status":{"token":token,"expirationTimestamp":"2126-01-01T00:00:00Z"}}),
+            );
+        }
         let before = self.get(resource, ns, name);
         let value = || serde_json::from_slice::<Value>(&body).unwrap();
         match (&parts.method, before) {

@@ -5,6 +5,8 @@
 mod fake_api;
 mod fake_runtime;
 mod pods;
+mod server;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use fake_api::FakeApi;
 use fake_runtime::{FakeImages, FakeRuntime};
 use kubelet::{Config, Parts};
+use machinery::request::{Authenticator, Authorizer};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -22,45 +25,62 @@ pub struct Env {
     pub runtime: Arc<FakeRuntime>,
     pub images: Arc<FakeImages>,
     pub dir: tempfile::TempDir,
+    pub serving: Option<(u16, Arc<rustls::ServerConfig>)>,
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
 impl Env {
-    pub async fn start() -> Self {
-        let mut env = Self {
+    pub fn new() -> Self {
+        Self {
             api: FakeApi::new(),
             runtime: FakeRuntime::new(),
             images: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
+            serving: None,
+            authenticators: Vec::new(),
+            authorizers: Vec::new(),
             running: None,
-        };
+        }
+    }
+
+    pub async fn start() -> Self {
+        let mut env = Self::new();
         env.run();
-        env.until("node", || {
-            env.api.get("nodes", "", "n1").is_some_and(|n| {
-                let list = n["status"]["conditions"].as_array();
-                list.is_some_and(|l| {
-                    l.iter()
-                        .any(|c| c["type"] == "Ready" && c["status"] == "True")
-                })
-            })
-        })
-        .await;
+        env.ready().await;
         env
     }
 
-    fn run(&mut self) {
-        let mut config = Config::new("n1", [127, 0, 0, 1].into(), self.dir.path().join("kubelet"));
+    pub async fn ready(&self) {
+        let is_ready = |n: Value| {
+            let list = n["status"]["conditions"].as_array();
+            list.is_some_and(|l| {
+                l.iter()
+                    .any(|c| c["type"] == "Ready" && c["status"] == "True")
+            })
+        };
+        self.until("node", || {
+            self.api.get("nodes", "", "n1").is_some_and(is_ready)
+        })
+        .await;
+    }
+
+    pub fn run(&mut self) {
+        let root = self.dir.path().join("kubelet");
+        let mut config = Config::new("n1", [127, 0, 0, 1].into(), root);
         config.pod_log_dir = self.dir.path().join("pods");
         config.container_log_dir = self.dir.path().join("containers");
-        config.port = None;
+        config.port = self.serving.as_ref().map(|(port, _)| *port);
+        config.tls = self.serving.as_ref().map(|(_, tls)| tls.clone());
         // The machine that tests run on may be full.
         config.eviction = None;
         let parts = Parts {
             client: self.api.client(),
             runtime: self.runtime.clone(),
             images: self.images.clone(),
-            authenticators: Vec::new(),
-            authorizers: Vec::new(),
+            authenticators: self.authenticators.clone(),
+            authorizers: self.authorizers.clone(),
         };
         let (stop, down) = watch::channel(false);
         let task = tokio::spawn(async move {
