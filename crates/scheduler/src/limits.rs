@@ -27,6 +27,8 @@ pub const WRITE_WAIT: Duration = Duration::from_millis(10);
 pub const BINDINGS: usize = 512;
 /// Status patches written at the same time.
 pub const PATCHES: usize = 16;
+/// Bindings on their way, those that wait for volumes included.
+pub const BINDINGS_ALL: usize = 16_384;
 /// Messages from finished tasks that wait for the scheduling loop.
 pub const MESSAGES: usize = 4_096;
 /// Changes taken in before the loop schedules the next pod.

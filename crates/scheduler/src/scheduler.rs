@@ -6,18 +6,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{Change, ChangeKind, Client, Entry, Recorder};
-use futures::FutureExt;
+use client::{Client, Recorder};
 use tokio::sync::{mpsc, watch};
 
 use crate::act::{self, StatusWriter};
 use crate::cache::Cache;
-use crate::event::{self, ClusterEvent, Object, Watched};
+use crate::event::ClusterEvent;
 use crate::events::Events;
-use crate::feeds::{Feed, Feeds, Input};
+use crate::feeds::Feeds;
 use crate::framework::{Hint, PluginIndex};
 use crate::limits;
-use crate::node::Node;
 use crate::nominator::Nominator;
 use crate::plugins::PLUGINS;
 use crate::pod::{Pod, PodKey};
@@ -26,13 +24,14 @@ use crate::world::World;
 use crate::{Config, Error};
 
 mod attempt;
+mod intake;
 #[cfg(test)]
 mod tests;
 
 /// What finished tasks tell the loop.
 pub(crate) enum Message {
     /// A binding ended: well, or with the message of what failed.
-    Bound(PodKey, Result<(), String>),
+    Bound(Arc<Pod>, Result<(), String>),
     /// The removal of a pod's victims failed: the pod may be tried again.
     PreemptionFailed(PodKey),
 }
@@ -41,6 +40,8 @@ pub(crate) enum Message {
 struct Binding {
     queued: QueuedPod,
     node: Arc<str>,
+    /// Whether work (volumes) has to be done before.
+    slow: bool,
 }
 
 pub(crate) struct Scheduler {
@@ -50,6 +51,8 @@ pub(crate) struct Scheduler {
     queue: Queue,
     nominator: Nominator,
     binding: HashMap<PodKey, Binding>,
+    /// Of these: bindings without work before them.
+    quick: usize,
     next_start: usize,
     events: Events,
     statuses: StatusWriter,
@@ -58,23 +61,40 @@ pub(crate) struct Scheduler {
 }
 
 /// The plugins as the queue asks them.
-struct PluginRules<'a>(&'a World);
+struct PluginRules<'a> {
+    world: &'a World,
+    /// Only pods that are no more important than this one, and not itself, listen.
+    not_above: Option<&'a Pod>,
+}
+
+impl<'a> PluginRules<'a> {
+    fn new(world: &'a World) -> Self {
+        Self {
+            world,
+            not_above: None,
+        }
+    }
+}
 
 impl Rules for PluginRules<'_> {
     fn gate(&self, pod: &Pod, first: Option<PluginIndex>) -> Option<PluginIndex> {
-        let holds = |i: &PluginIndex| PLUGINS[*i].plugin.pre_enqueue(self.0, pod).is_err();
+        let holds = |i: &PluginIndex| PLUGINS[*i].plugin.pre_enqueue(self.world, pod).is_err();
         first
             .filter(|i| holds(i))
             .or_else(|| (0..PLUGINS.len()).find(holds))
     }
 
     fn hint(&self, plugin: PluginIndex, pod: &Pod, event: &ClusterEvent<'_>) -> Option<Hint> {
+        let concerned = |p: &Pod| pod.priority <= p.priority && pod.uid != p.uid;
+        if !self.not_above.is_none_or(concerned) {
+            return None;
+        }
         let plugin = PLUGINS.get(plugin)?.plugin;
         let wakes = plugin.wakes_on();
         let registered = wakes
             .iter()
             .any(|(w, actions)| *w == event.watched && actions & event.actions != 0);
-        registered.then(|| plugin.hint(self.0, pod, event))
+        registered.then(|| plugin.hint(self.world, pod, event))
     }
 }
 
@@ -99,6 +119,7 @@ pub(crate) async fn run(
         cache: Cache::default(),
         nominator: Nominator::default(),
         binding: HashMap::new(),
+        quick: 0,
         next_start: 0,
         events: Events::new(recorder),
         statuses,
@@ -110,7 +131,7 @@ pub(crate) async fn run(
     }
     while !*shutdown.borrow() {
         scheduler.take_in(&mut feeds, &mut inbox);
-        if scheduler.binding.len() < limits::BINDINGS
+        if scheduler.may_bind()
             && let Some(queued) = scheduler.next()
         {
             scheduler.schedule(queued);
@@ -136,264 +157,38 @@ async fn sleep(pause: Option<Duration>) {
     }
 }
 
-// === Scheduler: what comes in ===
+// === Scheduler ===
 
 impl Scheduler {
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    fn rules(world: &World) -> PluginRules<'_> {
-        PluginRules(world)
-    }
-
     fn next(&mut self) -> Option<QueuedPod> {
         let now = self.now();
-        self.queue.pop(now, &Self::rules(&self.world))
+        self.queue.pop(now, &PluginRules::new(&self.world))
+    }
+
+    /// Whether one more binding may be on its way.
+    fn may_bind(&self) -> bool {
+        self.quick < limits::BINDINGS && self.binding.len() < limits::BINDINGS_ALL
     }
 
     /// How long nothing has to be done unless something happens.
     fn pause(&self) -> Option<Duration> {
-        if self.binding.len() >= limits::BINDINGS {
+        if !self.may_bind() {
             return None;
         }
         let at = self.queue.next_at()?;
         Some(at.saturating_sub(self.now()))
     }
 
-    /// Takes what is there without waiting.
-    fn take_in(&mut self, feeds: &mut Feeds, inbox: &mut mpsc::Receiver<Message>) {
-        while let Ok(message) = inbox.try_recv() {
-            self.message(message);
-        }
-        for _ in 0..limits::CHANGES_AT_ONCE {
-            match feeds.next().now_or_never() {
-                Some(input) => self.input(input, feeds),
-                None => break,
-            }
-        }
-    }
-
-    fn input(&mut self, input: Input, feeds: &mut Feeds) {
-        match input {
-            Input::Change(feed, change) => self.changed(feed, &change),
-            Input::Relisted(feed, snapshot) => self.relisted(feed, &snapshot),
-            Input::Ended(feed) => feeds.resubscribe(feed),
-        }
-    }
-
-    /// A feed lost changes and starts anew: what is no longer there has gone.
-    fn relisted(&mut self, feed: Feed, snapshot: &[Arc<Entry>]) {
-        match feed {
-            Feed::Pods => {
-                let there: std::collections::HashSet<PodKey> = snapshot
-                    .iter()
-                    .map(|e| PodKey::new(&e.namespace, &e.name))
-                    .collect();
-                let known = self.queue.keys().chain(self.cache.keys());
-                let gone: Vec<PodKey> = known.filter(|k| !there.contains(*k)).cloned().collect();
-                for key in gone {
-                    self.pod_gone(&key);
-                }
-            }
-            Feed::Nodes => {
-                let nodes = self.cache.snapshot.nodes().iter();
-                let gone: Vec<Arc<str>> = nodes
-                    .map(|n| n.node.name.clone())
-                    .filter(|name| !snapshot.iter().any(|e| *e.name == **name))
-                    .collect();
-                for name in gone {
-                    self.node_gone(&name);
-                }
-            }
-            Feed::Other(_) => self.happened(&ClusterEvent::everything()),
-        }
-        if !matches!(feed, Feed::Other(_)) {
-            for entry in snapshot {
-                self.appeared(feed, entry);
-            }
-        }
-    }
-
-    fn appeared(&mut self, feed: Feed, entry: &Arc<Entry>) {
-        match feed {
-            Feed::Pods => self.pod_entry(entry),
-            Feed::Nodes => self.node_entry(entry),
-            Feed::Other(_) => {}
-        }
-    }
-
-    fn changed(&mut self, feed: Feed, change: &Change) {
-        let gone = change.kind == ChangeKind::Deleted;
-        match feed {
-            Feed::Pods if gone => {
-                self.pod_gone(&PodKey::new(&change.entry.namespace, &change.entry.name));
-            }
-            Feed::Pods => self.pod_entry(&change.entry),
-            Feed::Nodes if gone => self.node_gone(&change.entry.name),
-            Feed::Nodes => self.node_entry(&change.entry),
-            Feed::Other(watched) => {
-                let (before, after, actions) = match change.kind {
-                    ChangeKind::Added => (None, Some(&*change.entry), event::ADD),
-                    ChangeKind::Modified => (
-                        change.before.as_deref(),
-                        Some(&*change.entry),
-                        event::UPDATE,
-                    ),
-                    ChangeKind::Deleted => (Some(&*change.entry), None, event::DELETE),
-                };
-                self.happened(&ClusterEvent {
-                    watched,
-                    actions,
-                    object: Object::Other(before, after),
-                });
-            }
-        }
-    }
-
-    /// Lets the waiting pods know.
-    fn happened(&mut self, event: &ClusterEvent<'_>) {
-        let now = self.now();
-        self.queue.on_event(now, event, &Self::rules(&self.world));
-    }
-
-    fn node_entry(&mut self, entry: &Entry) {
-        let node = match Node::parse(entry) {
-            Ok(node) => Arc::new(node),
-            Err(error) => {
-                tracing::error!(node = %entry.name, %error, "stored node does not parse");
-                return;
-            }
-        };
-        let before = self.cache.set_node(node.clone());
-        let actions = match &before {
-            None => event::ADD,
-            Some(before) => event::node_actions(before, &node),
-        };
-        if actions != 0 {
-            self.happened(&ClusterEvent {
-                watched: Watched::Node,
-                actions,
-                object: Object::Node(before.as_deref(), Some(&node)),
-            });
-        }
-    }
-
-    fn node_gone(&mut self, name: &str) {
-        let Some(node) = self.cache.remove_node(name) else {
-            return;
-        };
-        self.happened(&ClusterEvent {
-            watched: Watched::Node,
-            actions: event::DELETE,
-            object: Object::Node(Some(&node), None),
-        });
-    }
-
-    fn pod_entry(&mut self, entry: &Entry) {
-        let pod = match Pod::parse(entry) {
-            Ok(pod) => Arc::new(pod),
-            Err(error) => {
-                tracing::error!(pod = %entry.key(), %error, "stored pod does not parse");
-                return;
-            }
-        };
-        let known = self
-            .cache
-            .get(&pod.key)
-            .or_else(|| self.queue.get(&pod.key));
-        if pod.is_terminal() || known.is_some_and(|k| k.uid != pod.uid) {
-            // An ended pod counts as gone, a recreated one as another.
-            self.pod_gone(&pod.key);
-        }
-        if pod.is_terminal() {
-            return;
-        }
-        if !pod.node_name.is_empty() {
-            self.pod_assigned(pod);
-        } else if *pod.scheduler_name == *self.config.scheduler_name {
-            self.pod_waits(pod);
-        }
-    }
-
-    /// The API says that a pod has a node.
-    fn pod_assigned(&mut self, pod: Arc<Pod>) {
-        self.queue.delete(&pod.key);
-        self.nominator.remove(&pod.key);
-        let was_assumed = self.cache.is_assumed(&pod.key);
-        let before = self.cache.set(pod.clone());
-        match before.filter(|_| !was_assumed) {
-            None => self.happened(&ClusterEvent::assigned(event::ADD, None, Some(&pod))),
-            Some(before) => {
-                let actions = event::pod_actions(&before, &pod);
-                let both = ClusterEvent::assigned(actions, Some(&before), Some(&pod));
-                self.happened(&both);
-            }
-        }
-    }
-
-    /// The API says that a pod has no node yet.
-    fn pod_waits(&mut self, pod: Arc<Pod>) {
-        if self.cache.is_assumed(&pod.key) {
-            return;
-        }
-        let now = self.now();
-        let before = self.queue.get(&pod.key).cloned();
-        let rules = PluginRules(&self.world);
-        let Some(before) = before else {
-            self.nominator.set(&pod, &pod.nominated_node);
-            self.queue.add(now, pod.clone(), &rules);
-            let added = ClusterEvent {
-                watched: Watched::UnschedulablePod,
-                actions: event::ADD,
-                object: Object::Pod(None, Some(&pod)),
-            };
-            self.queue.on_event(now, &added, &rules);
-            return;
-        };
-        let node = self.nominator.node_of(&pod.key).map(String::from);
-        if before.nominated_node != pod.nominated_node {
-            self.nominator.set(&pod, &pod.nominated_node);
-        } else if let Some(node) = node {
-            // A nomination that so far only this process knows stays.
-            self.nominator.set(&pod, &node);
-        }
-        let update = ClusterEvent {
-            watched: Watched::UnschedulablePod,
-            actions: event::pod_actions(&before, &pod),
-            object: Object::Pod(Some(&before), Some(&pod)),
-        };
-        self.queue.update(now, pod.clone(), &update, &rules);
-        if !before.nominated_node.is_empty() && before.nominated_node != pod.nominated_node {
-            self.room_made(&before);
-        }
-    }
-
-    fn pod_gone(&mut self, key: &PodKey) {
-        let waiting = self.queue.delete(key);
-        let nominated = self.nominator.remove(key).is_some();
-        if let Some(pod) = self.cache.remove(key) {
-            self.happened(&ClusterEvent::assigned(event::DELETE, Some(&pod), None));
-        }
-        if let Some(pod) = waiting {
-            self.world.preempting.lock().remove(&pod.uid);
-            if nominated {
-                self.room_made(&pod);
-            }
-        }
-    }
-
-    /// A pod no longer waits for its nominated node: as good as a deletion for others.
-    fn room_made(&mut self, pod: &Pod) {
-        self.happened(&ClusterEvent::assigned(event::DELETE, Some(pod), None));
-    }
-
     fn message(&mut self, message: Message) {
         match message {
-            Message::Bound(key, result) => self.bound(&key, result),
+            Message::Bound(pod, result) => self.bound(&pod, result),
             Message::PreemptionFailed(key) => {
                 let now = self.now();
-                self.queue.force(now, &key, &PluginRules(&self.world));
+                self.queue.force(now, &key, &PluginRules::new(&self.world));
             }
         }
     }

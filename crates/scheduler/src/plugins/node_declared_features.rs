@@ -17,7 +17,10 @@ impl Plugin for NodeDeclaredFeatures {
 
     fn wakes_on(&self) -> &'static [(Watched, Actions)] {
         &[
-            (Watched::Node, event::ADD | event::UPDATE_NODE_FEATURES),
+            (
+                Watched::Node,
+                event::ADD | event::UPDATE_NODE_FEATURES | event::UPDATE_NODE_TAINT,
+            ),
             (Watched::UnschedulablePod, event::UPDATE_POD),
         ]
     }

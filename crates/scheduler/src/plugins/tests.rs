@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cycle::{self, Failure, Search};
-use crate::framework::Cycle;
+use crate::event::{self, ClusterEvent, Object, Watched};
+use crate::framework::{Cycle, Hint};
 use crate::nominator::Nominator;
 use crate::testing;
 
@@ -387,5 +388,157 @@ async fn claims_of_devices_are_refused_with_a_clear_text() {
     refused(
         place(&[node("n1")], &[], pod(spec)),
         "spec.resourceClaims: dynamic resource allocation is not supported yet.",
+    );
+}
+
+/// What a plugin says to a node that was `before` and is `after`.
+fn node_hint(plugin: &dyn Plugin, pod: Value, before: Option<Value>, after: Value) -> Hint {
+    let world = testing::world(&[]);
+    let before = before.map(testing::node);
+    let after = testing::node(after);
+    let actions = match &before {
+        None => event::ADD,
+        Some(b) => event::node_actions(b, &after),
+    };
+    let event = ClusterEvent {
+        watched: Watched::Node,
+        actions,
+        object: Object::Node(before.as_deref(), Some(&after)),
+    };
+    plugin.hint(&world, &testing::pod(pod), &event)
+}
+
+/// What a plugin says to another pod that was `before` and is `after`.
+fn pod_hint(plugin: &dyn Plugin, pod: Value, before: Option<Value>, after: Option<Value>) -> Hint {
+    let world = testing::world(&[]);
+    let (before, after) = (before.map(testing::pod), after.map(testing::pod));
+    let actions = match (&before, &after) {
+        (Some(b), Some(a)) => event::pod_actions(b, a),
+        (None, _) => event::ADD,
+        (_, None) => event::DELETE,
+    };
+    let event = ClusterEvent::assigned(actions, before.as_ref(), after.as_ref());
+    plugin.hint(&world, &testing::pod(pod), &event)
+}
+
+#[tokio::test]
+async fn changes_of_nodes_wake_whom_they_help() {
+    let with = |path: &str, value: Value| {
+        let mut n = node("n1");
+        *n.pointer_mut(path).unwrap() = value;
+        n
+    };
+    let cpu = |cpu: &str| with("/status/allocatable/cpu", json!(cpu));
+    let fit = &node_resources_fit::NodeResourcesFit;
+    let wants = || pod(asking(json!({"cpu": "6"})));
+    assert_eq!(node_hint(fit, wants(), None, cpu("8")), Hint::Queue);
+    assert_eq!(node_hint(fit, wants(), None, cpu("4")), Hint::Skip);
+    assert_eq!(
+        node_hint(fit, wants(), Some(cpu("4")), cpu("8")),
+        Hint::Queue
+    );
+    assert_eq!(
+        node_hint(fit, wants(), Some(cpu("4")), cpu("5")),
+        Hint::Skip
+    );
+    assert_eq!(
+        node_hint(fit, wants(), Some(cpu("8")), cpu("7")),
+        Hint::Skip
+    );
+
+    let tainted = with(
+        "/spec",
+        json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}),
+    );
+    let taints = &taint_toleration::TaintToleration;
+    let plain = || pod(json!({}));
+    assert_eq!(
+        node_hint(taints, plain(), Some(tainted.clone()), node("n1")),
+        Hint::Queue
+    );
+    assert_eq!(
+        node_hint(taints, plain(), Some(node("n1")), tainted.clone()),
+        Hint::Skip
+    );
+    assert_eq!(node_hint(taints, plain(), None, tainted), Hint::Skip);
+
+    let cordoned = with("/spec", json!({"unschedulable": true}));
+    let cordon = &node_unschedulable::NodeUnschedulable;
+    assert_eq!(
+        node_hint(cordon, plain(), Some(cordoned.clone()), node("n1")),
+        Hint::Queue
+    );
+    assert_eq!(node_hint(cordon, plain(), None, cordoned), Hint::Skip);
+
+    let affinity = &node_affinity::NodeAffinity;
+    let selective = || pod(json!({"nodeSelector": {"zone": "z9"}}));
+    let labelled = with("/metadata/labels/zone", json!("z9"));
+    assert_eq!(
+        node_hint(affinity, selective(), Some(node("n1")), labelled),
+        Hint::Queue
+    );
+    let other = with("/metadata/labels/zone", json!("z8"));
+    assert_eq!(
+        node_hint(affinity, selective(), Some(node("n1")), other),
+        Hint::Skip
+    );
+}
+
+#[tokio::test]
+async fn changes_of_pods_wake_whom_they_help() {
+    let port = |port: i32| json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": port}]}]});
+    let ports = &node_ports::NodePorts;
+    let gone = |spec: Value| Some(on("x", "n1", spec));
+    assert_eq!(
+        pod_hint(ports, pod(port(1)), gone(port(1)), None),
+        Hint::Queue
+    );
+    assert_eq!(
+        pod_hint(ports, pod(port(1)), gone(port(2)), None),
+        Hint::Skip
+    );
+
+    let fit = &node_resources_fit::NodeResourcesFit;
+    let asks = |cpu: &str| asking(json!({"cpu": cpu}));
+    let wants = || pod(asks("1"));
+    assert_eq!(pod_hint(fit, wants(), gone(asks("1")), None), Hint::Queue);
+    assert_eq!(
+        pod_hint(fit, wants(), gone(asks("2")), gone(asks("1"))),
+        Hint::Queue
+    );
+    assert_eq!(
+        pod_hint(fit, wants(), gone(asks("1")), gone(asks("2"))),
+        Hint::Skip
+    );
+
+    let pods = &inter_pod_affinity::InterPodAffinity;
+    let plain = || gone(json!({}));
+    assert_eq!(
+        pod_hint(pods, pod(near("podAffinity", "zone")), None, plain()),
+        Hint::Queue
+    );
+    assert_eq!(
+        pod_hint(pods, pod(near("podAntiAffinity", "zone")), None, plain()),
+        Hint::Skip
+    );
+    assert_eq!(
+        pod_hint(pods, pod(near("podAntiAffinity", "zone")), plain(), None),
+        Hint::Queue
+    );
+    let shy = gone(near("podAntiAffinity", "zone"));
+    assert_eq!(pod_hint(pods, pod(json!({})), shy, None), Hint::Queue);
+
+    let spread = &pod_topology_spread::PodTopologySpread;
+    let constrained = json!({"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1,
+        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "a"}}}]});
+    let mut other = on("x", "n1", json!({}));
+    other["metadata"]["labels"] = json!({"app": "b"});
+    assert_eq!(
+        pod_hint(spread, pod(constrained.clone()), None, plain()),
+        Hint::Queue
+    );
+    assert_eq!(
+        pod_hint(spread, pod(constrained), None, Some(other)),
+        Hint::Skip
     );
 }

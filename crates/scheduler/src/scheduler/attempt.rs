@@ -11,7 +11,7 @@ use crate::diagnosis::Diagnosis;
 use crate::event::{self, ClusterEvent};
 use crate::framework::{Attempt, Cycle, PluginSet, PostFilter, Preemption, Rejection};
 use crate::plugins::PLUGINS;
-use crate::pod::{Condition, Pod, PodKey};
+use crate::pod::{Condition, Pod};
 use crate::queue::QueuedPod;
 
 /// What a cycle decided.
@@ -192,6 +192,7 @@ impl Scheduler {
                 },
             );
         }
+        let slow = !work.is_empty();
         let key = pod.key.clone();
         let (world, events) = (self.world.clone(), self.events.clone());
         let messages = self.messages.clone();
@@ -200,17 +201,28 @@ impl Scheduler {
             if bound.is_ok() {
                 events.scheduled(&pod, &pod.node_name);
             }
-            tell(messages, Message::Bound(pod.key.clone(), bound)).await;
+            tell(messages, Message::Bound(pod, bound)).await;
         });
         let node = node.clone();
-        self.binding.insert(key, Binding { queued, node });
+        self.quick += usize::from(!slow);
+        let binding = Binding { queued, node, slow };
+        if let Some(old) = self.binding.insert(key, binding) {
+            // The same name, deleted and made anew while its binding was on its way.
+            self.quick -= usize::from(!old.slow);
+        }
     }
 
     /// A binding ended.
-    pub(super) fn bound(&mut self, key: &PodKey, result: Result<(), String>) {
-        let Some(Binding { queued, node }) = self.binding.remove(key) else {
+    pub(super) fn bound(&mut self, pod: &Pod, result: Result<(), String>) {
+        let key = &pod.key;
+        let known = self.binding.get(key);
+        if known.is_none_or(|b| b.queued.pod.uid != pod.uid) {
+            return;
+        }
+        let Some(Binding { queued, node, slow }) = self.binding.remove(key) else {
             return;
         };
+        self.quick -= usize::from(!slow);
         let Err(why) = result else {
             tracing::debug!(pod = %key, %node, attempts = queued.attempts, "pod bound");
             self.world.assumed_volumes.lock().settle(&queued.pod.uid);
@@ -221,7 +233,7 @@ impl Scheduler {
             let deleted = ClusterEvent::assigned(event::DELETE, Some(&pod), None);
             let now = self.now();
             self.queue
-                .on_event(now, &deleted, &PluginRules(&self.world));
+                .on_event(now, &deleted, &PluginRules::new(&self.world));
         }
         self.fail(queued, Report::error(why, Nomination::Clear));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::Cache;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -38,19 +39,31 @@ impl Running {
 
     /// Waits until a pod is as wanted; gives it.
     async fn pod(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let cache = self.api.reads.memory("", "pods").unwrap().clone();
-        let mut changes = client::Cache::subscribe(&*cache).changes;
+        self.object("pods", "default", name, wanted).await
+    }
+
+    /// Waits until an object is as wanted; gives it.
+    async fn object(
+        &self,
+        plural: &'static str,
+        namespace: &str,
+        name: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let cache = self.api.reads.memory("", plural).unwrap().clone();
+        let mut changes = cache.subscribe().changes;
+        let now = || cache.get(namespace, name).map(|e| e.value().unwrap());
         let found = async {
             loop {
-                if let Some(pod) = self.api.pod("default", name).filter(|p| wanted(p)) {
-                    return pod;
+                if let Some(object) = now().filter(|p| wanted(p)) {
+                    return object;
                 }
                 changes.recv().await;
             }
         };
         match tokio::time::timeout(DEADLINE, found).await {
-            Ok(pod) => pod,
-            Err(_) => panic!("{name} is {:?}", self.api.pod("default", name)),
+            Ok(object) => object,
+            Err(_) => panic!("{name} is {:?}", now()),
         }
     }
 
@@ -184,4 +197,46 @@ async fn a_deleted_pod_makes_room() {
     s.message("second").await;
     s.api.delete_pod("default", "first");
     assert_eq!(s.node_of("second").await, "n");
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_gets_its_volume_before_the_pod_is_bound() {
+    let on_n2 = json!({"required": {"nodeSelectorTerms": [{"matchExpressions":
+        [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"]}]}]}});
+    let volume = json!({"metadata": {"name": "local"}, "status": {"phase": "Available"},
+        "spec": {"storageClassName": "local", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "nodeAffinity": on_n2}});
+    let claim = json!({"metadata": {"name": "data", "namespace": "default", "uid": "claim-uid"},
+        "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}});
+    let class = json!({"metadata": {"name": "local"}, "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer"});
+    let mut wants = pod("a", "1", 0);
+    wants["spec"]["volumes"] =
+        json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let s = Running::start(&[
+        ("nodes", node("n1", "4")),
+        ("nodes", node("n2", "4")),
+        ("storageclasses", class),
+        ("pods", wants),
+    ]);
+    assert_eq!(
+        s.message("a").await,
+        "0/2 nodes are available: persistentvolumeclaim \"data\" not found. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    );
+    s.put("persistentvolumes", volume);
+    s.put("persistentvolumeclaims", claim.clone());
+    let taken = |v: &Value| v["spec"]["claimRef"]["uid"] == "claim-uid";
+    let volume = s.object("persistentvolumes", "", "local", taken).await;
+    assert_eq!(
+        volume["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"],
+        "yes"
+    );
+    assert!(s.api.pod("default", "a").unwrap()["spec"]["nodeName"].is_null());
+    // What the volume controller does.
+    let mut bound = claim;
+    bound["spec"]["volumeName"] = json!("local");
+    bound["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    s.put("persistentvolumeclaims", bound);
+    assert_eq!(s.node_of("a").await, "n2");
 }

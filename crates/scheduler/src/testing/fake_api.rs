@@ -89,12 +89,37 @@ impl FakeApi {
             (&Method::PATCH, ["api", "v1", "namespaces", ns, "pods", name, "status"]) => {
                 self.patch(ns, name, &body())
             }
+            (&Method::PATCH, ["api", "v1", "persistentvolumes", name]) => {
+                self.merge("persistentvolumes", "", name, &body())
+            }
+            (
+                &Method::PATCH,
+                [
+                    "api",
+                    "v1",
+                    "namespaces",
+                    ns,
+                    "persistentvolumeclaims",
+                    name,
+                ],
+            ) => self.merge("persistentvolumeclaims", ns, name, &body()),
             (&Method::DELETE, ["api", "v1", "namespaces", ns, "pods", name]) => {
                 self.delete_pod(ns, name);
                 (200, json!({"kind": "Status", "status": "Success"}))
             }
             _ => status(404, "NotFound", "no such path"),
         }
+    }
+
+    fn merge(&self, plural: &'static str, namespace: &str, name: &str, patch: &Value) -> Answer {
+        let cache = self.reads.memory("", plural).expect("a known kind");
+        let entry = client::Cache::get(&**cache, namespace, name);
+        let Some(Ok(mut object)) = entry.map(|e| e.value()) else {
+            return status(404, "NotFound", "object not found");
+        };
+        merge(&mut object, patch);
+        self.put("", plural, object.clone());
+        (200, object)
     }
 
     fn bind(&self, namespace: &str, name: &str, binding: &Value) -> Answer {
@@ -153,4 +178,21 @@ fn status(code: u16, reason: &str, message: &str) -> Answer {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
         "reason": reason, "message": message});
     (code, body)
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (key, value) in fields {
+        if value.is_null() {
+            object.as_object_mut().map(|o| o.remove(key));
+        } else {
+            merge(&mut object[key], value);
+        }
+    }
 }
