@@ -77,9 +77,9 @@ fn pinned(node: &str) -> Value {
         [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}})
 }
 
-fn with_class(name: &str, class: &str, foo: &str) -> Value {
+fn with_class(name: &str, class: &str, amount: &str) -> Value {
     let mut pod = pause_pod(name, json!({"priorityClassName": class}));
-    ask(&mut pod, json!({FOO: foo}));
+    ask(&mut pod, json!({FOO: amount}));
     pod
 }
 
