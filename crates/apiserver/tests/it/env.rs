@@ -96,6 +96,15 @@ impl Env {
             authenticators: vec![Arc::new(auth::x509::X509::default())],
             authorizers: vec![Arc::new(auth::masters::Masters)],
             connectors: apiserver::connect::kubelet::all(kubelet.unwrap()),
+            creators: resources::creators(
+                &server.client_for(User::new("system:apiserver", &["system:masters"])),
+            )
+            .into_iter()
+            .map(|e| {
+                let target = (e.group.into(), e.resource.into(), e.subresource.into());
+                (target, e.creator)
+            })
+            .collect(),
             ..Plugins::default()
         });
         let tls = Tls {

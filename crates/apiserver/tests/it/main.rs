@@ -3,6 +3,7 @@
 
 mod apply;
 mod connect;
+mod core;
 mod crd;
 mod env;
 mod fakes;

@@ -136,7 +136,7 @@ impl Strategy for Deployment {
     }
 
     fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
-        workload::name_warning(obj, before)
+        workload::warnings(obj, before)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -91,7 +91,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
-        workload::name_warning(obj, before)
+        workload::warnings(obj, before)
     }
 
     fn selectable_keys(&self) -> &[&'static str] {

@@ -140,11 +140,12 @@ impl Strategy for StatefulSet {
         });
     }
 
-    fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
+    fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
+        let mut out = template::warnings(obj, before, "spec.template");
         if i64_at(obj, "spec.revisionHistoryLimit").is_some_and(|n| n < 0) {
-            return vec!["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into()];
+            out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
         }
-        Vec::new()
+        out
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -102,6 +102,13 @@ pub fn name_warning(obj: &Value, before: Option<&Value>) -> Vec<String> {
     )]
 }
 
+/// Warnings of a workload whose pods come from `spec.template`.
+pub fn warnings(obj: &Value, before: Option<&Value>) -> Vec<String> {
+    let mut out = name_warning(obj, before);
+    out.extend(template::warnings(obj, before, "spec.template"));
+    out
+}
+
 /// Refuses counters of a status over `replicas`.
 pub fn counts_within_replicas(status: &Value, fields: &[&str], c: &mut Causes) {
     for field in fields {

@@ -78,6 +78,8 @@ impl Strategy for CronJob {
         if before.is_none_or(|b| b.get("spec") != obj.get("spec")) {
             let spec = at(obj, "spec.jobTemplate.spec").unwrap_or(&Value::Null);
             out.extend(job_spec::warnings("spec.jobTemplate.spec", spec));
+            let path = "spec.jobTemplate.spec.template";
+            out.extend(template::warnings(obj, None, path));
         }
         if before.is_some() && str_at(obj, "spec.schedule").contains("TZ") {
             out.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".into());

@@ -111,6 +111,7 @@ impl Strategy for Job {
         let spec = obj.get("spec").unwrap_or(&Value::Null);
         if before.is_none_or(|b| b.get("spec") != Some(spec)) {
             out.extend(job_spec::warnings("spec", spec));
+            out.extend(template::warnings(obj, None, "spec.template"));
         }
         out
     }

@@ -51,7 +51,7 @@ impl Strategy for ConfigMap {
             total += decoded_len(value);
         }
         if total > BYTES_MAX {
-            causes.too_long(BYTES_MAX);
+            causes.at_root(|c| c.too_long(BYTES_MAX));
         }
     }
 
@@ -78,7 +78,7 @@ impl Strategy for ConfigMap {
 pub fn key_problems(key: &str, c: &mut Causes) {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if key.len() > 253 {
-        c.invalid(&json!(key), "must be no more than 253 bytes");
+        c.invalid(&json!(key), "must be no more than 253 characters");
     }
     if key.is_empty() || !key.bytes().all(fine) {
         c.invalid(
@@ -156,7 +156,7 @@ mod tests {
         let big = json!({"data": {"a": "x".repeat((1 << 20) + 1)}});
         assert_eq!(
             problems(&big, None),
-            ["<nil>: Too long: may not be more than 1048576 bytes"]
+            ["[]: Too long: may not be more than 1048576 bytes"]
         );
         let before = json!({"immutable": true, "data": {"a": "1"}});
         assert_eq!(

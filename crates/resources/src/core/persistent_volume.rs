@@ -391,35 +391,23 @@ fn csi(v: &Value, _owner: Owner<'_>, c: &mut Causes) {
 
 fn changes(obj: &Value, before: &Value, causes: &mut Causes) {
     let (new, old) = (&obj["spec"], &before["spec"]);
-    let of = |spec: &Value| -> Vec<(&str, Value)> {
+    let of = |spec: &Value| -> Value {
         let all = SOURCES.iter();
-        all.filter_map(|s| Some((s.field, at(spec, s.field)?.clone())))
-            .collect()
+        all.filter_map(|s| Some((s.field.to_string(), at(spec, s.field)?.clone())))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     let (mut wanted, known) = (of(new), of(old));
     // A secret for expanding may come later.
     if at(old, "csi.controllerExpandSecretRef").is_none() {
-        for (_, v) in wanted.iter_mut().filter(|(f, _)| *f == "csi") {
-            machinery::object::remove(v, "controllerExpandSecretRef");
-        }
+        machinery::object::remove(&mut wanted, "csi.controllerExpandSecretRef");
     }
     causes.at("spec", |c| {
-        if wanted != known {
+        if !super::same::values(&wanted, &known) {
             c.at("persistentvolumesource", |c| {
                 c.forbidden(format!(
                     "spec.persistentvolumesource is immutable after creation\n{}",
-                    crate::diff::unified(
-                        &json!(
-                            known
-                                .into_iter()
-                                .collect::<std::collections::BTreeMap<_, _>>()
-                        ),
-                        &json!(
-                            wanted
-                                .into_iter()
-                                .collect::<std::collections::BTreeMap<_, _>>()
-                        )
-                    )
+                    crate::diff::unified(&known, &wanted)
                 ));
             });
         }

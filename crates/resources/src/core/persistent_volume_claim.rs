@@ -9,6 +9,7 @@ use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy, SubresourceKin
 use serde_json::{Value, json};
 
 use super::persistent_volume::{access_modes, amount, class, modes, or_unset, phase};
+use super::same;
 use crate::cells;
 use crate::checks::{self, quantity, selectors};
 
@@ -238,7 +239,7 @@ fn changes(obj: &Value, before: &Value, causes: &mut Causes) {
     let (new, old) = (&obj["spec"], &before["spec"]);
     let wanted = neutral(obj, before);
     causes.at("spec", |c| {
-        if wanted != *old {
+        if !same::values(&wanted, old) {
             c.forbidden(format!(
                 "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
                 crate::diff::unified(old, &wanted)

@@ -64,6 +64,10 @@ impl Strategy for ReplicationController {
         template::set_defaults(obj, "spec.template");
     }
 
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
     fn prepare_create(&self, obj: &mut Value, _cx: &machinery::WriteContext) {
         set(obj, "status", json!({"replicas": 0}));
     }
