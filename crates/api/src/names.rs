@@ -19,6 +19,11 @@ fn too_long(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
+/// The same of DNS names, where upstream still speaks of characters.
+fn dns_too_long(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
 /// Upstream's `RegexError`: examples are joined by `,  or `.
 fn regex_text(message: &str, fmt: &str, examples: &[&str]) -> String {
     let quoted: Vec<String> = examples.iter().map(|e| format!("'{e}'")).collect();
@@ -43,7 +48,7 @@ fn is_label(s: &[u8]) -> bool {
 pub fn dns1123_label(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > DNS1123_LABEL_MAX {
-        out.push(too_long(DNS1123_LABEL_MAX));
+        out.push(dns_too_long(DNS1123_LABEL_MAX));
     }
     if !is_label(s.as_bytes()) {
         if s.len() <= DNS1123_SUBDOMAIN_MAX && is_subdomain(s) {
@@ -68,7 +73,7 @@ fn is_subdomain(s: &str) -> bool {
 pub fn dns1123_subdomain(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > DNS1123_SUBDOMAIN_MAX {
-        out.push(too_long(DNS1123_SUBDOMAIN_MAX));
+        out.push(dns_too_long(DNS1123_SUBDOMAIN_MAX));
     }
     if !is_subdomain(s) {
         out.push(format!(
@@ -82,7 +87,7 @@ pub fn dns1123_subdomain(s: &str) -> Vec<String> {
 pub fn dns1035_label(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > DNS1123_LABEL_MAX {
-        out.push(too_long(DNS1123_LABEL_MAX));
+        out.push(dns_too_long(DNS1123_LABEL_MAX));
     }
     let b = s.as_bytes();
     if !(is_label(b) && b[0].is_ascii_lowercase()) {
@@ -117,14 +122,17 @@ pub fn qualified_name(s: &str) -> Vec<String> {
                 out.extend(
                     dns1123_subdomain(prefix)
                         .iter()
-                        .map(|m| format!("prefix part {m}")),
+                        // Upstream counts bytes here.
+                        .map(|m| {
+                            format!("prefix part {}", m.replace("253 characters", "253 bytes"))
+                        }),
                 );
             }
             *name
         }
         _ => {
             out.push(format!(
-                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QUALIFIED_FMT}') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QUALIFIED_FMT}') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
             return out;
         }
@@ -221,14 +229,14 @@ mod tests {
         assert!(!subdomain_name("web-", false).is_empty());
         assert_eq!(
             dns1123_subdomain(&"a".repeat(254))[0],
-            "must be no more than 253 bytes"
+            "must be no more than 253 characters"
         );
     }
 
     #[test]
     fn keys_and_values() {
         assert!(qualified_name("app.kubernetes.io/name").is_empty());
-        assert!(qualified_name("a/b/c")[0].starts_with("a qualified name must consist of"));
+        assert!(qualified_name("a/b/c")[0].starts_with("a valid label key must consist of"));
         assert_eq!(qualified_name("/x")[0], "prefix part must be non-empty");
         assert!(label_value("").is_empty());
         assert!(!label_value("a b").is_empty());

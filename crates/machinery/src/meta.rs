@@ -135,10 +135,10 @@ fn common(obj: &Value, c: &mut Causes) {
     c.at("finalizers", |c| {
         let all = strings(obj, "metadata.finalizers");
         for (i, f) in all.iter().enumerate() {
+            for problem in names::qualified_name(f) {
+                c.invalid(&json!(f), problem);
+            }
             c.index(i, |c| {
-                for problem in names::qualified_name(f) {
-                    c.invalid(&json!(f), problem);
-                }
                 let standard = ["orphan", "foregroundDeletion", "kubernetes"];
                 if !f.contains('/') && !standard.contains(&f.as_str()) {
                     c.invalid(
@@ -195,16 +195,20 @@ fn owners(obj: &Value, c: &mut Causes) {
     {
         c.index(i, |c| {
             let api_version = str_at(o, "apiVersion");
-            if api_version.is_empty() || api_version.split('/').count() > 2 {
-                c.at("apiVersion", |c| {
-                    c.invalid(&json!(api_version), "version must not be empty")
-                });
-            }
+            c.at("apiVersion", |c| {
+                let parts: Vec<&str> = api_version.split('/').collect();
+                if api_version.is_empty() {
+                    c.required("must not be empty");
+                } else if parts.len() > 2 || parts.last().is_some_and(|v| v.is_empty()) {
+                    c.invalid(
+                        &json!(api_version),
+                        "must be <group>/<version> or <version>",
+                    );
+                }
+            });
             for field in ["kind", "name", "uid"] {
                 if str_at(o, field).is_empty() {
-                    c.at(field, |c| {
-                        c.invalid(&json!(""), format!("{field} must not be empty"))
-                    });
+                    c.at(field, |c| c.required("must not be empty"));
                 }
             }
             if api_version == "v1" && str_at(o, "kind") == "Event" {
@@ -212,7 +216,7 @@ fn owners(obj: &Value, c: &mut Causes) {
             }
         });
         if o.get("controller") == Some(&json!(true)) {
-            let name = str_at(o, "name");
+            let name = format!("{}/{}", str_at(o, "kind"), str_at(o, "name"));
             if let Some(first) = &controller {
                 c.invalid(
                     &json!(crate::object::list_at(obj, "metadata.ownerReferences")),
@@ -221,7 +225,7 @@ fn owners(obj: &Value, c: &mut Causes) {
                     ),
                 );
             } else {
-                controller = Some(name.to_string());
+                controller = Some(name);
             }
         }
     }
@@ -258,8 +262,8 @@ mod tests {
             "metadata.namespace: Required value",
             "metadata.labels: Invalid value: \"a b\": name part must consist of",
             "metadata.labels: Invalid value: \"c d\": a valid label must be",
-            "metadata.ownerReferences[0].apiVersion: Invalid value: \"\": version must not be empty",
-            "metadata.ownerReferences[0].kind: Invalid value: \"\": kind must not be empty",
+            "metadata.ownerReferences[0].apiVersion: Required value: must not be empty",
+            "metadata.ownerReferences[0].kind: Required value: must not be empty",
             "metadata.finalizers[0]: Invalid value: \"nope\": name is neither a standard",
         ] {
             assert!(

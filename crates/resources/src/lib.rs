@@ -13,7 +13,6 @@ mod batch;
 #[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod cells;
 mod certificates;
-#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod checks;
 mod coordination;
 mod core;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::quantity::Quantity;
-use machinery::object::{list_at, map_at, str_at};
+use machinery::object::{at_mut, list_at, map_at, str_at};
 use serde_json::Value;
 
 /// Amounts by resource name.
@@ -25,6 +25,29 @@ pub fn list(obj: &Value, path: &str) -> Amounts {
         .flatten()
         .filter_map(|(k, v)| Some((k.clone(), read(v)?)))
         .collect()
+}
+
+/// Rewrites the amount at a path as the API shows it: canonical, in whole thousandths, rounded up.
+pub fn canonical(obj: &mut Value, path: &str) {
+    if let Some(value) = at_mut(obj, path) {
+        rewrite(value);
+    }
+}
+
+/// `canonical` for every amount of the list at a path.
+pub fn canonical_list(obj: &mut Value, path: &str) {
+    if let Some(Value::Object(list)) = at_mut(obj, path) {
+        list.values_mut().for_each(rewrite);
+    }
+}
+
+/// What does not parse stays: validation refuses it.
+fn rewrite(value: &mut Value) {
+    let Some(q) = read(value) else { return };
+    let milli = q.milli_value();
+    let rounded = Quantity::from_milli(milli);
+    let kept = milli.unsigned_abs() >= i64::MAX as u64 || rounded == q;
+    *value = Value::String(if kept { q } else { rounded }.to_string());
 }
 
 /// What the containers of a spec come to together: `requests` or `limits`, without pod-level
@@ -64,6 +87,32 @@ fn raise(into: &mut Amounts, other: &Amounts) {
     for (name, q) in other {
         if into.get(name).is_none_or(|t| t < q) {
             into.insert(name.clone(), *q);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn amounts_are_shown_in_one_way() {
+        for (given, shown) in [
+            (json!("0.1"), "100m"),
+            (json!("1024Mi"), "1Gi"),
+            (json!(2), "2"),
+            (json!("100m"), "100m"),
+            (json!("1n"), "1m"),
+            (json!("1e3"), "1e3"),
+            (json!("9Ei"), "9Ei"),
+            (json!("odd"), "odd"),
+        ] {
+            let mut obj = json!({"a": {"b": given}});
+            canonical_list(&mut obj, "a");
+            assert_eq!(obj["a"]["b"], shown);
+            canonical(&mut obj, "a.b");
+            assert_eq!(obj["a"]["b"], shown, "twice is once");
         }
     }
 }

@@ -16,6 +16,15 @@ use crate::checks::{self, quantity};
 
 struct LimitRange;
 
+/// The lists of amounts of one limit.
+const FIELDS: [&str; 5] = [
+    "max",
+    "min",
+    "default",
+    "defaultRequest",
+    "maxLimitRequestRatio",
+];
+
 /// The kind's descriptor.
 pub fn resource() -> Descriptor {
     Descriptor::new(
@@ -41,6 +50,9 @@ impl Strategy for LimitRange {
                     fill(limit, "default", "max");
                     fill(limit, "defaultRequest", "default");
                     fill(limit, "defaultRequest", "min");
+                }
+                for field in FIELDS {
+                    amounts::canonical_list(limit, field);
                 }
             });
         }
@@ -108,14 +120,7 @@ fn kind(limit: &Value, c: &mut Causes) {
 fn item(limit: &Value, c: &mut Causes) {
     let kind = str_at(limit, "type");
     let of_pods = ["Pod", "Container"].contains(&kind);
-    let fields = [
-        "max",
-        "min",
-        "default",
-        "defaultRequest",
-        "maxLimitRequestRatio",
-    ];
-    for field in fields {
+    for field in FIELDS {
         if kind == "Pod" && field.starts_with("default") {
             if map_at(limit, field).is_some_and(|m| !m.is_empty()) {
                 c.at(field, |c| {
@@ -144,7 +149,7 @@ fn item(limit: &Value, c: &mut Causes) {
             );
         });
     }
-    let all: BTreeSet<&String> = fields
+    let all: BTreeSet<&String> = FIELDS
         .iter()
         .flat_map(|f| map_at(limit, f).into_iter().flatten().map(|(k, _)| k))
         .collect();

@@ -10,7 +10,7 @@ use machinery::strategy::{freeze_all_but_status, keep};
 use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy, SubresourceKind, WriteContext};
 use serde_json::{Value, json};
 
-use super::pod;
+use super::{amounts, pod};
 use crate::cells;
 use crate::checks::{self, net, quantity};
 
@@ -36,6 +36,9 @@ impl Strategy for Node {
     fn set_defaults(&self, obj: &mut Value) {
         if let Some(capacity) = at(obj, "status.capacity").cloned() {
             machinery::object::set_default(obj, "status.allocatable", capacity);
+        }
+        for field in ["capacity", "allocatable"] {
+            amounts::canonical_list(obj, &format!("status.{field}"));
         }
         pod_cidrs(obj);
     }

@@ -114,6 +114,7 @@ impl Strategy for PersistentVolume {
             }
         }
         set_default(obj, "spec.volumeMode", json!("Filesystem"));
+        super::amounts::canonical_list(obj, "spec.capacity");
         if let Some(spec) = obj.get_mut("spec") {
             super::pod_spec::source_defaults(spec);
         }

@@ -54,6 +54,14 @@ impl Strategy for PersistentVolumeClaim {
         if at(obj, "spec").is_some() {
             set_default(obj, "spec.volumeMode", json!("Filesystem"));
         }
+        for path in [
+            "spec.resources.requests",
+            "spec.resources.limits",
+            "status.capacity",
+            "status.allocatedResources",
+        ] {
+            super::amounts::canonical_list(obj, path);
+        }
     }
 
     fn prepare_create(&self, obj: &mut Value, _cx: &WriteContext) {

@@ -32,6 +32,9 @@ pub fn set_defaults(spec: &mut Value) {
         each(spec, list, container);
     }
     each(spec, "volumes", volume);
+    for path in ["overhead", "resources.limits", "resources.requests"] {
+        amounts::canonical_list(spec, path);
+    }
 }
 
 /// Defaults that only pods have, not templates.
@@ -127,10 +130,16 @@ fn container(c: &mut Value) {
     set_default(c, "terminationMessagePath", json!("/dev/termination-log"));
     set_default(c, "terminationMessagePolicy", json!("File"));
     set_default(c, "resources", json!({}));
+    for which in ["limits", "requests"] {
+        amounts::canonical_list(c, &format!("resources.{which}"));
+    }
     each(c, "ports", |p| set_default(p, "protocol", json!("TCP")));
     each(c, "env", |e| {
         if at_mut(e, "valueFrom.fieldRef").is_some() {
             set_default(e, "valueFrom.fieldRef.apiVersion", json!("v1"));
+        }
+        if let Some(resource) = at_mut(e, "valueFrom.resourceFieldRef") {
+            divisor(resource);
         }
         if at_mut(e, "valueFrom.fileKeyRef").is_some() {
             set_default(e, "valueFrom.fileKeyRef.optional", json!(false));
@@ -159,6 +168,12 @@ fn container(c: &mut Value) {
             http_get(handler);
         }
     }
+}
+
+/// Upstream writes a divisor that is not set as zero.
+fn divisor(resource: &mut Value) {
+    set_default(resource, "divisor", json!("0"));
+    amounts::canonical(resource, "divisor");
 }
 
 fn http_get(handler: &mut Value) {
@@ -202,7 +217,15 @@ fn volume(v: &mut Value) {
             json!("Filesystem"),
         );
     }
+    amounts::canonical(v, "emptyDir.sizeLimit");
+    for which in ["limits", "requests"] {
+        let path = "ephemeral.volumeClaimTemplate.spec.resources";
+        amounts::canonical_list(v, &format!("{path}.{which}"));
+    }
     let field_ref = |item: &mut Value| {
+        if let Some(resource) = item.get_mut("resourceFieldRef") {
+            divisor(resource);
+        }
         if item.get("fieldRef").is_some() {
             set_default(item, "fieldRef.apiVersion", json!("v1"));
         }

@@ -53,6 +53,12 @@ impl Strategy for ResourceQuota {
         true
     }
 
+    fn set_defaults(&self, obj: &mut Value) {
+        for path in ["spec.hard", "status.hard", "status.used"] {
+            amounts::canonical_list(obj, path);
+        }
+    }
+
     fn prepare_create(&self, obj: &mut Value, _cx: &WriteContext) {
         set(obj, "status", json!({}));
     }
