@@ -15,6 +15,44 @@ pub fn resource() -> Descriptor {
     Descriptor::new("", "v1", "Event", "events", Scope::Namespaced, Event).short(&["ev"])
 }
 
+/// Longest reporter, action and reason, and longest message.
+const TEXT_MAX: usize = 128;
+const MESSAGE_MAX: usize = 1024;
+
+/// What events of the new style must say.
+fn new_style_texts(obj: &Value, c: &mut Causes) {
+    let controller = str_at(obj, "reportingComponent");
+    c.at("reportingComponent", |c| {
+        if controller.is_empty() {
+            c.required("");
+        }
+        for problem in names::qualified_name(controller) {
+            c.invalid(&json!(controller), problem);
+        }
+    });
+    for field in ["reportingInstance", "action", "reason"] {
+        let text = str_at(obj, field);
+        c.at(field, |c| {
+            if text.is_empty() {
+                c.required("");
+            } else if text.len() > TEXT_MAX {
+                c.invalid(
+                    &json!(""),
+                    format!("can have at most {TEXT_MAX} characters"),
+                );
+            }
+        });
+    }
+    if str_at(obj, "message").len() > MESSAGE_MAX {
+        c.at("message", |c| {
+            c.invalid(
+                &json!(""),
+                format!("can have at most {MESSAGE_MAX} characters"),
+            );
+        });
+    }
+}
+
 impl Strategy for Event {
     fn name_problems(&self, name: &str, prefix: bool) -> Vec<String> {
         names::subdomain_name(name, prefix)
@@ -23,10 +61,12 @@ impl Strategy for Event {
     fn validate(&self, obj: &Value, causes: &mut Causes) {
         let about = str_at(obj, "involvedObject.namespace");
         let own = machinery::object::namespace(obj);
-        let fits = if about.is_empty() {
-            ["default", "kube-system"].contains(&own) || own.is_empty()
-        } else {
-            about == own
+        // Upstream: an eventTime marks events of the new style.
+        let new_style = !str_at(obj, "eventTime").is_empty();
+        let fits = match (about.is_empty(), new_style) {
+            (true, false) => ["", "default"].contains(&own),
+            (true, true) => ["default", "kube-system"].contains(&own),
+            (false, _) => about == own,
         };
         if !fits {
             causes.at("involvedObject", |c| {
@@ -34,6 +74,9 @@ impl Strategy for Event {
                     c.invalid(&json!(about), "does not match event.namespace")
                 });
             });
+        }
+        if new_style {
+            new_style_texts(obj, causes);
         }
     }
 
@@ -137,3 +180,29 @@ const KEYS: &[&str] = &[
     "source",
     "type",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_styles_are_judged() {
+        let texts = |obj: Value| -> Vec<String> {
+            let mut c = Causes::new();
+            Event.validate(&obj, &mut c);
+            c.as_slice().iter().map(|c| c.text()).collect()
+        };
+        let own = json!({"namespace": "d"});
+        assert!(texts(json!({"metadata": own, "involvedObject": {"namespace": "d"}})).is_empty());
+        assert_eq!(
+            texts(json!({"metadata": own, "involvedObject": {}})),
+            ["involvedObject.namespace: Invalid value: \"\": does not match event.namespace"]
+        );
+        let time = "2026-01-01T00:00:00.000000Z";
+        let found = texts(
+            json!({"metadata": own, "involvedObject": {"namespace": "d"}, "eventTime": time,
+            "reportingComponent": "kubelet", "reportingInstance": "n", "reason": "r"}),
+        );
+        assert_eq!(found, ["action: Required value"]);
+    }
+}

@@ -44,6 +44,30 @@ pub fn resource() -> Descriptor {
     d
 }
 
+/// Checks spec.finalizers at the current path; only finalize tells which one is wrong.
+fn finalizers(obj: &Value, indexed: bool, c: &mut Causes) {
+    for (i, f) in list_at(obj, "spec.finalizers").iter().enumerate() {
+        let name = f.as_str().unwrap_or_default();
+        let judge = |c: &mut Causes| {
+            for problem in names::qualified_name(name) {
+                c.invalid(f, problem);
+            }
+            let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+            if !name.contains('/') && !standard.contains(&name) {
+                c.invalid(
+                    f,
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                );
+            }
+        };
+        if indexed {
+            c.index(i, judge);
+        } else {
+            judge(c);
+        }
+    }
+}
+
 impl Strategy for Namespace {
     fn name_problems(&self, name: &str, prefix: bool) -> Vec<String> {
         names::label_name(name, prefix)
@@ -79,6 +103,16 @@ impl Strategy for Namespace {
 
     fn prepare_subresource(&self, _sub: &str, obj: &mut Value, before: &Value, _cx: &WriteContext) {
         keep(obj, before, "status");
+    }
+
+    fn validate(&self, obj: &Value, causes: &mut Causes) {
+        causes.at("spec", |c| {
+            c.at("finalizers", |c| finalizers(obj, false, c))
+        });
+    }
+
+    fn validate_subresource(&self, _sub: &str, obj: &Value, _before: &Value, causes: &mut Causes) {
+        causes.at("spec", |c| c.at("finalizers", |c| finalizers(obj, true, c)));
     }
 
     fn validate_status_update(&self, obj: &Value, _before: &Value, causes: &mut Causes) {
@@ -130,5 +164,20 @@ impl Strategy for Namespace {
             json!(str_at(obj, "status.phase")),
             cells::age(obj, now),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finalizers_are_standard_or_qualified() {
+        let obj = json!({"spec": {"finalizers": ["kubernetes", "a.io/b", "odd"]}});
+        let mut c = Causes::new();
+        Namespace.validate(&obj, &mut c);
+        Namespace.validate_subresource("finalize", &obj, &obj, &mut c);
+        let fields: Vec<&str> = c.as_slice().iter().map(|c| c.field.as_str()).collect();
+        assert_eq!(fields, ["spec.finalizers", "spec.finalizers[2]"]);
     }
 }

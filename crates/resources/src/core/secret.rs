@@ -71,12 +71,27 @@ impl Strategy for Secret {
                     });
                 }
             }
-            "kubernetes.io/dockercfg" => require(causes, &[".dockercfg"]),
-            "kubernetes.io/dockerconfigjson" => require(causes, &[".dockerconfigjson"]),
+            "kubernetes.io/dockercfg" => {
+                require(causes, &[".dockercfg"]);
+                docker_config(data, ".dockercfg", causes);
+            }
+            "kubernetes.io/dockerconfigjson" => {
+                require(causes, &[".dockerconfigjson"]);
+                docker_config(data, ".dockerconfigjson", causes);
+            }
             "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
                 require(causes, &["username", "password"]);
             }
-            "kubernetes.io/ssh-auth" => require(causes, &["ssh-privatekey"]),
+            "kubernetes.io/ssh-auth" => {
+                let key = "ssh-privatekey";
+                if data
+                    .and_then(|d| d.get(key))
+                    .and_then(Value::as_str)
+                    .is_none_or(str::is_empty)
+                {
+                    causes.at("data", |c| c.key(key, |c| c.required("")));
+                }
+            }
             "kubernetes.io/tls" => require(causes, &["tls.crt", "tls.key"]),
             _ => {}
         }
@@ -119,6 +134,39 @@ impl Strategy for Secret {
     }
 }
 
+/// The file of a registry's credentials must be a JSON object.
+fn docker_config(data: Option<&serde_json::Map<String, Value>>, key: &str, causes: &mut Causes) {
+    use base64::Engine;
+    let Some(text) = data.and_then(|d| d.get(key)).and_then(Value::as_str) else {
+        return;
+    };
+    let bytes = base64::prelude::BASE64_STANDARD
+        .decode(text)
+        .unwrap_or_default();
+    let why = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            let what = match other {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                _ => "bool",
+            };
+            format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}")
+        }
+        Err(e) if e.is_eof() => "unexpected end of JSON input".into(),
+        Err(e) => {
+            let at = bytes.iter().find(|b| !b.is_ascii_whitespace());
+            let first = at.map(|b| char::from(*b)).filter(|b| *b != '{');
+            first.map_or(e.to_string(), |b| {
+                format!("invalid character '{b}' looking for beginning of value")
+            })
+        }
+    };
+    let hidden = json!("<secret contents redacted>");
+    causes.at("data", |c| c.key(key, |c| c.invalid(&hidden, why)));
+}
+
 /// Standard base64 with padding.
 fn base64(data: &[u8]) -> String {
     use base64::Engine;
@@ -134,6 +182,29 @@ mod tests {
         let mut s = json!({"data": {"a": "AA=="}, "stringData": {"a": "hi", "b": ""}});
         Secret.set_defaults(&mut s);
         assert_eq!(s, json!({"data": {"a": "aGk=", "b": ""}, "type": "Opaque"}));
+    }
+
+    #[test]
+    fn registry_credentials_are_json() {
+        for (text, expected) in [
+            ("{}", ""),
+            ("", "unexpected end of JSON input"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+        ] {
+            let mut c = Causes::new();
+            let data = json!({".dockerconfigjson": base64(text.as_bytes())});
+            Secret.validate(
+                &json!({"type": "kubernetes.io/dockerconfigjson", "data": data}),
+                &mut c,
+            );
+            let found: Vec<String> = c.as_slice().iter().map(|c| c.text()).collect();
+            let start = "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": ";
+            let wanted: Vec<String> = Some(format!("{start}{expected}"))
+                .filter(|_| !expected.is_empty())
+                .into_iter()
+                .collect();
+            assert_eq!(found, wanted);
+        }
     }
 
     #[test]

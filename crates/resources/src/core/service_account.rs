@@ -1,11 +1,13 @@
 //! ServiceAccount. Upstream: pkg/registry/core/serviceaccount.
 
 use api::names;
-use machinery::object::{list_at, set, str_at};
+use machinery::object::{list_at, map_at, set, str_at};
 use machinery::{Descriptor, Scope, Strategy, SubresourceKind, WriteContext};
 use serde_json::{Value, json};
 
 struct ServiceAccount;
+
+const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 
 /// The kind's descriptor.
 pub fn resource() -> Descriptor {
@@ -40,6 +42,18 @@ impl Strategy for ServiceAccount {
 
     fn prepare_update(&self, obj: &mut Value, _before: &Value, _cx: &WriteContext) {
         names_only(obj);
+    }
+
+    fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
+        let has = |o: &Value| {
+            map_at(o, "metadata.annotations").is_some_and(|a| a.contains_key(MOUNTABLE))
+        };
+        if !has(obj) || before.is_some_and(has) {
+            return Vec::new();
+        }
+        vec![format!(
+            "metadata.annotations[{MOUNTABLE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        )]
     }
 
     fn returns_deleted(&self) -> bool {
