@@ -2,6 +2,7 @@
 
 mod access;
 mod body;
+mod host_logs;
 mod info;
 mod logs;
 mod metrics;
@@ -116,7 +117,7 @@ async fn route(kubelet: Arc<Kubelet>, mut request: Request<Incoming>) -> Respons
         ["containerLogs", ns, pod, container] if get => {
             logs::container(&kubelet, ns, pod, container, &query).await
         }
-        ["logs", rest @ ..] if get => logs::host(rest).await,
+        ["logs", rest @ ..] if get => host_logs::host(rest).await,
         ["exec", ns, pod, rest @ ..] if stream => {
             remote::exec(&kubelet, ns, pod, rest, &query, &mut request).await
         }

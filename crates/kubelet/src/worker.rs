@@ -1,5 +1,7 @@
 //! One task per pod: sync, then terminating, then terminated. Upstream: pkg/kubelet/pod_workers.go.
 
+mod allocate;
+mod finish;
 mod kill;
 mod status_writer;
 
@@ -8,8 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::core::v1::{Pod, PodStatus};
-use client::EventType;
-use client::api::{DeleteParams, Preconditions};
 use cri::ContainerState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use crate::limits;
 use crate::observed::Observed;
 use crate::pod;
 use crate::probes::Results;
-use crate::resize::{self, Pending};
+use crate::resize::Pending;
 use crate::restart::Backoff;
 use crate::status::{self, Input, StartErrors, Verdict};
 use crate::sync::Synced;
@@ -160,46 +160,6 @@ impl PodWorker {
         } else {
             self.regrace.notify_one();
             self.wake.notify_one();
-        }
-    }
-
-    /// The pod with the resources that it gets: a resize that does not fit has to wait.
-    fn allocate(&self, p: Arc<Pod>) -> Arc<Pod> {
-        let has = self.pod();
-        if !resize::differs(&has, &p) || self.stopping.is_cancelled() {
-            self.state.lock().resize = None;
-            return p;
-        }
-        let Err(r) = crate::pods::fits(&self.kubelet, &p) else {
-            self.state.lock().resize = None;
-            let text = format!("Pod resize started: {}", resize::summary(&p, ""));
-            self.kubelet
-                .event(&p, EventType::Normal, "ResizeStarted", &text);
-            return p;
-        };
-        let pending = Pending {
-            reason: "Deferred",
-            message: r.message.clone(),
-        };
-        let news = self.state.lock().resize.replace(pending.clone()) != Some(pending);
-        if news {
-            let summary = resize::summary(&p, &r.message);
-            let text = format!("Pod resize {}: {summary}", r.reason);
-            self.kubelet
-                .event(&p, EventType::Warning, "ResizeDeferred", &text);
-        }
-        Arc::new(resize::keep_allocated(&has, &p))
-    }
-
-    /// Room may have become free for a resize that waits.
-    pub fn retry_resize(&self) {
-        if self.state.lock().resize.is_none() {
-            return;
-        }
-        let p = self.pod();
-        let latest = self.kubelet.pods.get(pod::namespace(&p), pod::name(&p));
-        if let Some(latest) = latest.filter(|l| pod::uid(l) == self.uid) {
-            self.update(latest);
         }
     }
 
@@ -410,98 +370,6 @@ impl PodWorker {
         state.status = made.status.clone();
         self.status.write(made.status);
         made.terminal
-    }
-
-    /// Ends all containers, then writes the last status.
-    async fn terminate(self: &Arc<Self>) -> Result<(), String> {
-        let rejected = self.state.lock().rejected;
-        if !rejected {
-            self.observe().await.map_err(|e| e.to_string())?;
-            self.publish();
-            self.stop_probes(|kind| kind != crate::probes::ProbeKind::Readiness);
-            self.kill_pod().await?;
-            self.stop_probes(|_| true);
-            let seen = self.observe().await.map_err(|e| e.to_string())?;
-            if seen.any_running() {
-                return Err(
-                    "detected running containers after a successful KillPod, CRI violation".into(),
-                );
-            }
-            self.state.lock().finished = true;
-        }
-        self.publish();
-        Ok(())
-    }
-
-    async fn tear_down(&self) -> Result<(), String> {
-        let errors = volumes::teardown(&self.kubelet, &self.uid);
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors.join("; "))
-        }
-    }
-
-    /// Lets the API object go once someone asked for it, then removes what the runtime has.
-    async fn delete(self: &Arc<Self>) -> Result<(), String> {
-        self.status.flush().await;
-        loop {
-            let (p, gone) = {
-                let state = self.state.lock();
-                (state.pod.clone(), state.gone)
-            };
-            if gone {
-                break;
-            }
-            if p.metadata.deletion_timestamp.is_some() {
-                self.publish();
-                self.status.flush().await;
-                self.delete_object(&p).await?;
-                break;
-            }
-            self.wake.notified().await;
-        }
-        self.remove_from_runtime()
-            .await
-            .map_err(|e| e.to_string())?;
-        self.remove_logs();
-        Ok(())
-    }
-
-    async fn delete_object(&self, p: &Pod) -> Result<(), String> {
-        let api = self.kubelet.client.namespaced::<Pod>(pod::namespace(p));
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions {
-                uid: Some(self.uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match api.delete(pod::name(p), &params).await {
-            Ok(_) => Ok(()),
-            Err(e) if client::is_not_found(&e) || client::is_conflict(&e) => Ok(()),
-            Err(e) => Err(e.to_string()),
-        }
-    }
-
-    async fn remove_from_runtime(&self) -> Result<(), cri::Error> {
-        let seen = self.kubelet.observe(&self.uid).await?;
-        for c in &seen.containers {
-            self.kubelet.runtime.remove_container(&c.id).await?;
-        }
-        for s in &seen.sandboxes {
-            self.kubelet.runtime.stop_pod_sandbox(&s.id).await?;
-            self.kubelet.runtime.remove_pod_sandbox(&s.id).await?;
-        }
-        Ok(())
-    }
-
-    fn remove_logs(&self) {
-        let p = self.pod();
-        let paths = &self.kubelet.paths;
-        let dir = paths.logs(pod::namespace(&p), pod::name(&p), &self.uid);
-        crate::pods::remove_log_dir(paths, &dir);
     }
 
     /// Ends probe tasks of some kinds.

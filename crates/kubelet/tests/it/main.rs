@@ -32,7 +32,7 @@ pub struct Env {
 }
 
 impl Env {
-    pub fn new() -> Self {
+    pub fn unstarted() -> Self {
         Self {
             api: FakeApi::new(),
             runtime: FakeRuntime::new(),
@@ -46,7 +46,7 @@ impl Env {
     }
 
     pub async fn start() -> Self {
-        let mut env = Self::new();
+        let mut env = Self::unstarted();
         env.run();
         env.ready().await;
         env

@@ -97,7 +97,7 @@ impl Node {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let mut env = Env::new();
+        let mut env = Env::unstarted();
         let (server, client) = tls(env.dir.path());
         env.serving = Some((port, server));
         env.authenticators = vec![Arc::new(Tokens)];
