@@ -6,7 +6,7 @@ use api::names;
 use api::quantity::Quantity;
 use jiff::Timestamp;
 use machinery::object::{list_at, map_at, map_mut, str_at};
-use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy};
+use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy, WriteContext};
 use serde_json::{Map, Value, json};
 
 use super::amounts;
@@ -55,6 +55,14 @@ impl Strategy for LimitRange {
                     amounts::canonical_list(limit, field);
                 }
             });
+        }
+    }
+
+    // Upstream: a range without a name gets a UUID for one.
+    fn prepare_create(&self, obj: &mut Value, _cx: &WriteContext) {
+        if machinery::object::name(obj).is_empty() {
+            let name = machinery::object::uid(obj).to_string();
+            machinery::object::set(obj, "metadata.name", json!(name));
         }
     }
 

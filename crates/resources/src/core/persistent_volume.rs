@@ -1,5 +1,8 @@
 //! PersistentVolume. Upstream: pkg/registry/core/persistentvolume, ValidatePersistentVolume; validation-core §12.
 
+mod change;
+mod warnings;
+
 use api::names;
 use jiff::Timestamp;
 use machinery::object::{at, is_deleting, list_at, map_at, set, set_default, str_at};
@@ -163,11 +166,11 @@ impl Strategy for PersistentVolume {
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
         self.validate(obj, causes);
-        changes(obj, before, causes);
+        change::all(obj, before, causes);
     }
 
     fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
-        warnings(obj)
+        warnings::all(obj)
     }
 
     fn returns_deleted(&self) -> bool {
@@ -388,160 +391,6 @@ fn csi(v: &Value, _owner: Owner<'_>, c: &mut Causes) {
             });
         }
     }
-}
-
-fn changes(obj: &Value, before: &Value, causes: &mut Causes) {
-    let (new, old) = (&obj["spec"], &before["spec"]);
-    let of = |spec: &Value| -> Value {
-        let all = SOURCES.iter();
-        all.filter_map(|s| Some((s.field.to_string(), at(spec, s.field)?.clone())))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    };
-    let (mut wanted, known) = (of(new), of(old));
-    // A secret for expanding may come later.
-    if at(old, "csi.controllerExpandSecretRef").is_none() {
-        machinery::object::remove(&mut wanted, "csi.controllerExpandSecretRef");
-    }
-    causes.at("spec", |c| {
-        if !super::same::values(&wanted, &known) {
-            c.at("persistentvolumesource", |c| {
-                c.forbidden(format!(
-                    "spec.persistentvolumesource is immutable after creation\n{}",
-                    crate::diff::unified(&known, &wanted)
-                ));
-            });
-        }
-        let class = |s| at(s, "volumeAttributesClassName").is_some();
-        if class(old) && !class(new) {
-            c.at("volumeAttributesClassName", |c| {
-                c.forbidden("update from non-nil value to nil is forbidden");
-            });
-        }
-    });
-    if at(new, "volumeMode") != at(old, "volumeMode") {
-        let mode = at(new, "volumeMode").cloned().unwrap_or_default();
-        causes.at("volumeMode", |c| c.invalid(&mode, checks::IMMUTABLE));
-    }
-    let affinity = |s| at(s, "nodeAffinity").cloned();
-    if affinity(old).is_some() && affinity(new) != affinity(old).map(|a| renamed(a, new)) {
-        let shown = affinity(new).unwrap_or_default();
-        causes.at("nodeAffinity", |c| {
-            c.invalid(
-                &shown,
-                "field is immutable, except for updating from beta label to GA",
-            );
-        });
-    }
-}
-
-/// An old affinity whose beta keys are the new one's where the new one moved to them.
-fn renamed(mut old: Value, new_spec: &Value) -> Value {
-    let moves = [
-        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
-        ("beta.kubernetes.io/os", "kubernetes.io/os"),
-        (
-            "beta.kubernetes.io/instance-type",
-            "node.kubernetes.io/instance-type",
-        ),
-        (
-            "failure-domain.beta.kubernetes.io/region",
-            "topology.kubernetes.io/region",
-        ),
-        (
-            "failure-domain.beta.kubernetes.io/zone",
-            "topology.kubernetes.io/zone",
-        ),
-    ];
-    let terms = old.pointer_mut("/required/nodeSelectorTerms");
-    let Some(Value::Array(terms)) = terms else {
-        return old;
-    };
-    for (i, term) in terms.iter_mut().enumerate() {
-        let Some(Value::Array(all)) = term.get_mut("matchExpressions") else {
-            continue;
-        };
-        for (j, e) in all.iter_mut().enumerate() {
-            let path =
-                format!("/nodeAffinity/required/nodeSelectorTerms/{i}/matchExpressions/{j}/key");
-            let now = new_spec.pointer(&path).and_then(Value::as_str);
-            let moved = moves.iter().find(|(beta, _)| str_at(e, "key") == *beta);
-            if let Some((_, ga)) = moved
-                && now == Some(ga)
-            {
-                set(e, "key", json!(ga));
-            }
-        }
-    }
-    old
-}
-
-fn warnings(obj: &Value) -> Vec<String> {
-    let mut out = Vec::new();
-    let annotations = map_at(obj, "metadata.annotations");
-    for (key, text) in [
-        (
-            BETA_CLASS,
-            "deprecated since v1.8; use \"storageClassName\" attribute instead",
-        ),
-        (
-            BETA_OPTIONS,
-            "deprecated since v1.31; use \"mountOptions\" attribute instead",
-        ),
-    ] {
-        if annotations.is_some_and(|a| a.contains_key(key)) {
-            out.push(format!("metadata.annotations[{key}]: {text}"));
-        }
-    }
-    if str_at(obj, "spec.persistentVolumeReclaimPolicy") == "Recycle" {
-        out.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".into());
-    }
-    let terms = list_at(obj, "spec.nodeAffinity.required.nodeSelectorTerms");
-    for (i, term) in terms.iter().enumerate() {
-        for (j, e) in list_at(term, "matchExpressions").iter().enumerate() {
-            let key = str_at(e, "key");
-            if let Some(text) = checks::deprecated_label(key) {
-                out.push(format!("spec.nodeAffinity.required.nodeSelectorTerms[{i}].matchExpressions[{j}].key: {key} is {text}"));
-            }
-        }
-    }
-    for (field, shown, text) in [
-        (
-            "cephfs",
-            "cephfs",
-            "deprecated in v1.28, non-functional in v1.31+",
-        ),
-        (
-            "photonPersistentDisk",
-            "photonPersistentDisk",
-            "deprecated in v1.11, non-functional in v1.16+",
-        ),
-        (
-            "scaleIO",
-            "scaleIO",
-            "deprecated in v1.16, non-functional in v1.22+",
-        ),
-        (
-            "storageos",
-            "storageOS",
-            "deprecated in v1.22, non-functional in v1.25+",
-        ),
-        (
-            "glusterfs",
-            "glusterfs",
-            "deprecated in v1.25, non-functional in v1.26+",
-        ),
-        (
-            "rbd",
-            "rbd",
-            "deprecated in v1.28, non-functional in v1.31+",
-        ),
-    ] {
-        if at(&obj["spec"], field).is_some() {
-            out.push(format!("spec.{shown}: {text}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -89,6 +89,7 @@ impl Strategy for Pod {
     }
 
     fn set_defaults(&self, obj: &mut Value) {
+        prepare::drop_old_annotations(obj);
         if let Some(spec) = obj.get_mut("spec") {
             pod_spec::set_pod_defaults(spec);
             pod_spec::set_defaults(spec);

@@ -8,6 +8,9 @@ use super::{pod_checks, pod_spec, pod_warnings};
 
 /// Defaults of the template at a path.
 pub fn set_defaults(obj: &mut Value, path: &str) {
+    if let Some(template) = at_mut(obj, path) {
+        super::pod::prepare::drop_old_annotations(template);
+    }
     if let Some(spec) = at_mut(obj, &format!("{path}.spec")) {
         pod_spec::set_defaults(spec);
     }

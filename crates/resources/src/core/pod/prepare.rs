@@ -13,6 +13,21 @@ use crate::time::rfc3339;
 /// Where AppArmor profiles stood before there was a field.
 pub const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
+/// Annotations that held init containers before there were fields.
+const OLD_ANNOTATIONS: &[&str] = &[
+    "pod.alpha.kubernetes.io/init-containers",
+    "pod.beta.kubernetes.io/init-containers",
+    "pod.alpha.kubernetes.io/init-container-statuses",
+    "pod.beta.kubernetes.io/init-container-statuses",
+];
+
+/// Old annotations of a pod or template go.
+pub fn drop_old_annotations(pod: &mut Value) {
+    if let Some(Value::Object(map)) = at_mut(pod, "metadata.annotations") {
+        map.retain(|k, _| !OLD_ANNOTATIONS.contains(&k.as_str()));
+    }
+}
+
 /// status.podIP and status.podIPs say the same.
 pub fn addresses(pod: &mut Value) {
     let one = str_at(pod, "status.podIP").to_string();
