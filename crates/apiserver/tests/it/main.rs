@@ -8,5 +8,6 @@ mod crd;
 mod env;
 mod fakes;
 mod kubectl;
+mod operations;
 mod peer;
 mod verbs;
