@@ -20,7 +20,6 @@ mod creators;
 mod diff;
 mod discovery;
 mod events;
-#[allow(dead_code)] // The kinds that use all of it follow in the next commits.
 mod fields;
 mod flowcontrol;
 mod late;

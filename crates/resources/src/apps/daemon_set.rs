@@ -134,6 +134,10 @@ impl Strategy for DaemonSet {
         });
     }
 
+    fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
+        template::warnings(obj, before, "spec.template")
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::workload::{self, GROUP};
 use crate::cells;
-use crate::core::template;
+use crate::core::{persistent_volume_claim, template};
 use crate::fields;
 
 /// What an update may change.
@@ -85,6 +85,14 @@ impl Strategy for StatefulSet {
         causes.at("spec", |c| {
             let spec = obj.get("spec").unwrap_or(&Value::Null);
             spec_rules(spec, true, c);
+            for (i, claim) in list_at(spec, "volumeClaimTemplates").iter().enumerate() {
+                let claim = claim.get("spec").unwrap_or(&Value::Null);
+                c.at("volumeClaimTemplates", |c| {
+                    c.index(i, |c| {
+                        c.at("spec", |c| persistent_volume_claim::spec(claim, c));
+                    });
+                });
+            }
             if !service.is_empty() {
                 c.at("serviceName", |c| {
                     fields::text(service, names::dns1123_label, c);
@@ -142,6 +150,16 @@ impl Strategy for StatefulSet {
 
     fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
         let mut out = template::warnings(obj, before, "spec.template");
+        let claims = list_at(obj, "spec.volumeClaimTemplates");
+        for (i, claim) in claims.iter().enumerate() {
+            let spec = claim.get("spec").unwrap_or(&Value::Null);
+            // On updates upstream's path goes one step further.
+            let path = match before {
+                None => format!("spec.volumeClaimTemplates[{i}]"),
+                Some(_) => format!("spec.volumeClaimTemplates[{i}].Spec"),
+            };
+            persistent_volume_claim::fractions(&path, spec, &mut out);
+        }
         if i64_at(obj, "spec.revisionHistoryLimit").is_some_and(|n| n < 0) {
             out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
         }
@@ -271,7 +289,8 @@ mod tests {
 
     fn good() -> Value {
         let mut obj = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "selector": {"matchLabels": {"a": "b"}},
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}],
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}}],
             "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [
                 {"name": "c", "image": "i", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]}}}});
         StatefulSet.set_defaults(&mut obj);
@@ -309,6 +328,11 @@ mod tests {
                 "spec.selector",
                 json!({}),
                 "spec.selector: Invalid value: {}: empty selector is invalid for statefulset",
+            ),
+            (
+                "spec.volumeClaimTemplates",
+                json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]),
+                "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
             ),
         ] {
             let mut obj = good();

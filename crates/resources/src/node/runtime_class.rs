@@ -8,6 +8,8 @@ use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy};
 use serde_json::{Value, json};
 
 use crate::cells;
+use crate::checks::deprecated_label;
+use crate::core::pod_checks;
 use crate::fields;
 
 struct RuntimeClass;
@@ -44,11 +46,14 @@ impl Strategy for RuntimeClass {
         });
         let tolerations = list_at(obj, "scheduling.tolerations");
         for (i, one) in tolerations.iter().enumerate() {
-            if tolerations[..i].contains(one) {
-                causes.at("scheduling.tolerations", |c| {
-                    c.index(i, |c| c.duplicate(one));
+            causes.at("scheduling.tolerations", |c| {
+                c.index(i, |c| {
+                    pod_checks::toleration(one, c);
+                    if tolerations[..i].contains(one) {
+                        c.duplicate(one);
+                    }
                 });
-            }
+            });
         }
         fields::required_text(obj, "handler", names::dns1123_label, causes);
     }
@@ -56,6 +61,19 @@ impl Strategy for RuntimeClass {
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
         self.validate(obj, causes);
         fields::frozen(obj, before, "handler", causes);
+    }
+
+    fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
+        let labels = map_at(obj, "scheduling.nodeSelector");
+        let warn = |key: &String| {
+            let text = deprecated_label(key)?;
+            Some(format!("scheduling.nodeSelector: {text}"))
+        };
+        labels
+            .into_iter()
+            .flat_map(|m| m.keys())
+            .filter_map(warn)
+            .collect()
     }
 
     fn columns(&self) -> Vec<Column> {

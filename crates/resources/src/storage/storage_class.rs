@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{GROUP, rules};
 use crate::cells;
+use crate::checks::deprecated_label;
 use crate::fields;
 
 /// Annotations that make a class the default one.
@@ -76,6 +77,21 @@ impl Strategy for StorageClass {
         ] {
             fields::frozen(obj, before, field, causes);
         }
+    }
+
+    fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        for (i, term) in list_at(obj, "allowedTopologies").iter().enumerate() {
+            let all = list_at(term, "matchLabelExpressions");
+            for (j, e) in all.iter().enumerate() {
+                if let Some(text) = deprecated_label(str_at(e, "key")) {
+                    out.push(format!(
+                        "allowedTopologies[{i}].matchLabelExpressions[{j}].key: {text}"
+                    ));
+                }
+            }
+        }
+        out
     }
 
     fn columns(&self) -> Vec<Column> {
