@@ -48,8 +48,15 @@ pub enum TlsError {
 // === Tls ===
 
 impl Tls {
-    /// The acceptor: client certificates are optional, and verified where given.
+    /// The acceptor of the API server: HTTP/2 and HTTP/1.1.
     pub fn acceptor(self) -> Result<TlsAcceptor, TlsError> {
+        let config = self.config(&[b"h2", b"http/1.1"])?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// The server's side of TLS for these application protocols, best first. Client certificates are
+    /// optional, and verified where given.
+    pub fn config(self, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         for ca in self.client_cas {
@@ -66,8 +73,8 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.chain, self.key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+        Ok(config)
     }
 }
 

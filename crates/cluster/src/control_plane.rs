@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
 use crate::system_services::{self, Facts};
-use crate::{bootstrap, host, manifests};
+use crate::{bootstrap, host, manifests, node_role};
 
 /// How long history is kept for watches and old pages, as kube-apiserver's compaction interval.
 const HISTORY: Duration = Duration::from_secs(300);
@@ -33,6 +33,9 @@ pub struct ControlPlane {
     /// Where other machines reach the API server.
     pub address: IpAddr,
     pub fatal: Fatal,
+    /// How kubelets of this process tell who asks, and what they may.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
     /// Whether the controllers may act: in a single process, always.
     leader: watch::Sender<bool>,
 }
@@ -66,7 +69,10 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let server = Server::new(store, resources::all(&kinds), identity).await;
     let server = server.map_err(|e| failed("load the cache")(&e))?;
     kinds.reads.set(server.reads());
-    server.install(plugins(&server, &pki)?);
+    let plugins = plugins(&server, &pki)?;
+    let authenticators = plugins.authenticators.clone();
+    let authorizers = plugins.authorizers.clone();
+    server.install(plugins);
     let admin = server.client_for(auth::identity::api_server());
     bootstrap::ensure(&admin)
         .await
@@ -79,6 +85,8 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
         pki,
         address,
         fatal,
+        authenticators,
+        authorizers,
         leader: watch::channel(true).0,
     })
 }
@@ -99,6 +107,7 @@ pub fn spawn(
         dns_ip: config.dns_ip(),
     };
     parts.spawn(system_services::run(admin.clone(), facts, shutdown.clone()));
+    parts.spawn(node_role::run(admin.clone(), shutdown.clone()));
     parts.spawn(manifests::run(
         admin,
         options.paths.manifests(),

@@ -6,17 +6,22 @@
 mod bootstrap;
 pub mod config;
 mod control_plane;
+pub mod ctr;
 pub mod host;
 pub mod limits;
 mod manifests;
 pub mod node;
+mod node_role;
 pub mod paths;
 mod progress;
+mod reset;
 mod rest;
 pub mod status;
 pub mod sysinfo;
 mod system_services;
+mod worker;
 
 pub use config::ClusterConfig;
 pub use node::{Options, controller};
 pub use paths::Paths;
+pub use reset::reset;

@@ -12,3 +12,7 @@ pub const STACKS: usize = 1_000;
 pub const KERNEL_CONFIG_BYTES: u64 = 4 << 20;
 /// Bytes of a request to the status socket.
 pub const STATUS_REQUEST_BYTES: usize = 8 << 10;
+/// Connections to the status socket at once.
+pub const STATUS_CONNECTIONS: usize = 64;
+/// How long a client of the status socket may take to send its request.
+pub const STATUS_HEADERS: std::time::Duration = std::time::Duration::from_secs(5);

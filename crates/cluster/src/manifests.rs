@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::{limits, rest};
 use plan::Id;
+pub use plan::checksum;
 
 /// Changes of files in between are taken together.
 const SETTLE: Duration = Duration::from_millis(200);

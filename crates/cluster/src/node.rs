@@ -1,5 +1,6 @@
 //! A node from start to stop: the parts in their order, and the wait for a signal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::config::ClusterConfig;
 use crate::control_plane::{self, Fatal};
 use crate::paths::Paths;
 use crate::progress::Progress;
-use crate::{host, status};
+use crate::{host, status, worker};
 
 /// How long the parts may take to stop.
 const STOP: Duration = Duration::from_secs(5);
@@ -22,6 +23,8 @@ pub struct Options {
     pub config: ClusterConfig,
     pub paths: Paths,
     pub single: bool,
+    /// Whether this process runs workloads too.
+    pub worker: bool,
     pub args: Vec<String>,
     pub version: String,
 }
@@ -53,14 +56,11 @@ pub async fn controller(options: Options) -> Result<(), Error> {
     let fatal = plane.fatal.take();
     let mut parts = JoinSet::new();
     control_plane::spawn(&plane, &options, &shutdown, &mut parts);
-    let described = options.clone();
-    let socket = options.paths.status_socket();
-    let status_task = tokio::spawn(async move {
-        let told = described.clone();
-        if let Err(error) = status::serve(&socket, move || describe(&told)).await {
-            tracing::error!(%error, "the status socket is not served");
-        }
-    });
+    let images = match options.worker {
+        true => Some(worker::start(&plane, &options, &shutdown, &mut parts, &progress).await?),
+        false => None,
+    };
+    let status_task = tokio::spawn(serve_status(options.clone(), images));
     progress.ready("node", "press Ctrl-C to stop");
     let ended = wait(fatal).await;
     end.send_replace(true);
@@ -70,6 +70,17 @@ pub async fn controller(options: Options) -> Result<(), Error> {
     // The next start removes a socket that is left behind.
     let _ = std::fs::remove_file(options.paths.status_socket());
     ended
+}
+
+async fn serve_status(options: Options, images: Option<oci::ImageStore>) {
+    let socket = options.paths.status_socket();
+    let node = status::Node {
+        describe: Arc::new(move || describe(&options)),
+        images,
+    };
+    if let Err(error) = status::serve(&socket, node).await {
+        tracing::error!(%error, "the status socket is not served");
+    }
 }
 
 /// Gives the parts a moment to end by themselves.
@@ -106,7 +117,7 @@ fn describe(options: &Options) -> Value {
         "SysInit": "",
         "StubFile": "",
         "Output": "",
-        "Workloads": false,
+        "Workloads": options.worker,
         "SingleNode": options.single,
         "Args": options.args,
         "WorkerToAPIConnectionStatus": {"Message": "", "Success": false},

@@ -57,6 +57,26 @@ impl Paths {
         self.data.join("images")
     }
 
+    /// Images: blobs, unpacked layers, names.
+    pub fn image_store(&self) -> PathBuf {
+        self.data.join("oci")
+    }
+
+    /// Where logs of pods go instead of `/var/log`, for any data directory but the default one.
+    pub fn private_logs(&self) -> Option<PathBuf> {
+        (self.data != Path::new(DATA_DIR)).then(|| self.data.join("log"))
+    }
+
+    /// The parent of all groups of this node: the tops of the hierarchies for the default data
+    /// directory, one of its own for any other, so that several nodes live side by side.
+    pub fn cgroup_root(&self) -> PathBuf {
+        if self.data == Path::new(DATA_DIR) {
+            return PathBuf::from("/");
+        }
+        let hash = crate::manifests::checksum(&self.data.display().to_string());
+        PathBuf::from(format!("/k0s-{}", &hash[..12]))
+    }
+
     /// The socket `k0s status` talks to.
     pub fn status_socket(&self) -> PathBuf {
         self.run.join("status.sock")

@@ -57,14 +57,14 @@ enum Command {
     /// Stop the k0s node that runs on this data directory
     Stop(CommonOnly),
     /// Uninstall k0s
-    Reset(Rest),
+    Reset(commands::reset::Flags),
     /// Display system information
     Sysinfo(commands::sysinfo::Flags),
     /// kubectl controls the Kubernetes cluster manager
     #[command(alias = "kc")]
     Kubectl(Rest),
     /// containerd CLI
-    Ctr(Rest),
+    Ctr(commands::ctr::Flags),
     /// Tooling for airgapped installations
     Airgap(Rest),
     /// Back-Up k0s configuration
@@ -146,6 +146,8 @@ pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Status(flags) => commands::status::run(&flags),
         Command::Version(flags) => commands::version::run(&flags),
         Command::Sysinfo(flags) => commands::sysinfo::run(&flags),
+        Command::Reset(flags) => commands::reset::run(&flags),
+        Command::Ctr(flags) => commands::ctr::run(flags),
         Command::Stop(flags) => commands::stop::run(&flags.common),
         Command::Completion(flags) => commands::completion::run(&flags, &mut Cli::command()),
         other => missing(other.name()),

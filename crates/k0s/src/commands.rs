@@ -3,7 +3,9 @@
 pub mod completion;
 pub mod config;
 pub mod controller;
+pub mod ctr;
 pub mod kubeconfig;
+pub mod reset;
 pub mod status;
 pub mod stop;
 pub mod sysinfo;

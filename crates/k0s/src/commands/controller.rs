@@ -49,6 +49,7 @@ pub fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         config,
         paths: Paths::new(&data),
         single: flags.single,
+        worker: flags.single || flags.enable_worker,
         args: std::env::args().collect(),
         version: crate::VERSION.into(),
     };
