@@ -22,9 +22,25 @@ pub struct Cluster {
 // === Cluster ===
 
 impl Cluster {
-    /// Starts a node and waits until it is ready.
+    /// Starts a node without images and waits until it is ready.
     pub fn start() -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?)
+    }
+
+    /// Starts a node that has the test images (`cargo xtask images`) as air-gap bundles.
+    pub fn with_images() -> Result<Self> {
         let dir = tempfile::tempdir()?;
+        let bundles = dir.path().join("data/images");
+        std::fs::create_dir_all(&bundles)?;
+        let built = binary::root().join("target/images");
+        for file in std::fs::read_dir(&built).context("target/images: run cargo xtask images")? {
+            let file = file?;
+            std::os::unix::fs::symlink(file.path(), bundles.join(file.file_name()))?;
+        }
+        Self::start_in(dir)
+    }
+
+    fn start_in(dir: tempfile::TempDir) -> Result<Self> {
         let port = free_port()?;
         let config = format!("spec: {{api: {{port: {port}}}}}\n");
         std::fs::write(dir.path().join("k0s.yaml"), config)?;
@@ -100,9 +116,12 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // The directory goes away with the value; a node that is gone already is fine.
+        // A node that is gone already is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Err(error) = self.k0s(&["reset"]) {
+            eprintln!("the node of a test is not taken down: {error:#}");
+        }
     }
 }
 

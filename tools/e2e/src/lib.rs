@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod cluster;
 pub mod images;
+pub mod isolate;
 pub mod rest;
 pub mod tour;
 pub mod twins;

@@ -14,6 +14,7 @@ const TEST: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
+    ("unshare", "util-linux"),
 ];
 
 /// File systems without which no container starts, and the kernel option of each.

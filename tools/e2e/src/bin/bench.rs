@@ -14,10 +14,10 @@ const STARTS: usize = 5;
 const REQUESTS: usize = 2_000;
 
 fn main() -> ExitCode {
-    match tokio::runtime::Runtime::new()
-        .map_err(Into::into)
-        .and_then(|r| r.block_on(run()))
-    {
+    let done = e2e::isolate::enter()
+        .and_then(|()| Ok(tokio::runtime::Runtime::new()?))
+        .and_then(|r| r.block_on(run()));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");

@@ -21,6 +21,9 @@ struct Args {
 
 fn main() -> ExitCode {
     let done = arguments().and_then(|args| {
+        if args.kubeconfig.is_none() {
+            e2e::isolate::enter()?;
+        }
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(run(args))
     });
@@ -69,7 +72,7 @@ async fn run(args: Args) -> Result<usize> {
     // Kept until the end: dropping it stops the cluster.
     let cluster = match &args.kubeconfig {
         Some(_) => None,
-        None => Some(tokio::task::spawn_blocking(Cluster::start).await??),
+        None => Some(tokio::task::spawn_blocking(Cluster::with_images).await??),
     };
     let path = match (&args.kubeconfig, &cluster) {
         (Some(path), _) => path.into(),
