@@ -27,10 +27,22 @@ pub async fn run(images: &ImageStore, command: &Command) -> Result<String, Strin
         Command::List { quiet } => runtime::ctr::list(images, *quiet, &mut out),
         Command::Remove { references } => runtime::ctr::remove(images, references, &mut out).await,
         Command::Pull { reference } => runtime::ctr::pull(images, reference, &mut out).await,
-        Command::Tag { from, to } => runtime::ctr::tag(images, from, to, &mut out).await,
+        Command::Tag { from, to } => tag(images, from, to, &mut out).await,
     }
     .map_err(|e| e.to_string())?;
     Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+async fn tag(
+    images: &ImageStore,
+    from: &str,
+    to: &[String],
+    out: &mut Vec<u8>,
+) -> Result<(), oci::Error> {
+    for name in to {
+        runtime::ctr::tag(images, from, name, out).await?;
+    }
+    Ok(())
 }
 
 /// Runs a command on the node of this data directory, running or not.
