@@ -178,10 +178,12 @@ fn kubelet_config(plane: &ControlPlane, options: &Options) -> Result<kubelet::Co
     let root = options.paths.data.join("kubelet");
     let mut config = kubelet::Config::new(&name, plane.address, &root);
     let names = vec![name.clone(), plane.address.to_string()];
+    let fail = failed("set up the kubelet's certificate");
+    pki::file::make_dir(&root, 0o755).map_err(|e| fail(&e))?;
+    pki::file::make_dir(&root.join("pki"), 0o700).map_err(|e| fail(&e))?;
     let identity = plane
         .pki
         .kubelet_server(&root.join("pki/kubelet"), &name, names);
-    let fail = failed("set up the kubelet's certificate");
     let identity = identity.map_err(|e| fail(&e))?;
     let tls = Tls {
         chain: identity.chain().map_err(|e| fail(&e))?,
