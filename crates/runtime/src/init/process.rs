@@ -120,8 +120,8 @@ fn check_program(path: &str) -> Result<(), Refusal> {
     let flags = rustix::fs::AtFlags::EACCESS;
     match rustix::fs::accessat(rustix::fs::CWD, path, execute, flags) {
         Ok(()) => Ok(()),
-        // faccessat2 is missing before kernel 5.8; the mode then says it.
-        Err(Errno::NOSYS | Errno::INVAL) if stat.st_mode & 0o111 != 0 => Ok(()),
+        // faccessat2 is missing before kernel 5.8, or not in the filter; the mode then says it.
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) if stat.st_mode & 0o111 != 0 => Ok(()),
         Err(_) => Err(Refusal::Mode),
     }
 }

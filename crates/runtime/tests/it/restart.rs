@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use cri::{ContainerState, PodSandboxState, Runtime as _};
 
 use crate::Test;
-use crate::world::{World, log, script};
+use crate::world::{PATIENCE, World, log, script};
 
 pub const TESTS: &[Test] = &[Test {
     name: "killed_daemon_loses_nothing",
@@ -32,7 +32,7 @@ pub fn daemon(args: &[OsString]) -> Option<ExitCode> {
             .start(&sandbox, script("i=0; while ! [ -e /dev/shm/end ]; do i=$((i+1)); echo line $i; sleep 0.001; done; echo $i > /dev/shm/count; exit 21"))
             .await;
         let short = w
-            .start(&sandbox, script("while ! [ -e /dev/shm/end ]; do sleep 0.001; done; exit 22"))
+            .start(&sandbox, script("while ! [ -e /dev/shm/soon ]; do sleep 0.001; done; echo unseen; exit 22"))
             .await;
         let created = w.runtime.create_container(&sandbox, script("echo later")).await;
         println!("{sandbox} {long} {short} {}", created.unwrap());
@@ -59,6 +59,11 @@ fn killed_daemon() {
     };
     daemon.kill().unwrap();
     assert_eq!(daemon.wait().unwrap().signal(), Some(9));
+    // One container ends while there is no daemon, and one sandbox was only half made.
+    let shm = dir.join("run/sandboxes").join(sandbox).join("shm");
+    std::fs::write(shm.join("soon"), "").unwrap();
+    exists(&dir.join("root/containers").join(short).join("exit.json"));
+    leave_half_made(&dir, sandbox);
     let tokio = tokio::runtime::Runtime::new().unwrap();
     tokio.block_on(async {
         let w = World::open(&dir, Some(temporary)).await;
@@ -67,19 +72,20 @@ fn killed_daemon() {
         assert_eq!(status.ips, ["10.9.8.7"]);
         for (id, state) in [
             (long, ContainerState::Running),
-            (short, ContainerState::Running),
+            (short, ContainerState::Exited),
             (created, ContainerState::Created),
         ] {
             let status = w.runtime.container_status(id).await.unwrap();
             assert_eq!(status.state, state);
         }
-        // A second daemon dies while the containers end.
-        let file = dir.join("run/sandboxes").join(sandbox).join("shm/end");
+        let file = shm.join("end");
         let keeper = status.keeper_pid;
         std::fs::write(&file, "").unwrap();
         let status = w.ended(long).await;
         assert_eq!(status.exit_code, 21);
-        assert_eq!(w.ended(short).await.exit_code, 22);
+        let unseen = w.ended(short).await;
+        assert_eq!(unseen.exit_code, 22);
+        assert_eq!(log(&unseen), "unseen");
         let count = std::fs::read_to_string(file.with_file_name("count")).unwrap();
         let text = log(&status);
         let wanted: usize = count.trim().parse().unwrap();
@@ -100,7 +106,42 @@ fn killed_daemon() {
             (21, ContainerState::Exited)
         );
         drop(next);
+        until_gone(&dir.join("root/sandboxes/half")).await;
+        assert_eq!(w.runtime.list_pod_sandboxes().await.unwrap().len(), 1);
         w.network.attached.lock().unwrap().clear();
         w.take_down().await;
     });
+}
+
+fn exists(path: &Path) {
+    let begun = std::time::Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < PATIENCE, "{} appears", path.display());
+        std::thread::yield_now();
+    }
+}
+
+async fn until_gone(path: &Path) {
+    let gone = async {
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+/// What a crash in the middle of `run_pod_sandbox` leaves.
+fn leave_half_made(dir: &Path, sandbox: &str) {
+    let sandboxes = dir.join("root/sandboxes");
+    let text = std::fs::read(sandboxes.join(sandbox).join("sandbox.json")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    record["id"] = "half".into();
+    record["phase"] = "Creating".into();
+    record["config"]["metadata"]["uid"] = "uid-half".into();
+    record["config"]["cgroup_parent"] = "kubepods/podhalf".into();
+    record["netns"] = dir.join("run/netns/half").display().to_string().into();
+    std::fs::create_dir(sandboxes.join("half")).unwrap();
+    std::fs::write(sandboxes.join("half/sandbox.json"), record.to_string()).unwrap();
+    std::fs::create_dir_all(dir.join("run/sandboxes/half/shm")).unwrap();
+    std::fs::write(dir.join("run/netns/half"), "").unwrap();
 }
