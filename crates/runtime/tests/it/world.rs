@@ -89,6 +89,21 @@ pub struct World {
     temporary: Option<tempfile::TempDir>,
 }
 
+/// Ends what a failed test leaves running.
+struct Cleanup(String);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let Ok(cgroups) = linux::cgroup::Cgroups::open(Path::new(&self.0)) else {
+            return;
+        };
+        let ended = cgroups.kill_and_wait("", PATIENCE);
+        if let Err(error) = ended.and_then(|()| cgroups.remove("")) {
+            eprintln!("clean up {}: {error}", self.0);
+        }
+    }
+}
+
 /// Runs a test on a new node and takes the node down.
 pub fn world(test: impl AsyncFnOnce(&World)) {
     let temporary = tempfile::tempdir().unwrap();
@@ -100,6 +115,7 @@ pub fn world(test: impl AsyncFnOnce(&World)) {
         .unwrap();
     tokio.block_on(async {
         let world = World::open(&dir, Some(temporary)).await;
+        let _cleanup = Cleanup(world.cgroup_root.clone());
         let done = tokio::time::timeout(PATIENCE * 6, test(&world)).await;
         world.take_down().await;
         done.expect("test ends in time");
