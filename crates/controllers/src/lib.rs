@@ -7,12 +7,15 @@
 #![forbid(unsafe_code)]
 
 mod apps;
+mod batch;
 #[allow(dead_code)]
 mod common;
 mod context;
 mod core;
 mod discovery;
 pub mod limits;
+mod node;
+mod rbac;
 
 pub use context::{Context, Controller, Facts, Setup};
 
@@ -20,14 +23,23 @@ pub use context::{Context, Controller, Facts, Setup};
 pub static CONTROLLERS: &[&Controller] = &[
     &apps::replica_set::CONTROLLER,
     &apps::deployment::CONTROLLER,
+    &apps::daemon_set::CONTROLLER,
+    &apps::stateful_set::CONTROLLER,
     &core::replication_controller::CONTROLLER,
     &core::garbage_collector::CONTROLLER,
+    &batch::job::CONTROLLER,
     &core::namespace::CONTROLLER,
     &core::service_account::CONTROLLER,
     &core::root_ca_certificate_publisher::CONTROLLER,
     &core::endpoints::CONTROLLER,
     &discovery::endpoint_slice::CONTROLLER,
     &discovery::endpoint_slice_mirroring::CONTROLLER,
+    &node::ipam::CONTROLLER,
+    &node::lifecycle::CONTROLLER,
+    &node::taint_eviction::CONTROLLER,
+    &node::pod_gc::CONTROLLER,
+    &node::ttl::CONTROLLER,
+    &rbac::cluster_role_aggregation::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server

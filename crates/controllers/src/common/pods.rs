@@ -77,6 +77,13 @@ pub fn node(pod: &Pod) -> &str {
     spec.and_then(|s| s.node_name.as_deref()).unwrap_or("")
 }
 
+/// The node that an entry of a pod is bound to, without parsing it.
+pub fn node_of(entry: &client::Entry) -> Option<&str> {
+    let mut fields = entry.fields.iter();
+    let found = fields.find(|(k, _)| *k == "spec.nodeName");
+    found.map(|(_, v)| &**v).filter(|v| !v.is_empty())
+}
+
 /// Restarts of regular containers, and of sidecars.
 pub fn restarts(pod: &Pod) -> (i32, i32) {
     let Some(status) = &pod.status else {

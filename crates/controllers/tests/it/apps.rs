@@ -159,3 +159,102 @@ async fn orphaning_keeps_replica_sets_and_pods() {
         .await;
     assert_eq!(names(&world.list("apps", "replicasets")), names(&sets));
 }
+
+fn node(name: &str) -> serde_json::Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stateful_set_makes_renews_and_removes_its_pods_in_order() {
+    let world = World::start().await;
+    world.play_kubelet();
+    world
+        .create(&json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "d"},
+            "spec": {"replicas": 3, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+                "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "a:1"}]}}}}))
+        .await;
+    let settled = |w: &World, replicas: i64, image: &str| {
+        let s = w.list("apps", "statefulsets").pop()?;
+        let pods = w.list("", "pods");
+        let images = pods
+            .iter()
+            .all(|p| p["spec"]["containers"][0]["image"] == image);
+        let done = images
+            && pods.len() as i64 == replicas
+            && s["status"]["readyReplicas"] == replicas
+            && s["status"]["updatedReplicas"] == replicas
+            && s["status"]["currentRevision"] == s["status"]["updateRevision"];
+        done.then_some(names(&pods))
+    };
+    let pods = world.until("three pods", |w| settled(w, 3, "a:1")).await;
+    assert_eq!(pods, ["db-0", "db-1", "db-2"]);
+    let path = "/apis/apps/v1/namespaces/d/statefulsets/db";
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "a:2"}]}}}});
+    world.merge(path, &image).await;
+    world
+        .until("three new pods", |w| settled(w, 3, "a:2"))
+        .await;
+    assert_eq!(world.list("apps", "controllerrevisions").len(), 2);
+    world.merge(path, &json!({"spec": {"replicas": 1}})).await;
+    let pods = world
+        .until("one pod", |w| {
+            w.list("", "pods")
+                .len()
+                .eq(&1)
+                .then(|| names(&w.list("", "pods")))
+        })
+        .await;
+    assert_eq!(pods, ["db-0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_set_follows_its_nodes_and_its_template() {
+    let world = World::start().await;
+    if world
+        .client
+        .cache(&machinery::GroupResource::new("", "nodes"))
+        .is_err()
+    {
+        eprintln!("SKIPPED: nodes are not served yet");
+        return;
+    }
+    world.play_kubelet();
+    world.create(&node("a")).await;
+    world.create(&node("b")).await;
+    world
+        .create(&json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "ds", "namespace": "d"},
+            "spec": {"selector": {"matchLabels": {"app": "ds"}}, "template": {"metadata": {"labels": {"app": "ds"}},
+                "spec": {"tolerations": [{"operator": "Exists"}], "containers": [{"name": "c", "image": "a:1"}]}}}}))
+        .await;
+    let settled = |w: &World, pods: usize, image: &str| {
+        let s = w.list("apps", "daemonsets").pop()?;
+        let all = w.list("", "pods");
+        let images = all
+            .iter()
+            .all(|p| p["spec"]["containers"][0]["image"] == image);
+        let done = images
+            && all.len() == pods
+            && s["status"]["numberReady"] == pods
+            && s["status"]["updatedNumberScheduled"] == pods;
+        done.then_some(())
+    };
+    world
+        .until("a pod on each node", |w| settled(w, 2, "a:1"))
+        .await;
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "a:2"}]}}}});
+    world
+        .merge("/apis/apps/v1/namespaces/d/daemonsets/ds", &image)
+        .await;
+    world.until("new pods", |w| settled(w, 2, "a:2")).await;
+    let revisions = world.list("apps", "controllerrevisions");
+    let mut numbers: Vec<i64> = revisions
+        .iter()
+        .map(|r| r["revision"].as_i64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2]);
+    world.delete("/api/v1/nodes/b", "Background").await;
+    world.until("one pod", |w| settled(w, 1, "a:2")).await;
+}

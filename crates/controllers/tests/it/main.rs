@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod apps;
+mod batch;
 mod core;
 mod world;

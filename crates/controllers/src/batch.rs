@@ -1,0 +1,3 @@
+//! Controllers of group batch.
+
+pub mod job;
