@@ -20,6 +20,8 @@ pub struct Facts {
     pub node_mask_v6: u8,
     /// Networks of Services, kept out of nodes' pod networks.
     pub service_cidrs: Vec<String>,
+    /// What signs CertificateSigningRequests; without it none is signed.
+    pub signing_ca: Option<Arc<pki::Ca>>,
 }
 
 /// What `run` needs. Cheap to clone.

@@ -8,6 +8,7 @@
 
 mod apps;
 mod batch;
+mod certificates;
 #[allow(dead_code)]
 mod common;
 mod context;
@@ -15,7 +16,9 @@ mod core;
 mod discovery;
 pub mod limits;
 mod node;
+mod policy;
 mod rbac;
+mod storage;
 
 pub use context::{Context, Controller, Facts, Setup};
 
@@ -28,6 +31,8 @@ pub static CONTROLLERS: &[&Controller] = &[
     &core::replication_controller::CONTROLLER,
     &core::garbage_collector::CONTROLLER,
     &batch::job::CONTROLLER,
+    &batch::cron_job::CONTROLLER,
+    &batch::ttl_after_finished::CONTROLLER,
     &core::namespace::CONTROLLER,
     &core::service_account::CONTROLLER,
     &core::root_ca_certificate_publisher::CONTROLLER,
@@ -40,6 +45,13 @@ pub static CONTROLLERS: &[&Controller] = &[
     &node::pod_gc::CONTROLLER,
     &node::ttl::CONTROLLER,
     &rbac::cluster_role_aggregation::CONTROLLER,
+    &storage::pvc_protection::CONTROLLER,
+    &storage::pv_protection::CONTROLLER,
+    &storage::ephemeral_volume::CONTROLLER,
+    &policy::disruption::CONTROLLER,
+    &certificates::approver::CONTROLLER,
+    &certificates::signer::CONTROLLER,
+    &certificates::cleaner::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server

@@ -1,0 +1,3 @@
+//! Controllers of group policy.
+
+pub mod disruption;

@@ -1,0 +1,6 @@
+//! Controllers of volumes and their claims.
+
+pub mod ephemeral_volume;
+
+pub mod pv_protection;
+pub mod pvc_protection;
