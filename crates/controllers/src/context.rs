@@ -20,8 +20,6 @@ pub struct Facts {
     pub node_mask_v6: u8,
     /// Networks of Services, kept out of nodes' pod networks.
     pub service_cidrs: Vec<String>,
-    /// What signs CertificateSigningRequests; without it none is signed.
-    pub signing_ca: Option<Arc<pki::Ca>>,
 }
 
 /// What `run` needs. Cheap to clone.
@@ -46,6 +44,8 @@ pub struct Setup {
     pub recorder: Recorder,
     pub clock: Clock,
     pub facts: Arc<Facts>,
+    /// What signs CertificateSigningRequests; without it none is signed.
+    pub signing_ca: Option<Arc<pki::Ca>>,
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -63,7 +63,11 @@ pub struct Controller {
 }
 
 /// Waits for a controller's resources, builds it and runs it.
-pub(crate) async fn supervise(controller: &'static Controller, cx: Context) {
+pub(crate) async fn supervise(
+    controller: &'static Controller,
+    cx: Context,
+    signing_ca: Option<Arc<pki::Ca>>,
+) {
     let client = (cx.client_for)(controller.account);
     let mut shutdown = cx.shutdown.clone();
     tokio::select! {
@@ -75,6 +79,7 @@ pub(crate) async fn supervise(controller: &'static Controller, cx: Context) {
         client: client.clone(),
         clock: cx.clock.clone(),
         facts: cx.facts.clone(),
+        signing_ca,
         shutdown: cx.shutdown.clone(),
     };
     let env = Env {

@@ -4,5 +4,6 @@ pub mod endpoints;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod replication_controller;
+pub mod resource_quota;
 pub mod root_ca_certificate_publisher;
 pub mod service_account;

@@ -9,7 +9,6 @@
 mod apps;
 mod batch;
 mod certificates;
-#[allow(dead_code)]
 mod common;
 mod context;
 mod core;
@@ -19,6 +18,8 @@ mod node;
 mod policy;
 mod rbac;
 mod storage;
+
+use std::sync::Arc;
 
 pub use context::{Context, Controller, Facts, Setup};
 
@@ -35,6 +36,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &batch::ttl_after_finished::CONTROLLER,
     &core::namespace::CONTROLLER,
     &core::service_account::CONTROLLER,
+    &core::resource_quota::CONTROLLER,
     &core::root_ca_certificate_publisher::CONTROLLER,
     &core::endpoints::CONTROLLER,
     &discovery::endpoint_slice::CONTROLLER,
@@ -45,6 +47,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &node::pod_gc::CONTROLLER,
     &node::ttl::CONTROLLER,
     &rbac::cluster_role_aggregation::CONTROLLER,
+    &storage::persistent_volume_binder::CONTROLLER,
     &storage::pvc_protection::CONTROLLER,
     &storage::pv_protection::CONTROLLER,
     &storage::ephemeral_volume::CONTROLLER,
@@ -55,11 +58,17 @@ pub static CONTROLLERS: &[&Controller] = &[
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server
-/// does not serve waits for them.
+/// does not serve waits for them. Certificate requests are not signed.
 pub async fn run(context: Context) {
+    run_with_ca(context, None).await;
+}
+
+/// The same, and approved certificate requests are signed by a CA.
+pub async fn run_with_ca(context: Context, signing_ca: Option<Arc<pki::Ca>>) {
     let mut running = tokio::task::JoinSet::new();
     for controller in CONTROLLERS {
-        running.spawn(context::supervise(controller, context.clone()));
+        let ca = signing_ca.clone();
+        running.spawn(context::supervise(controller, context.clone(), ca));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {

@@ -1,6 +1,7 @@
 //! Controllers of volumes and their claims.
 
 pub mod ephemeral_volume;
+pub mod persistent_volume_binder;
 
 pub mod pv_protection;
 pub mod pvc_protection;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use client::{ChangeKind, Entry, Kind};
 use machinery::GroupResource;
+use machinery::descriptor::Text;
 
 use crate::Key;
 
@@ -69,6 +70,15 @@ impl Trigger {
     pub fn map(
         group: &'static str,
         resource: &'static str,
+        map: impl Fn(&Event<'_>) -> Vec<Wake> + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(group.into(), resource.into(), map)
+    }
+
+    /// The same for a resource that is known only when the controller starts.
+    pub fn of(
+        group: Text,
+        resource: Text,
         map: impl Fn(&Event<'_>) -> Vec<Wake> + Send + Sync + 'static,
     ) -> Self {
         Self {

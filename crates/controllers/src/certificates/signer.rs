@@ -37,7 +37,7 @@ fn build(setup: &Setup) -> Reconciler {
     let this = Signer {
         client: setup.client.clone(),
         clock: setup.clock.clone(),
-        ca: setup.facts.signing_ca.clone(),
+        ca: setup.signing_ca.clone(),
     };
     Reconciler::new("certificatesigningrequest-signing-controller", 5, this)
         .backoff(Duration::from_millis(200), Duration::from_secs(1000))
@@ -95,7 +95,7 @@ fn client_problem(usages: &[String]) -> Option<String> {
 /// How long a certificate is valid.
 fn validity(spec: &CertificateSigningRequestSpec) -> i64 {
     let asked = spec.expiration_seconds.map_or(VALIDITY, i64::from);
-    asked.min(VALIDITY).max(VALIDITY_MIN)
+    asked.clamp(VALIDITY_MIN, VALIDITY)
 }
 
 #[async_trait]

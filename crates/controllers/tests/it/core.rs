@@ -220,3 +220,131 @@ async fn every_namespace_has_its_service_account_and_the_root_ca() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_recounted_when_objects_go() {
+    let world = World::start().await;
+    world
+        .create(
+            &json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "d"},
+            "spec": {"hard": {"configmaps": "5", "count/secrets": "5", "pods": "3", "requests.cpu": "1"}}}),
+        )
+        .await;
+    let used = |w: &World| -> Option<Value> {
+        let q = w.list("", "resourcequotas").pop()?;
+        Some(q["status"]["used"].clone())
+    };
+    let wait = |maps: &'static str, pods: &'static str, cpu: &'static str| {
+        move |w: &World| {
+            let u = used(w)?;
+            (u["configmaps"] == maps && u["pods"] == pods && u["requests.cpu"] == cpu).then_some(())
+        }
+    };
+    world.until("the first count", wait("1", "0", "0")).await;
+    world.create(&config_map("a", &[])).await;
+    world
+        .create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "d"},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "250m"}}}]}}))
+        .await;
+    // No admission runs here: only a recount finds them.
+    world.delete(&path("a"), "Background").await;
+    world.until("a recount", wait("1", "1", "250m")).await;
+    world.play_kubelet();
+    world
+        .delete("/api/v1/namespaces/d/pods/p", "Background")
+        .await;
+    world.until("another", wait("1", "0", "0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_are_bound_to_the_volume_that_suits() {
+    let world = World::start().await;
+    let volume = |name: &str, size: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
+            "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/tmp/x"}}})
+    };
+    world.create(&volume("big", "10Gi")).await;
+    world.create(&volume("right", "2Gi")).await;
+    world
+        .create(&json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "d"},
+            "spec": {"storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
+        .await;
+    let claim = |w: &World| w.list("", "persistentvolumeclaims").pop();
+    let bound = world
+        .until("the claim to be bound", |w| {
+            claim(w).filter(|c| c["status"]["phase"] == "Bound")
+        })
+        .await;
+    assert_eq!(bound["spec"]["volumeName"], "right");
+    assert_eq!(bound["status"]["capacity"]["storage"], "2Gi");
+    world
+        .delete(
+            "/api/v1/namespaces/d/persistentvolumeclaims/c",
+            "Background",
+        )
+        .await;
+    world
+        .until("the volume to be released", |w| {
+            let all = w.list("", "persistentvolumes");
+            let v = all.iter().find(|v| v["metadata"]["name"] == "right")?;
+            (v["status"]["phase"] == "Released").then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_get_networks_and_taints_as_they_are() {
+    let world = World::start().await;
+    for name in ["a", "b"] {
+        world
+            .create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}))
+            .await;
+    }
+    let nodes = |w: &World| w.list("", "nodes");
+    let cidrs = world
+        .until("networks", |w| {
+            let all: Vec<String> = nodes(w)
+                .iter()
+                .filter_map(|n| n["spec"]["podCIDR"].as_str().map(String::from))
+                .collect();
+            (all.len() == 2).then_some(all)
+        })
+        .await;
+    assert_ne!(cidrs[0], cidrs[1]);
+    assert!(
+        cidrs
+            .iter()
+            .all(|c| c.starts_with("10.244.") && c.ends_with("/24"))
+    );
+    let ready = |state: &str| json!({"status": {"conditions": [{"type": "Ready", "status": state, "lastHeartbeatTime": jiff::Timestamp::now().to_string()}]}});
+    world.merge("/api/v1/nodes/a/status", &ready("True")).await;
+    world.merge("/api/v1/nodes/b/status", &ready("False")).await;
+    world
+        .until("taints", |w| {
+            let of = |name: &str| -> Vec<String> {
+                let all = nodes(w);
+                let n = all.iter().find(|n| n["metadata"]["name"] == name);
+                let taints = n.and_then(|n| n["spec"]["taints"].as_array().cloned());
+                let text = |t: &Value| {
+                    format!(
+                        "{}:{}",
+                        t["key"].as_str().unwrap_or(""),
+                        t["effect"].as_str().unwrap_or("")
+                    )
+                };
+                taints.unwrap_or_default().iter().map(text).collect()
+            };
+            let wanted = [
+                "node.kubernetes.io/not-ready:NoSchedule",
+                "node.kubernetes.io/not-ready:NoExecute",
+            ];
+            (of("a").is_empty() && of("b") == wanted).then_some(())
+        })
+        .await;
+    assert!(
+        nodes(&world)
+            .iter()
+            .all(|n| n["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] == "0")
+    );
+}

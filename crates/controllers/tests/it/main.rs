@@ -5,4 +5,5 @@
 mod apps;
 mod batch;
 mod core;
+mod discovery;
 mod world;

@@ -53,9 +53,11 @@ impl World {
             git_commit: "test".into(),
             build_date: "1970-01-01T00:00:00Z".into(),
         };
-        let server = Server::new(store, resources::all(), identity)
+        let options = resources::Options::default();
+        let server = Server::new(store, resources::all(&options), identity)
             .await
             .unwrap();
+        options.reads.set(server.reads());
         let rbac = Arc::new(auth::Rbac::new(server.reads()));
         server.install(Plugins {
             authorizers: vec![Arc::new(auth::masters::Masters), rbac],
