@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod apps;
+mod autoscaling;
 mod batch;
 mod certificates;
 mod common;
@@ -52,6 +53,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &storage::pv_protection::CONTROLLER,
     &storage::ephemeral_volume::CONTROLLER,
     &policy::disruption::CONTROLLER,
+    &autoscaling::horizontal_pod_autoscaler::CONTROLLER,
     &certificates::approver::CONTROLLER,
     &certificates::signer::CONTROLLER,
     &certificates::cleaner::CONTROLLER,
@@ -74,5 +76,43 @@ pub async fn run_with_ca(context: Context, signing_ca: Option<Arc<pki::Ca>>) {
         if let Err(error) = ended {
             tracing::error!(%error, "a controller ended by a panic");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_controller_is_in_the_list() {
+        let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let list = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+        let mut files = 0;
+        for group in std::fs::read_dir(&src).unwrap().flatten() {
+            let folder = group.path();
+            let Ok(entries) = std::fs::read_dir(&folder) else {
+                continue;
+            };
+            for path in entries.flatten().map(|e| e.path()) {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                if !text.contains("pub static CONTROLLER: Controller") {
+                    continue;
+                }
+                files += 1;
+                let name =
+                    |p: &std::path::Path| p.file_stem().unwrap().to_str().unwrap().to_string();
+                let line = format!("&{}::{}::CONTROLLER,", name(&folder), name(&path));
+                assert!(list.contains(&line), "{line}");
+            }
+        }
+        assert_eq!(files, CONTROLLERS.len());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = CONTROLLERS.iter().map(|c| c.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CONTROLLERS.len());
     }
 }

@@ -152,7 +152,7 @@ impl Reconciler {
         self
     }
 
-    /// Runs until shutdown; runs under way are finished first.
+    /// Runs until shutdown; runs under way end at their next wait.
     pub async fn run(self, mut env: Env) {
         let waker = Waker::new(self.backoff);
         let stats = env.board.add(self.name);

@@ -1,0 +1,3 @@
+//! Controllers of group autoscaling.
+
+pub mod horizontal_pod_autoscaler;
