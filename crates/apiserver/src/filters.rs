@@ -304,7 +304,8 @@ async fn resource(
     let d = &served.descriptor;
     let offer = Offer {
         protobuf: api::protobuf::has_form(&d.group, &d.version, &d.kind),
-        transforms: true,
+        // What is never stored has no table and no metadata.
+        transforms: d.stored,
     };
     let format = match negotiate::response(&i.headers, &query, offer) {
         Ok(format) => format,

@@ -3,6 +3,7 @@
 //! api-semantics §14.
 
 mod definitions;
+mod descriptions;
 mod gnostic;
 mod operations;
 

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use hyper::body::Incoming as HyperBody;
 use hyper::service::service_fn;
@@ -162,6 +163,17 @@ async fn network(
 pub struct InProcess {
     inner: Arc<Inner>,
     user: Arc<User>,
+    agent: HeaderValue,
+}
+
+/// The name under which a part's writes are recorded: that of upstream's program.
+fn agent(user: &str) -> &str {
+    match user {
+        u if u.starts_with("system:node:") => "kubelet",
+        u if u.starts_with("system:serviceaccount:kube-system:") => "kube-controller-manager",
+        "system:apiserver" => "kube-apiserver",
+        other => other.rsplit(':').next().unwrap_or(other),
+    }
 }
 
 impl InProcess {
@@ -170,8 +182,10 @@ impl InProcess {
         if !user.in_group("system:authenticated") {
             user.groups.push("system:authenticated".into());
         }
+        let agent = HeaderValue::from_str(agent(&user.name));
         Self {
             inner,
+            agent: agent.unwrap_or(HeaderValue::from_static("unknown")),
             user: Arc::new(user),
         }
     }
@@ -192,8 +206,10 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
             certificates: Arc::default(),
             part: Some(self.user.clone()),
         };
+        let agent = self.agent.clone();
         Box::pin(async move {
             let mut incoming = Incoming::of(&mut request, peer);
+            incoming.headers.entry(USER_AGENT).or_insert(agent);
             incoming.body = body::read(request.into_body()).await?;
             Ok(filters::handle(inner, incoming).await)
         })

@@ -21,7 +21,6 @@ use crate::limits;
 pub struct Custom {
     group: String,
     version: String,
-    kind: String,
     stored_version: String,
     schema: Structural,
     raw_schema: Value,
@@ -151,7 +150,6 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
     Ok(Custom {
         group,
         version: name,
-        kind,
         stored_version: stored_version(crd).to_string(),
         model: schema.model(),
         schema,
@@ -355,21 +353,7 @@ impl Strategy for Custom {
     }
 
     fn openapi(&self) -> Option<Value> {
-        let mut schema = self.raw_schema.clone();
-        set(
-            &mut schema,
-            "properties.apiVersion",
-            json!({"type": "string"}),
-        );
-        set(&mut schema, "properties.kind", json!({"type": "string"}));
-        set(
-            &mut schema,
-            "properties.metadata",
-            json!({"type": "object"}),
-        );
-        schema["x-kubernetes-group-version-kind"] =
-            json!([{"group": self.group, "version": self.version, "kind": self.kind}]);
-        Some(schema)
+        Some(self.raw_schema.clone())
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -7,6 +7,8 @@ use api::schema::{self, ListType, Message, Schema, Type};
 use machinery::Descriptor;
 use serde_json::{Map, Value, json};
 
+use super::descriptions;
+
 /// Which of the two documents is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -96,7 +98,11 @@ impl Definitions {
             None => entry[field] = json!([mine]),
         }
         for name in ["apiVersion", "kind"] {
-            entry["properties"][name] = json!({"type": "string"});
+            entry["properties"][name] = text(name);
+        }
+        let meta = entry["properties"].get_mut("metadata");
+        if let Some(reference) = meta.filter(|m| m.get("$ref").is_some()) {
+            *reference = described(self.dialect, reference.take());
         }
     }
 
@@ -104,11 +110,14 @@ impl Definitions {
         let meta = self.kind_ref("meta.k8s.io", "v1", "ObjectMeta");
         let list_meta = self.kind_ref("meta.k8s.io", "v1", "ListMeta");
         if self.dialect == Dialect::V2 {
-            plain(&mut schema, true);
+            if schema["x-kubernetes-preserve-unknown-fields"] == true {
+                schema = json!({"type": "object"});
+            }
+            plain(&mut schema);
         }
-        schema["properties"]["metadata"] = meta;
+        schema["properties"]["metadata"] = described(self.dialect, meta);
         for name in ["apiVersion", "kind"] {
-            schema["properties"][name] = json!({"type": "string"});
+            schema["properties"][name] = text(name);
         }
         let name = kind_name(d, &d.kind);
         schema["x-kubernetes-group-version-kind"] = json!([gvk(&d.group, &d.version, &d.kind)]);
@@ -116,7 +125,7 @@ impl Definitions {
             "description": format!("{} is a list of {}", d.list_kind, d.kind),
             "type": "object", "required": ["items"],
             "properties": {
-                "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": list_meta,
+                "apiVersion": text("apiVersion"), "kind": text("kind"), "metadata": list_meta,
                 "items": {"type": "array", "items": self.reference(&name)}},
             "x-kubernetes-group-version-kind": [gvk(&d.group, &d.version, &d.list_kind)],
         });
@@ -153,6 +162,9 @@ impl Definitions {
         }
         if m.atomic {
             out["x-kubernetes-map-type"] = json!("atomic");
+        }
+        if name.ends_with(".meta.v1.ObjectMeta") {
+            descriptions::object_meta(&mut out);
         }
         self.out.insert(name.clone(), out);
         name
@@ -271,8 +283,25 @@ fn list_extensions(s: &Schema, out: &mut Value) {
     }
 }
 
+/// `apiVersion` or `kind` of a kind.
+fn text(name: &str) -> Value {
+    json!({"type": "string", "description": descriptions::type_meta(name)})
+}
+
+/// A reference to the metadata of a kind, with its description.
+fn described(dialect: Dialect, reference: Value) -> Value {
+    let description = descriptions::type_meta("metadata");
+    match (dialect, reference) {
+        (Dialect::V3, reference) => json!({"allOf": [reference], "description": description}),
+        (Dialect::V2, mut reference) => {
+            reference["description"] = json!(description);
+            reference
+        }
+    }
+}
+
 /// A custom schema as v2 can say it: no logic, nothing nullable, nothing below what is preserved.
-fn plain(schema: &mut Value, root: bool) {
+fn plain(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else {
         return;
     };
@@ -288,9 +317,7 @@ fn plain(schema: &mut Value, root: bool) {
         map.remove("items");
         map.remove("additionalProperties");
         map.remove("required");
-        if !root {
-            map.remove("type");
-        }
+        map.remove("type");
     }
     if on(map, "x-kubernetes-int-or-string") {
         map.remove("type");
@@ -299,10 +326,10 @@ fn plain(schema: &mut Value, root: bool) {
     below
         .into_iter()
         .flat_map(|m| m.values_mut())
-        .for_each(|v| plain(v, false));
+        .for_each(plain);
     for name in ["items", "additionalProperties"] {
         if let Some(below) = map.get_mut(name) {
-            plain(below, false);
+            plain(below);
         }
     }
 }

@@ -28,7 +28,7 @@ pub async fn create(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
         return answer_only(call, "", obj, dry_run).await;
     }
     let (value, code) = new_object(call, obj, dry_run).await?;
-    super::get::object(call, code, value)
+    super::get::written(call, code, value)
 }
 
 /// A create of a kind that is answered and never stored, or of a create-only subresource.

@@ -28,6 +28,25 @@ pub async fn get(call: &Call) -> Result<Answer, ApiError> {
     object(call, 200, value)
 }
 
+/// Answers with an object that was just written: the bytes that readers get, where those are what
+/// the client is sent and nobody was faster.
+pub fn written(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer, ApiError> {
+    if call.sends_stored_bytes()
+        && !call.dry_run()?
+        && let Ok(version) =
+            machinery::object::str_at(&value, "metadata.resourceVersion").parse::<u64>()
+    {
+        let name = machinery::object::name(&value);
+        let namespace = call.info.namespace_of(call.descriptor());
+        let entry = call.cache()?.get(&namespace, name);
+        if let Some(entry) = entry.filter(|e| e.revision == version) {
+            let bytes = entry.bytes.clone();
+            return Ok(response::bytes(code, Media::Json.text(), bytes));
+        }
+    }
+    object(call, code, value)
+}
+
 /// Answers with an object in the format and transform asked for.
 pub fn object(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer, ApiError> {
     let d = call.descriptor();

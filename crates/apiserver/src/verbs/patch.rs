@@ -44,7 +44,7 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
         Ok(new)
     };
     let value = super::replace(call, sub, dry_run, &mut make).await?;
-    super::get::object(call, 200, value)
+    super::get::written(call, 200, value)
 }
 
 /// A patched object that does not decode: upstream's 422 without kind or name.
@@ -80,7 +80,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     if client::Cache::get(&**cache, &namespace, &call.info.name).is_some() {
         let mut make = |before: &Value| managed::apply(call, Some(before), &config, force, sub);
         let value = super::replace(call, sub, dry_run, &mut make).await?;
-        return super::get::object(call, 200, value);
+        return super::get::written(call, 200, value);
     }
     if !sub.is_empty() {
         return Err(call.not_found(&call.info.name));
@@ -101,7 +101,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     call.may_create().await?;
     let obj = managed::apply(call, None, &config, force, sub)?;
     let (value, code) = super::create::new_object(call, obj, dry_run).await?;
-    super::get::object(call, code, value)
+    super::get::written(call, code, value)
 }
 
 /// The applied configuration, named as the URL names it.

@@ -43,10 +43,10 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
     let missing = client::Cache::get(&**call.cache()?, &namespace, &call.info.name).is_none();
     if missing && sub.is_empty() && d.strategy.allow_create_on_update() {
         let (value, code) = super::create::new_object(call, obj, dry_run).await?;
-        return super::get::object(call, code, value);
+        return super::get::written(call, code, value);
     }
     let value = replace(call, sub, dry_run, &mut |_| Ok(obj.clone())).await?;
-    super::get::object(call, 200, value)
+    super::get::written(call, 200, value)
 }
 
 /// Changes the object that the call names: `make` gives the new object from the stored one and runs

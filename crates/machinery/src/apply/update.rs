@@ -1,6 +1,8 @@
 //! Writes and their owners: what an update takes over, what an apply sets, shares, takes or removes.
 //! Upstream: structured-merge-diff/merge/update.go, managedfields/internal.
 
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 
 use super::compare::{Comparison, compare, equal};
@@ -31,6 +33,11 @@ const UNOWNED: &[&str] = &[
     "metadata.selfLink",
     "metadata.uid",
 ];
+
+fn unowned() -> &'static FieldSet {
+    static SET: OnceLock<FieldSet> = OnceLock::new();
+    SET.get_or_init(|| FieldSet::dotted(UNOWNED))
+}
 
 /// One write.
 #[derive(Clone, Copy)]
@@ -106,8 +113,10 @@ pub fn track(live: Option<&Value>, new: &mut Value, r: &Request<'_>) {
     let empty = json!({});
     let old = live.map(without_managed).unwrap_or(empty);
     let now = without_managed(new);
-    let typed = validate::validate(r.t, &now, true).is_empty()
-        && validate::validate(r.t, &old, true).is_empty();
+    // Built-in objects were checked when they were decoded.
+    let typed = matches!(r.t, TypeRef::BuiltIn(_))
+        || (validate::validate(r.t, &now, true).is_empty()
+            && validate::validate(r.t, &old, true).is_empty());
     if typed {
         let own = Id::updater(r.manager, r.api_version, r.subresource);
         took(&mut managers, &own, &old, &now, r);
@@ -123,7 +132,7 @@ fn took(managers: &mut Managers, own: &Id, old: &Value, new: &Value, r: &Request
         return;
     };
     let mut set = changes.modified.union(&changes.added);
-    set = set.without_below(r.reset).minus(&FieldSet::dotted(UNOWNED));
+    set = set.without_below(r.reset).minus(unowned());
     if set.is_empty() {
         return;
     }
@@ -230,7 +239,7 @@ fn applied(
     settle(&mut managers, Some(&own), old, &new, force, r)?;
     let changed = !equal(old, &new);
     if let Some(e) = managers.get_mut(&own) {
-        e.set = e.set.minus(&FieldSet::dotted(UNOWNED));
+        e.set = e.set.minus(unowned());
         if changed {
             e.time = Some(r.now.to_string());
         }
