@@ -24,12 +24,12 @@ pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     let ops: json_patch::Patch = serde_json::from_value(Value::Array(ops))
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     let mut after = before.clone();
-    json_patch::patch(&mut after, &ops).map_err(|e| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {e}"),
-        )
+    // Upstream answers with the generic text of the code; which operation failed is not told.
+    json_patch::patch(&mut after, &ops).map_err(|_| {
+        let text = "the server rejected our request due to an error in our request";
+        let mut e = ApiError::new(422, "Invalid", text);
+        e.details = Some(Box::default());
+        e
     })?;
     Ok(after)
 }
@@ -39,9 +39,7 @@ pub fn merge_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     let patch: Value = serde_json::from_slice(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     if !patch.is_object() {
-        return Err(ApiError::bad_request(
-            "error decoding patch: the patch must be an object",
-        ));
+        return Err(ApiError::bad_request("Invalid JSON Patch"));
     }
     let mut after = before.clone();
     json_patch::merge(&mut after, &patch);

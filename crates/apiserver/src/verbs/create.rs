@@ -188,6 +188,16 @@ async fn store_new(
                     json!(write::generate_name(&base)),
                 );
             }
+            Err(WriteError::Conflict(_)) if generated => {
+                let mut e = exists();
+                e.message.push_str(
+                    ", the server was not able to generate a unique name for the object",
+                );
+                if let Some(details) = e.details.as_mut() {
+                    details.retry_after_seconds = 1;
+                }
+                return Err(e);
+            }
             Err(WriteError::Conflict(_)) => return Err(exists()),
             Err(WriteError::Store(e)) => return Err(write::store_error(e)),
         }

@@ -232,21 +232,28 @@ async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<De
 fn preconditions(call: &Call, o: &Options, before: &Value, name: &str) -> Result<(), ApiError> {
     let d = call.descriptor();
     let checks = [
-        ("UID", &o.uid, str_at(before, "metadata.uid")),
+        (
+            "UID",
+            &o.uid,
+            str_at(before, "metadata.uid"),
+            "deleted and then recreated",
+        ),
         (
             "ResourceVersion",
             &o.version,
             str_at(before, "metadata.resourceVersion"),
+            "modified",
         ),
     ];
-    for (what, asked, is) in checks {
+    for (what, asked, is, happened) in checks {
         if let Some(asked) = asked
             && asked != is
         {
             let why = format!(
-                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}"
+                "the {what} in the precondition ({asked}) does not match the {what} in record ({is}). The object might have been {happened}"
             );
-            return Err(ApiError::conflict(&d.group, &d.resource, name, &why));
+            // The only conflict that names the kind instead of the resource.
+            return Err(ApiError::conflict(&d.group, &d.kind, name, &why));
         }
     }
     Ok(())

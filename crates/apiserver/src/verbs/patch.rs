@@ -36,6 +36,9 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     if call.applies() {
         return apply(call, body, sub, dry_run).await;
     }
+    if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
+        return Err(ApiError::bad_request("invalid JSON patch"));
+    }
     let mut make = |before: &Value| {
         let mut new = patched(call, kind, body, before)?;
         check_names(call, &new, before)?;

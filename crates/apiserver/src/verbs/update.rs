@@ -25,7 +25,10 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
     let obj = decode::own(call, body)?;
     let name = str_at(&obj, "metadata.name");
     if name.is_empty() {
-        return Err(ApiError::bad_request("name is required"));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.info.name
+        )));
     }
     if name != call.info.name {
         return Err(ApiError::bad_request(format!(
@@ -105,8 +108,10 @@ fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<bool, 
     if uid.is_empty() {
         set(obj, "metadata.uid", json!(known));
     } else if uid != known {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
+        let key = storage_key(d, &call.info.namespace_of(d), &call.info.name);
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {known}"
+        );
         return Err(ApiError::conflict(
             &d.group,
             &d.resource,
