@@ -190,9 +190,8 @@ async fn store_new(
             }
             Err(WriteError::Conflict(_)) if generated => {
                 let mut e = exists();
-                e.message.push_str(
-                    ", the server was not able to generate a unique name for the object",
-                );
+                e.message
+                    .push_str(", the server was not able to generate a unique name for the object");
                 if let Some(details) = e.details.as_mut() {
                     details.retry_after_seconds = 1;
                 }
