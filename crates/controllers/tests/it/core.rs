@@ -267,6 +267,13 @@ async fn claims_are_bound_to_the_volume_that_suits() {
     world.create(&volume("big", "10Gi")).await;
     world.create(&volume("right", "2Gi")).await;
     world
+        .until("both volumes to be available", |w| {
+            let all = w.list("", "persistentvolumes");
+            let free = all.iter().filter(|v| v["status"]["phase"] == "Available");
+            (free.count() == 2).then_some(())
+        })
+        .await;
+    world
         .create(&json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "d"},
             "spec": {"storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
         .await;

@@ -154,11 +154,17 @@ impl World {
         done.unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
+    /// Merges a patch; tries again when a controller was faster.
     pub async fn merge(&self, path: &str, patch: &Value) -> Value {
-        let done = self
-            .send("PATCH", path, "application/merge-patch+json", patch)
-            .await;
-        done.unwrap_or_else(|e| panic!("{path}: {e}"))
+        const CONTENT: &str = "application/merge-patch+json";
+        for _ in 0..50 {
+            match self.send("PATCH", path, CONTENT, patch).await {
+                Ok(done) => return done,
+                Err(e) if e.contains("the object has been modified") => {}
+                Err(e) => panic!("{path}: {e}"),
+            }
+        }
+        panic!("{path}: conflicts without end")
     }
 
     pub async fn get(&self, path: &str) -> Option<Value> {
