@@ -15,11 +15,18 @@ pub fn target() -> PathBuf {
         .unwrap_or_else(|| root().join("target"))
 }
 
-/// The k0s under test: `$K0S`, else the release binary.
+/// The k0s under test: `$K0S_BINARY`, else the release binary.
 pub fn k0s() -> PathBuf {
-    std::env::var_os("K0S")
+    std::env::var_os("K0S_BINARY")
         .map(PathBuf::from)
         .unwrap_or_else(|| target().join("x86_64-unknown-linux-gnu/release/k0s"))
+}
+
+/// Where the test images are: `$K0S_IMAGES`, else where `cargo xtask images` puts them.
+pub fn images() -> PathBuf {
+    std::env::var_os("K0S_IMAGES")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| target().join("images"))
 }
 
 /// A real kubectl of upstream's, where one is installed.

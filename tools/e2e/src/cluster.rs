@@ -32,8 +32,8 @@ impl Cluster {
         let dir = tempfile::tempdir()?;
         let bundles = dir.path().join("data/images");
         std::fs::create_dir_all(&bundles)?;
-        let built = binary::root().join("target/images");
-        for file in std::fs::read_dir(&built).context("target/images: run cargo xtask images")? {
+        let built = binary::images();
+        for file in std::fs::read_dir(&built).context("test images: run cargo xtask images")? {
             let file = file?;
             std::os::unix::fs::symlink(file.path(), bundles.join(file.file_name()))?;
         }

@@ -5,8 +5,11 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod connect;
 pub mod images;
 pub mod isolate;
+pub mod known;
+pub mod pods;
 pub mod rest;
 pub mod tour;
 pub mod twins;

@@ -14,6 +14,10 @@ use serde_json::{Value, json};
 pub const EVENT: Duration = Duration::from_secs(60);
 /// How long they wait to be sure that none comes.
 pub const NO_EVENT: Duration = Duration::from_secs(10);
+/// How often conditions are looked at.
+pub const POLL: Duration = Duration::from_millis(500);
+/// How long a new namespace may take to have what every namespace has.
+const SET_UP: Duration = Duration::from_secs(120);
 
 /// What a twin works with: a client with the admin's rights and a namespace of its own.
 #[derive(Clone)]
@@ -51,6 +55,17 @@ impl Cx {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
         let cx = Self { client, namespace };
         cx.ok(Method::POST, "/api/v1/namespaces", &object).await?;
+        // As upstream's framework does before each test.
+        for path in ["serviceaccounts/default", "configmaps/kube-root-ca.crt"] {
+            let path = cx.core(path);
+            cx.eventually(POLL, SET_UP, &path, || async {
+                let found = cx
+                    .send(Method::GET, &path, "application/json", None)
+                    .await?;
+                Ok(found.is_ok())
+            })
+            .await?;
+        }
         Ok(cx)
     }
 
