@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod checks;
 pub mod cluster;
 pub mod connect;
 pub mod images;
