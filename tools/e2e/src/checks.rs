@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A pod that writes a counted line ten times a second.
 const COUNTER: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "counter"},
- "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c", "image": "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
+ "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c", "image": "registry.k8s.io/e2e-test-images/busybox:1.37.0-2",
   "command": ["sh", "-c", "i=0; while true; do echo line $i; i=$((i+1)); usleep 100000; done"]}]}}"#;
 
 /// Runs kubectl: a real one where one is installed, else the node's own.

@@ -88,6 +88,14 @@ impl Cluster {
         self.wait_ready()
     }
 
+    /// Stops the node as asked and starts it anew on the same data.
+    pub fn stop_and_restart(&mut self) -> Result<()> {
+        self.k0s(&["stop"])?;
+        self.child.wait()?;
+        self.child = spawn(self.dir.path())?;
+        self.wait_ready()
+    }
+
     /// What the node logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

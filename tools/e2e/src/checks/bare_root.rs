@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Outcome, until};
 use crate::binary;
-use crate::cluster::run;
+use crate::cluster::run as program;
 
 const POD: &str = r#"apiVersion: v1
 kind: Pod
@@ -17,7 +17,7 @@ spec:
   restartPolicy: Never
   automountServiceAccountToken: false
   containers:
-  - {name: c, image: "registry.k8s.io/e2e-test-images/busybox:1.37.0-1", command: [/bin/sh, -c, "echo ran in $HOSTNAME"]}
+  - {name: c, image: "registry.k8s.io/e2e-test-images/busybox:1.37.0-2", command: [/bin/sh, -c, "echo ran in $HOSTNAME"]}
 "#;
 
 pub fn run() -> Result<Outcome> {
@@ -36,7 +36,12 @@ pub fn run() -> Result<Outcome> {
         .with_context(|| format!("{}: run cargo xtask images", busybox.display()))?;
     for (what, args) in [("proc", "--rbind"), ("sys", "--rbind"), ("dev", "--rbind")] {
         let target = root.join(what);
-        run(Command::new("mount").arg(args).arg(format!("/{what}")).arg(&target))?;
+        program(
+            Command::new("mount")
+                .arg(args)
+                .arg(format!("/{what}"))
+                .arg(&target),
+        )?;
     }
     let trace = dir.path().join("trace");
     let log = std::fs::File::create(dir.path().join("log"))?;
@@ -55,12 +60,20 @@ pub fn run() -> Result<Outcome> {
         Ok(said.filter(|s| s.contains("ran in once")))
     });
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-    run(Command::new("chroot").arg(&root).args(["/k0s", "stop", "--data-dir", "/data"]))?;
+    program(
+        Command::new("chroot")
+            .arg(&root)
+            .args(["/k0s", "stop", "--data-dir", "/data"]),
+    )?;
     node.wait()?;
     done.with_context(|| format!("the node logged:\n{log}"))?;
-    run(Command::new("chroot").arg(&root).args(["/k0s", "reset", "--data-dir", "/data"]))?;
+    program(
+        Command::new("chroot")
+            .arg(&root)
+            .args(["/k0s", "reset", "--data-dir", "/data"]),
+    )?;
     for what in ["dev", "sys", "proc"] {
-        run(Command::new("umount").arg("-l").arg(root.join(what)))?;
+        program(Command::new("umount").arg("-l").arg(root.join(what)))?;
     }
     check(&std::fs::read_to_string(&trace)?)
 }
@@ -68,7 +81,10 @@ pub fn run() -> Result<Outcome> {
 /// Every program that was executed is the node itself, or the pod's command.
 fn check(trace: &str) -> Result<Outcome> {
     let mut own = 0;
-    for line in trace.lines().filter(|l| l.contains("execve(") && l.ends_with("= 0")) {
+    for line in trace
+        .lines()
+        .filter(|l| l.contains("execve(") && l.ends_with("= 0"))
+    {
         let path = line.split('"').nth(1).unwrap_or_default();
         match path {
             "/k0s" | "/proc/self/exe" => own += 1,

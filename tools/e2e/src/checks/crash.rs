@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -14,7 +15,6 @@ use serde_json::json;
 
 use super::{COUNTER, Outcome, create, kubectl, leftovers, running, until};
 use crate::cluster::Cluster;
-use api::ConfigMap;
 
 /// How often the node is killed.
 const KILLS: usize = 50;
@@ -33,7 +33,9 @@ struct Acknowledged {
 }
 
 pub fn run() -> Result<Outcome> {
-    let seed = std::env::var("CRASH_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = std::env::var("CRASH_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok());
     let seed = seed.unwrap_or(SEED);
     println!("crash: seed {seed}");
     let mut cluster = Cluster::with_images()?;
@@ -139,14 +141,27 @@ async fn check(maps: &Api<ConfigMap>, state: &Mutex<Acknowledged>) -> Result<()>
         (state.counts.clone(), state.revision)
     };
     let list = maps.list(&ListParams::default()).await?;
-    let at: u64 = list.metadata.resource_version.context("no revision")?.parse()?;
-    ensure!(at >= newest, "revision {newest} was acknowledged, now it is {at}");
+    let at: u64 = list
+        .metadata
+        .resource_version
+        .context("no revision")?
+        .parse()?;
+    ensure!(
+        at >= newest,
+        "revision {newest} was acknowledged, now it is {at}"
+    );
     for (name, count) in known {
-        let map = list.items.iter().find(|m| m.metadata.name.as_deref() == Some(&name));
+        let map = list
+            .items
+            .iter()
+            .find(|m| m.metadata.name.as_deref() == Some(&name));
         let map = map.with_context(|| format!("{name} is gone"))?;
         let stored = map.data.as_ref().and_then(|d| d.get("count"));
         let stored: u64 = stored.context("no count")?.parse()?;
-        ensure!(stored >= count, "{name}: {count} was acknowledged, {stored} is stored");
+        ensure!(
+            stored >= count,
+            "{name}: {count} was acknowledged, {stored} is stored"
+        );
     }
     Ok(())
 }
@@ -180,7 +195,10 @@ async fn watch(maps: Api<ConfigMap>, stop: Arc<AtomicBool>) -> Result<BTreeMap<S
                 let count: u64 = count.parse()?;
                 let before = seen.insert(name.clone(), count).unwrap_or_default();
                 // Each write is one event: a missed one is a gap. Unacknowledged counts may be skipped by the writer.
-                ensure!(count > before || last == "0", "{name} went from {before} to {count}");
+                ensure!(
+                    count > before || last == "0",
+                    "{name} went from {before} to {count}"
+                );
             }
             last = newest.to_string();
         }
