@@ -1,5 +1,7 @@
 //! The commands of README's tour, on the release binary, with a real kubectl where one is installed.
 
+use std::io::{BufRead, BufReader, Read, Write};
+
 use anyhow::{Context, Result, ensure};
 
 use crate::binary;
@@ -7,12 +9,16 @@ use crate::cluster::Cluster;
 
 /// Runs the tour; each failure names its command.
 pub fn run() -> Result<()> {
-    let mut cluster = Cluster::start()?;
+    let mut cluster = Cluster::with_images()?;
     commands(&cluster)?;
     match binary::kubectl() {
-        Some(kubectl) => with_kubectl(&mut cluster, &kubectl)?,
+        Some(kubectl) => {
+            with_kubectl(&mut cluster, &kubectl)?;
+            workloads(&cluster, &kubectl)?;
+        }
         None => eprintln!("SKIPPED: the tour with kubectl: none is installed"),
     }
+    own_kubectl(&cluster)?;
     cluster.k0s(&["stop"])?;
     ensure!(
         cluster.k0s(&["status"]).is_err(),
@@ -40,6 +46,13 @@ fn commands(cluster: &Cluster) -> Result<()> {
         created.contains("kind: ClusterConfig"),
         "config create printed {created}"
     );
+    let images = cluster.k0s(&["ctr", "images", "ls", "-q"])?;
+    ensure!(images.contains("busybox"), "ctr images ls printed {images}");
+    let checked = cluster.k0s(&["sysinfo"])?;
+    ensure!(
+        checked.contains("Linux kernel release") && !checked.contains("rejected"),
+        "sysinfo printed {checked}"
+    );
     let missing = cluster_free(&["worker"])
         .err()
         .context("k0s worker did not fail")?;
@@ -53,6 +66,89 @@ fn commands(cluster: &Cluster) -> Result<()> {
 /// Runs k0s without a node.
 fn cluster_free(args: &[&str]) -> Result<String> {
     crate::cluster::run(std::process::Command::new(binary::k0s()).args(args))
+}
+
+/// The node's own kubectl.
+fn own_kubectl(cluster: &Cluster) -> Result<()> {
+    let nodes = cluster.k0s(&["kubectl", "get", "nodes"])?;
+    ensure!(nodes.contains(" Ready "), "k0s kubectl printed {nodes}");
+    Ok(())
+}
+
+/// README's workloads: from the manifest to an answer over a forwarded port.
+fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
+    let run = |args: &[&str]| cluster.kubectl(kubectl, args);
+    let example = binary::root().join("examples/web.yaml");
+    let example = example.to_str().context("the example's path")?;
+    run(&[
+        "wait",
+        "--for=condition=Ready",
+        "node",
+        "--all",
+        "--timeout=60s",
+    ])?;
+    run(&["apply", "-f", example])?;
+    let rolled = run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
+    ensure!(
+        rolled.contains("successfully rolled out"),
+        "rollout status printed {rolled}"
+    );
+    let pods = run(&["get", "pods", "-o", "wide"])?;
+    ensure!(
+        pods.matches("Running").count() == 2,
+        "get pods printed {pods}"
+    );
+    let logs = run(&["logs", "deployment/web"])?;
+    ensure!(logs.trim() == "serving", "logs printed {logs}");
+    let fetched = ["exec", "deployment/web", "--", "wget", "-qO-", "http://web"];
+    let said = run(&fetched)?;
+    ensure!(said.contains("hello from web-"), "exec printed {said}");
+    let answer = forwarded(cluster, kubectl)?;
+    ensure!(
+        answer.contains("hello from web-"),
+        "the forwarded port said {answer}"
+    );
+    run(&["scale", "deployment/web", "--replicas=3"])?;
+    run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
+    run(&["delete", "-f", example, "--wait"])?;
+    run(&[
+        "wait",
+        "--for=delete",
+        "pod",
+        "-l",
+        "app=web",
+        "--timeout=90s",
+    ])?;
+    Ok(())
+}
+
+/// What the Service says through `kubectl port-forward`.
+fn forwarded(cluster: &Cluster, kubectl: &std::path::Path) -> Result<String> {
+    let mut child = std::process::Command::new(kubectl)
+        .args(["port-forward", "service/web", ":80"])
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let answer = (|| {
+        let output = child.stdout.take().context("its output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        // Forwarding from 127.0.0.1:40000 -> 8080
+        let port = line.split(':').nth(1).and_then(|p| p.split(' ').next());
+        let port: u16 = port
+            .and_then(|p| p.parse().ok())
+            .with_context(|| format!("no port in {line:?}"))?;
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })();
+    // It serves until it is killed.
+    let _ = child.kill();
+    let _ = child.wait();
+    answer
 }
 
 fn with_kubectl(cluster: &mut Cluster, kubectl: &std::path::Path) -> Result<()> {
