@@ -52,7 +52,10 @@ pub async fn start(
         authorizers: plane.authorizers.clone(),
     };
     let end = shutdown.clone();
+    let (of_bundles, folder) = (images.clone(), options.paths.images());
     parts.spawn(async move {
+        // A pod that starts sooner would ask a registry for what a bundle is about to bring.
+        runtime::bundles::import_all(&of_bundles, &folder).await;
         if let Err(error) = kubelet::run(config, parts_of_kubelet, end).await {
             tracing::error!(%error, "the kubelet does not run");
         }

@@ -31,7 +31,7 @@ pub fn run() -> Result<Outcome> {
     }
     std::fs::copy(binary::k0s(), root.join("k0s"))?;
     std::fs::write(root.join("data/manifests/once/pod.yaml"), POD)?;
-    let busybox = binary::root().join("target/images/busybox.tar");
+    let busybox = binary::images().join("busybox.tar");
     std::fs::copy(&busybox, root.join("data/images/busybox.tar"))
         .with_context(|| format!("{}: run cargo xtask images", busybox.display()))?;
     for (what, args) in [("proc", "--rbind"), ("sys", "--rbind"), ("dev", "--rbind")] {
