@@ -62,7 +62,7 @@ enum Command {
     Sysinfo(commands::sysinfo::Flags),
     /// kubectl controls the Kubernetes cluster manager
     #[command(alias = "kc")]
-    Kubectl(Rest),
+    Kubectl(Words),
     /// containerd CLI
     Ctr(commands::ctr::Flags),
     /// Tooling for airgapped installations
@@ -120,6 +120,14 @@ struct Rest {
     _args: Vec<OsString>,
 }
 
+/// Arguments that another command line reads.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    args: Vec<OsString>,
+}
+
 /// Parses and runs a command line.
 pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     multi_call(&mut args);
@@ -150,8 +158,28 @@ pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Ctr(flags) => commands::ctr::run(flags),
         Command::Stop(flags) => commands::stop::run(&flags.common),
         Command::Completion(flags) => commands::completion::run(&flags, &mut Cli::command()),
+        Command::Kubectl(words) => Ok(kubectl_command(words.args)),
         other => missing(other.name()),
     }
+}
+
+/// kubectl, with the admin's kubeconfig of the data directory where no other is named.
+fn kubectl_command(mut args: Vec<OsString>) -> ExitCode {
+    let mut data_dir = PathBuf::from(cluster::paths::DATA_DIR);
+    let named = |a: &OsString| a == "--data-dir";
+    let joined = |a: &OsString| Some(a.to_str()?.strip_prefix("--data-dir=")?.to_string());
+    // What follows `--` is a container's.
+    let end = args.iter().position(|a| a == "--").unwrap_or(args.len());
+    if let Some(at) = args[..end].iter().position(named)
+        && at + 1 < end
+    {
+        args.remove(at);
+        data_dir = args.remove(at).into();
+    } else if let Some(at) = args[..end].iter().position(|a| joined(a).is_some()) {
+        data_dir = joined(&args.remove(at)).unwrap_or_default().into();
+    }
+    let path = cluster::paths::Paths::new(&data_dir).admin_conf();
+    kubectl::run(args, path.exists().then_some(path))
 }
 
 /// `kubectl`, `k0s-kubectl`, `ctr` and `k0s-ctr` as names of this binary choose that command.

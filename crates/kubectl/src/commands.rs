@@ -1,0 +1,78 @@
+//! The commands: one file each, one line in `COMMANDS`.
+
+mod api_resources;
+mod api_versions;
+mod apply;
+mod create;
+mod delete;
+mod get;
+mod version;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use clap::ArgMatches;
+
+use crate::context::Context;
+use crate::error::Result;
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// A command of kubectl.
+#[derive(Debug)]
+pub struct Command {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub about: &'static str,
+    /// Adds the command's flags.
+    pub augment: fn(clap::Command) -> clap::Command,
+    pub run: for<'a> fn(Context, &'a ArgMatches) -> Running<'a>,
+}
+
+/// What a command's flags can do.
+pub trait Run: clap::Args {
+    /// Carries the command out.
+    fn run(self, cx: Context) -> impl Future<Output = Result<()>>;
+}
+
+// === Command ===
+
+impl Command {
+    /// A command by the type of its flags.
+    pub const fn of<F: Run>(
+        name: &'static str,
+        aliases: &'static [&'static str],
+        about: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            aliases,
+            about,
+            augment: F::augment_args,
+            run: start::<F>,
+        }
+    }
+
+    /// Whether a word of the command line names this command.
+    pub fn is(&self, word: &str) -> bool {
+        self.name == word || self.aliases.contains(&word)
+    }
+}
+
+fn start<F: Run>(cx: Context, matches: &ArgMatches) -> Running<'_> {
+    Box::pin(async move {
+        let flags: F = crate::command_line::flags(matches)?;
+        flags.run(cx).await
+    })
+}
+
+/// Every command, in the order of help.
+pub static COMMANDS: &[Command] = &[
+    create::COMMAND,
+    get::COMMAND,
+    delete::COMMAND,
+    apply::COMMAND,
+    api_resources::COMMAND,
+    api_versions::COMMAND,
+    version::COMMAND,
+];

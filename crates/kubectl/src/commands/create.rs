@@ -1,0 +1,158 @@
+//! `kubectl create`: from files, or a kind by its flags (`create/kinds.rs`).
+//! Upstream: kubectl/pkg/cmd/create.
+
+mod kinds;
+mod rbac;
+mod secret;
+mod service;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::apply::field_validation;
+use super::{Command, Run};
+use crate::builder::{Files, Info, info_of};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::output::{DryRun, Output};
+use crate::rest::Call;
+use crate::three_way;
+
+pub const COMMAND: Command =
+    Command::of::<Flags>("create", &[], "Create a resource from a file or from stdin");
+
+/// Flags of `create`.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    kind: Option<Kind>,
+}
+
+/// What every kind of create takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    #[command(flatten)]
+    pub output: Output,
+    /// Name of the manager used to track field ownership
+    #[arg(long, default_value = "kubectl-create")]
+    pub field_manager: String,
+    /// If true, the configuration of current object will be saved in its annotation
+    #[arg(long)]
+    pub save_config: bool,
+    /// strict (or true), warn, ignore (or false)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
+    pub validate: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Kind {
+    /// Create a namespace with the specified name
+    #[command(alias = "ns")]
+    Namespace(kinds::Namespace),
+    /// Create a deployment with the specified name
+    #[command(alias = "deploy")]
+    Deployment(kinds::Deployment),
+    /// Create a config map from a local file, directory or literal value
+    #[command(alias = "cm")]
+    Configmap(secret::ConfigMap),
+    /// Create a secret using a specified subcommand
+    #[command(subcommand)]
+    Secret(secret::Secret),
+    /// Create a service account with the specified name
+    #[command(alias = "sa")]
+    Serviceaccount(kinds::ServiceAccount),
+    /// Create a job with the specified name
+    Job(kinds::Job),
+    /// Create a cron job with the specified name
+    #[command(alias = "cj")]
+    Cronjob(kinds::CronJob),
+    /// Create a service using a specified subcommand
+    #[command(subcommand, alias = "svc")]
+    Service(service::Service),
+    /// Create a role with single rule
+    Role(rbac::Role),
+    /// Create a cluster role
+    Clusterrole(rbac::ClusterRole),
+    /// Create a role binding for a particular role or cluster role
+    Rolebinding(rbac::RoleBinding),
+    /// Create a cluster role binding for a particular cluster role
+    Clusterrolebinding(rbac::ClusterRoleBinding),
+    /// Create a quota with the specified name
+    #[command(alias = "resourcequota")]
+    Quota(kinds::Quota),
+    /// Create a priority class with the specified name
+    #[command(alias = "pc")]
+    Priorityclass(kinds::PriorityClass),
+    /// Request a service account token
+    Token(kinds::Token),
+}
+
+impl Run for Flags {
+    async fn run(self, cx: Context) -> Result<()> {
+        let Some(kind) = self.kind else {
+            return from_files(&cx, &self.files, &self.common).await;
+        };
+        let (common, object) = match kind {
+            Kind::Namespace(f) => f.object(),
+            Kind::Deployment(f) => f.object()?,
+            Kind::Configmap(f) => f.object()?,
+            Kind::Secret(f) => f.object()?,
+            Kind::Serviceaccount(f) => f.object(),
+            Kind::Job(f) => f.object(&cx).await?,
+            Kind::Cronjob(f) => f.object(),
+            Kind::Service(f) => f.object()?,
+            Kind::Role(f) => f.object(&cx).await?,
+            Kind::Clusterrole(f) => f.object(&cx).await?,
+            Kind::Rolebinding(f) => f.object()?,
+            Kind::Clusterrolebinding(f) => f.object()?,
+            Kind::Quota(f) => f.object()?,
+            Kind::Priorityclass(f) => f.object(),
+            Kind::Token(f) => return f.run(&cx).await,
+        };
+        let info = info_of(&cx, "", object).await?;
+        post(&cx, info, &common).await
+    }
+}
+
+async fn from_files(cx: &Context, files: &Files, common: &Common) -> Result<()> {
+    if files.is_empty() {
+        return Err(Error::text("must specify one of -f and -k"));
+    }
+    let (infos, mut errors) = files.infos(cx).await?;
+    for info in infos {
+        let source = info.source.clone();
+        let done = post(cx, info, common).await;
+        errors.extend(done.err().map(|e| e.when("creating", &source)));
+    }
+    Error::collect(errors)
+}
+
+/// Creates an object and prints it.
+pub async fn post(cx: &Context, mut info: Info, common: &Common) -> Result<()> {
+    if common.save_config {
+        three_way::annotate(&mut info.object);
+    }
+    let dry = common.output.dry_run()?;
+    if dry == DryRun::Client {
+        return common.output.print(&info, &info.object, "created");
+    }
+    let mut call = Call::new("POST", info.resource.path(info.namespace.as_deref()))
+        .json(&info.object)
+        .query("fieldManager", common.field_manager.clone())
+        .query("fieldValidation", field_validation(&common.validate)?);
+    if dry == DryRun::Server {
+        call = call.query("dryRun", "All");
+    }
+    let done = cx.rest().await?.json(&call).await?;
+    info.name = crate::object::name(&done).to_string();
+    common.output.print(&info, &done, "created")
+}
+
+/// `apiVersion`, `kind` and a name.
+pub fn head(api_version: &str, kind: &str, name: &str) -> Value {
+    json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}})
+}

@@ -1,0 +1,12 @@
+//! Every bound of the client.
+
+/// Objects of one page of a list, as upstream's `--chunk-size`.
+pub const PAGE: usize = 500;
+/// Bytes of an answer that is held in memory as a whole.
+pub const ANSWER_BYTES: usize = 1 << 30;
+/// Bytes read from a terminal or socket at once.
+pub const READ_BYTES: usize = 32 * 1024;
+/// Times an update is tried again after a conflict.
+pub const CONFLICT_RETRIES: usize = 5;
+/// Connections of one port-forward that may be open at once.
+pub const FORWARDED_CONNECTIONS: usize = 256;
