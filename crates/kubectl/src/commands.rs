@@ -1,12 +1,36 @@
 //! The commands: one file each, one line in `COMMANDS`.
 
+mod annotate;
 mod api_resources;
 mod api_versions;
 mod apply;
+mod attach;
+mod auth;
+mod cluster_info;
+mod config;
+mod cordon;
 mod create;
 mod delete;
+mod describe;
+mod drain;
+mod edit;
+mod exec;
+mod expose;
 mod get;
+mod label;
+mod logs;
+mod modify;
+mod patch;
+mod port_forward;
+mod replace;
+mod rollout;
+mod run;
+mod scale;
+mod set;
+mod taint;
+mod uncordon;
 mod version;
+mod wait;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -69,10 +93,33 @@ fn start<F: Run>(cx: Context, matches: &ArgMatches) -> Running<'_> {
 /// Every command, in the order of help.
 pub static COMMANDS: &[Command] = &[
     create::COMMAND,
+    expose::COMMAND,
+    run::COMMAND,
+    set::COMMAND,
     get::COMMAND,
+    edit::COMMAND,
     delete::COMMAND,
+    rollout::COMMAND,
+    scale::COMMAND,
+    cluster_info::COMMAND,
+    cordon::COMMAND,
+    uncordon::COMMAND,
+    drain::COMMAND,
+    taint::COMMAND,
+    describe::COMMAND,
+    logs::COMMAND,
+    attach::COMMAND,
+    exec::COMMAND,
+    port_forward::COMMAND,
+    auth::COMMAND,
     apply::COMMAND,
+    patch::COMMAND,
+    replace::COMMAND,
+    wait::COMMAND,
+    label::COMMAND,
+    annotate::COMMAND,
     api_resources::COMMAND,
     api_versions::COMMAND,
+    config::COMMAND,
     version::COMMAND,
 ];

@@ -15,6 +15,7 @@ mod object;
 mod output;
 mod printers;
 mod rest;
+mod streaming;
 mod tabwriter;
 mod three_way;
 mod yaml;

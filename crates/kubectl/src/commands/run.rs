@@ -1,0 +1,201 @@
+//! `kubectl run`: one pod. `--attach`, `-i` and `--rm` follow it.
+
+use clap::Args;
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::{Command, Run};
+use crate::builder::{Info, info_of};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::object;
+use crate::output::{DryRun, Output};
+use crate::rest::Call;
+use crate::streaming::{self, Streams};
+
+pub const COMMAND: Command =
+    Command::of::<Flags>("run", &[], "Run a particular image on the cluster");
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    name: String,
+    /// The image for the container to run
+    #[arg(long)]
+    image: String,
+    #[command(flatten)]
+    output: Output,
+    /// Environment variables to set in the container
+    #[arg(long)]
+    env: Vec<String>,
+    /// Comma separated labels to apply to the pod
+    #[arg(short, long, value_delimiter = ',')]
+    labels: Vec<String>,
+    /// Annotations to apply to the pod
+    #[arg(long)]
+    annotations: Vec<String>,
+    /// The port that this container exposes
+    #[arg(long)]
+    port: Option<u16>,
+    /// The restart policy for this Pod
+    #[arg(long, default_value = "Always")]
+    restart: String,
+    /// The image pull policy for the container
+    #[arg(long)]
+    image_pull_policy: Option<String>,
+    /// An inline JSON override for the generated object
+    #[arg(long)]
+    overrides: Option<String>,
+    /// If true, use extra arguments as the 'command' field in the container
+    #[arg(long)]
+    command: bool,
+    /// Keep stdin open on the container in the pod
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Allocate a TTY for the container in the pod
+    #[arg(short, long)]
+    tty: bool,
+    /// If true, wait for the Pod to start running, and then attach to the Pod
+    #[arg(long)]
+    attach: bool,
+    /// If true, delete the pod after it exits
+    #[arg(long)]
+    rm: bool,
+    /// If true, suppress prompt messages
+    #[arg(short, long)]
+    quiet: bool,
+    /// If true, run the container in privileged mode
+    #[arg(long)]
+    privileged: bool,
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+impl Run for Flags {
+    async fn run(self, cx: Context) -> Result<()> {
+        let attach = self.attach || self.stdin;
+        if self.rm && !attach {
+            return Err(Error::text(
+                "--rm should only be used for attached containers",
+            ));
+        }
+        let info = info_of(&cx, "", self.pod()?).await?;
+        let mut created = info.object.clone();
+        let dry = self.output.dry_run()?;
+        if dry != DryRun::Client {
+            let mut call = Call::new("POST", info.resource.path(info.namespace.as_deref()))
+                .json(&info.object)
+                .query("fieldManager", "kubectl-run");
+            if dry == DryRun::Server {
+                call = call.query("dryRun", "All");
+            }
+            created = cx.rest().await?.json(&call).await?;
+        }
+        if !attach || dry != DryRun::No {
+            return self.output.print(&info, &created, "created");
+        }
+        let result = self.follow(&cx, &info).await;
+        if self.rm {
+            cx.rest()
+                .await?
+                .json(&Call::new("DELETE", info.path()))
+                .await?;
+            if !self.quiet {
+                let ns = info.namespace.as_deref().unwrap_or_default();
+                println!("pod \"{}\" deleted from {ns} namespace", info.name);
+            }
+        }
+        result
+    }
+}
+
+// === Flags ===
+
+impl Flags {
+    fn pod(&self) -> Result<Value> {
+        let mut container = json!({"name": self.name, "image": self.image, "resources": {}});
+        if !self.args.is_empty() {
+            container[if self.command { "command" } else { "args" }] = json!(self.args);
+        }
+        let mut env = Vec::new();
+        for pair in &self.env {
+            let Some((name, value)) = pair.split_once('=') else {
+                return Err(Error::text(format!("invalid env: {pair}")));
+            };
+            env.push(json!({"name": name, "value": value}));
+        }
+        if !env.is_empty() {
+            container["env"] = env.into();
+        }
+        if let Some(port) = self.port {
+            container["ports"] = json!([{"containerPort": port}]);
+        }
+        if let Some(policy) = &self.image_pull_policy {
+            container["imagePullPolicy"] = policy.clone().into();
+        }
+        if self.stdin {
+            container["stdin"] = true.into();
+            container["stdinOnce"] = true.into();
+        }
+        if self.tty {
+            container["tty"] = true.into();
+        }
+        if self.privileged {
+            container["securityContext"] = json!({"privileged": true});
+        }
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": self.name, "labels": {"run": self.name}},
+            "spec": {"containers": [container], "restartPolicy": self.restart, "dnsPolicy": "ClusterFirst"},
+            "status": {}});
+        if !self.labels.is_empty() {
+            pod["metadata"]["labels"] = json!({});
+        }
+        for (words, field) in [(&self.labels, "labels"), (&self.annotations, "annotations")] {
+            for pair in words {
+                let (k, v) = pair.split_once('=').unwrap_or((pair, ""));
+                pod["metadata"][field][k] = v.into();
+            }
+        }
+        if let Some(text) = &self.overrides {
+            let patched = machinery::patch::merge_patch(&pod, text.as_bytes());
+            pod = patched.map_err(|e| Error::text(format!("Invalid overrides: {e}")))?;
+        }
+        Ok(pod)
+    }
+
+    /// Waits until the pod runs or has run, then attaches, or prints its log.
+    async fn follow(&self, cx: &Context, info: &Info) -> Result<()> {
+        let rest = cx.rest().await?;
+        let watch = Call::get(info.resource.path(info.namespace.as_deref()))
+            .query("watch", "true")
+            .query("fieldSelector", format!("metadata.name={}", info.name));
+        let mut events = rest.watch(&watch).await?;
+        let mut phase = String::new();
+        while !["Running", "Succeeded", "Failed"].contains(&phase.as_str()) {
+            let Some(event) = events.next().await else {
+                return Err(Error::text("the watch ended before the pod ran"));
+            };
+            phase = object::text(&event?, "/object/status/phase").to_string();
+        }
+        drop(events);
+        if phase != "Running" {
+            let log = rest
+                .text(&Call::get(format!("{}/log", info.path())))
+                .await?;
+            print!("{log}");
+            return Ok(());
+        }
+        if !self.quiet && self.stdin && self.tty {
+            eprintln!("If you don't see a command prompt, try pressing enter.");
+        }
+        let tty = super::exec::terminal(self.tty, self.stdin);
+        let call = Call::get(format!("{}/attach", info.path()));
+        let call = super::exec::stream_query(call, &self.name, self.stdin, tty);
+        let socket = streaming::connect(rest, call, "v5.channel.k8s.io").await?;
+        let streams = Streams {
+            stdin: self.stdin,
+            tty,
+        };
+        streaming::remote_command(socket, streams).await
+    }
+}
