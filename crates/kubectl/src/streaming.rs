@@ -91,11 +91,7 @@ impl Drop for Raw {
     fn drop(&mut self) {
         let stdin = std::io::stdin();
         // The process ends: there is nothing else to do where this fails.
-        drop(termios::tcsetattr(
-            stdin.as_fd(),
-            termios::OptionalActions::Now,
-            &self.0,
-        ));
+        let _ = termios::tcsetattr(stdin.as_fd(), termios::OptionalActions::Now, &self.0);
     }
 }
 

@@ -276,28 +276,7 @@ fn age(time: &str) -> String {
     let Ok(then) = time.parse::<jiff::Timestamp>() else {
         return "<unknown>".into();
     };
-    human(jiff::Timestamp::now().as_second() - then.as_second())
-}
-
-fn human(seconds: i64) -> String {
-    let two = |whole: i64, unit: &str, rest: i64, small: &str| match rest {
-        0 => format!("{whole}{unit}"),
-        rest => format!("{whole}{unit}{rest}{small}"),
-    };
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        i64::MIN..=-2 => "<invalid>".into(),
-        ..0 => "0s".into(),
-        ..120 => format!("{seconds}s"),
-        _ if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
-        _ if minutes < 180 => format!("{minutes}m"),
-        _ if hours < 8 => two(hours, "h", minutes % 60, "m"),
-        _ if hours < 48 => format!("{hours}h"),
-        _ if hours < 192 => two(days, "d", hours % 24, "h"),
-        _ if days < 730 => format!("{days}d"),
-        _ if days < 365 * 8 => two(days / 365, "y", days % 365, "d"),
-        _ => format!("{}y", days / 365),
-    }
+    machinery::strategy::human_duration(jiff::Timestamp::now().as_second() - then.as_second())
 }
 
 #[cfg(test)]
@@ -322,7 +301,7 @@ mod tests {
             (90_000, "25h"),
             (200_000, "2d7h"),
         ] {
-            assert_eq!(human(seconds), expected);
+            assert_eq!(machinery::strategy::human_duration(seconds), expected);
         }
     }
 }

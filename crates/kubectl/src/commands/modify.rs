@@ -69,8 +69,11 @@ pub async fn each(
     Error::collect(errors)
 }
 
+/// Keys to set with their values, and keys to remove.
+pub type Changes = (Vec<(String, String)>, Vec<String>);
+
 /// `key=value` sets, `key-` removes.
-pub fn pairs(words: &[String], what: &str) -> Result<(Vec<(String, String)>, Vec<String>)> {
+pub fn pairs(words: &[String], what: &str) -> Result<Changes> {
     let (mut set, mut removed) = (Vec::new(), Vec::new());
     for word in words {
         if let Some((key, value)) = word.split_once('=') {

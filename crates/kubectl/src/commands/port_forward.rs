@@ -116,7 +116,7 @@ fn container_port(pod: &Info, port: &str) -> Result<u16> {
 fn target_port(service: &Info, pod: &Info, port: &str) -> Result<u16> {
     let found = object::items(&service.object, "/spec/ports")
         .iter()
-        .find(|p| p["name"] == port || p["port"].to_string() == port)
+        .find(|p| p["name"] == port || p["port"].as_u64().is_some_and(|n| port.parse() == Ok(n)))
         .ok_or_else(|| {
             Error::text(format!(
                 "Service {} does not have a service port {port}",

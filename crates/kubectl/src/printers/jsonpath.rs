@@ -78,9 +78,9 @@ pub fn relaxed(path: &str) -> Result<String> {
         .map_or(Some(path), |p| p.strip_suffix('}'))
         .filter(|p| !p.is_empty())
         .ok_or_else(|| {
-            Error::text(format!(
-                "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{{name1.name2}}' or '{{.name1.name2}}'"
-            ))
+            Error::text(
+                "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{name1.name2}' or '{.name1.name2}'",
+            )
         })?;
     let dot = if inner.starts_with(['.', '$', '[']) {
         ""
