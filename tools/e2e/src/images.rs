@@ -18,8 +18,15 @@ const BASH: &str = "/bin/bash-static";
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The reference the conformance tests use.
+/// The references the conformance tests use.
 pub const BUSYBOX_IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-2";
+pub const AGNHOST_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.66.0";
+/// The agnhost that update tests begin with.
+pub const OLD_AGNHOST_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.55";
+pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
+pub const NGINX_IMAGE: &str = "registry.k8s.io/e2e-test-images/nginx:1.27.0-1";
+pub const NEW_NGINX_IMAGE: &str = "registry.k8s.io/e2e-test-images/nginx:1.28.0-1";
+pub const NAUTILUS_IMAGE: &str = "registry.k8s.io/e2e-test-images/nautilus:1.8";
 
 /// What the images are made of.
 struct Programs {

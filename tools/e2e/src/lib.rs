@@ -5,15 +5,24 @@
 
 pub mod binary;
 pub mod checks;
+pub mod certs;
 pub mod cluster;
 pub mod connect;
+pub mod crds;
+pub mod exercise;
+pub mod fixtures;
 pub mod images;
 pub mod isolate;
 pub mod known;
+pub mod level;
+pub mod operations;
 pub mod pods;
+pub mod program;
 pub mod rest;
 pub mod tour;
 pub mod twins;
+pub mod waits;
+pub mod watch;
 
 pub use cluster::Cluster;
 pub use rest::{Cx, Failure};

@@ -1,29 +1,42 @@
 //! Requests as the twins send them: raw JSON over kube's client, with helpers to wait and to watch.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::AsyncBufReadExt;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
 
-/// How long upstream's watch tests wait for an event.
-pub const EVENT: Duration = Duration::from_secs(60);
-/// How long they wait to be sure that none comes.
-pub const NO_EVENT: Duration = Duration::from_secs(10);
+use crate::binary;
+use crate::program::{self, Output};
+pub use crate::watch::{EVENT, NO_EVENT, Watch};
+
+
+/// How long upstream's framework waits for what every namespace has.
+const MADE: Duration = Duration::from_secs(120);
 /// How often conditions are looked at.
 pub const POLL: Duration = Duration::from_millis(500);
-/// How long a new namespace may take to have what every namespace has.
-const SET_UP: Duration = Duration::from_secs(120);
+/// The library's wait for what should be quick.
+pub const FOREVER: Duration = Duration::from_secs(30);
+/// How long a pod may take to start.
+pub const POD_START: Duration = Duration::from_secs(300);
+
+const JSON: &str = "application/json";
 
 /// What a twin works with: a client with the admin's rights and a namespace of its own.
 #[derive(Clone)]
 pub struct Cx {
     pub client: Client,
     pub namespace: String,
+    /// The admin's kubeconfig, for kubectl.
+    pub kubeconfig: Option<PathBuf>,
+    /// Paths to delete when the twin is done.
+    cleanups: Arc<Mutex<Vec<String>>>,
 }
 
 /// A request that the server refused.
@@ -34,44 +47,123 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Events of a watch.
-pub struct Watch {
-    lines: BoxStream<'static, std::io::Result<String>>,
-}
-
 // === Cx ===
 
 impl Cx {
-    /// A context in a new namespace whose name begins with `base`.
+    /// A context in a new namespace whose name begins with `base`, as upstream's framework makes it.
     pub async fn new(client: Client, base: &str) -> Result<Self> {
-        let suffix: String = uuid::Uuid::new_v4()
-            .simple()
-            .to_string()
-            .chars()
-            .take(5)
-            .collect();
-        let namespace = format!("{base}-{suffix}");
-        let labels = json!({"e2e-framework": base, "e2e-run": "twins"});
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
-        let cx = Self { client, namespace };
+        let cx = Self {
+            client,
+            namespace: String::new(),
+            kubeconfig: None,
+            cleanups: Arc::default(),
+        };
+        cx.another(base, json!({})).await
+    }
+
+    /// The context with a kubeconfig for kubectl.
+    pub fn with_kubeconfig(mut self, path: &Path) -> Self {
+        self.kubeconfig = Some(path.into());
+        self
+    }
+
+    /// The same twin in a further namespace with further labels.
+    pub async fn another(&self, base: &str, labels: Value) -> Result<Self> {
+        let mut cx = self.clone();
+        cx.namespace = format!("{base}-{}", random(5));
+        let mut all = json!({"e2e-framework": base, "e2e-run": "twins"});
+        for mode in ["enforce", "warn", "audit"] {
+            all[format!("pod-security.kubernetes.io/{mode}")] = json!(crate::level::of(base));
+        }
+        for (key, value) in labels.as_object().into_iter().flatten() {
+            all[key] = value.clone();
+        }
+        let object = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": cx.namespace, "labels": all}});
         cx.ok(Method::POST, "/api/v1/namespaces", &object).await?;
-        // As upstream's framework does before each test.
+        cx.clean(format!("/api/v1/namespaces/{}", cx.namespace));
         for path in ["serviceaccounts/default", "configmaps/kube-root-ca.crt"] {
             let path = cx.core(path);
-            cx.eventually(POLL, SET_UP, &path, || async {
-                let found = cx
-                    .send(Method::GET, &path, "application/json", None)
-                    .await?;
-                Ok(found.is_ok())
+            cx.eventually(Duration::from_millis(50), MADE, &path, || async {
+                cx.exists(&path).await
             })
             .await?;
         }
         Ok(cx)
     }
 
+    /// Has something deleted when the twin is done, however it ends.
+    pub fn clean(&self, path: impl Into<String>) {
+        let mut all = self.cleanups.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(path.into());
+    }
+
+    /// Deletes what is to be deleted, last first; what is gone already is fine.
+    pub async fn clean_up(&self) -> Result<()> {
+        let mut all = std::mem::take(&mut *self.cleanups.lock().unwrap_or_else(PoisonError::into_inner));
+        while let Some(path) = all.pop() {
+            let answer = self.send(Method::DELETE, &path, JSON, None).await?;
+            if let Err(f) = answer {
+                ensure!(f.code == 404 || f.code == 409, "DELETE {path}: {f:?}");
+            }
+        }
+        Ok(())
+    }
+
     /// The path of a core resource in the test's namespace.
     pub fn core(&self, rest: &str) -> String {
         format!("/api/v1/namespaces/{}/{rest}", self.namespace)
+    }
+
+    /// The path of a resource of a group (`apps/v1`) in the test's namespace.
+    pub fn group(&self, group: &str, rest: &str) -> String {
+        format!("/apis/{group}/namespaces/{}/{rest}", self.namespace)
+    }
+
+    /// Runs the real kubectl in the twin's namespace.
+    pub async fn kubectl(&self, args: &[&str], stdin: &str) -> Result<Output> {
+        let program = binary::kubectl().context("there is no kubectl")?;
+        let kubeconfig = self.kubeconfig.as_ref().context("no kubeconfig")?;
+        let mut command = Command::new(program);
+        command
+            .args(["--namespace", &self.namespace])
+            .args(args)
+            .env("KUBECONFIG", kubeconfig);
+        let stdin = stdin.to_string();
+        tokio::task::spawn_blocking(move || program::output(command, &stdin)).await?
+    }
+
+    /// Runs the real kubectl, which must succeed; its standard output.
+    pub async fn k(&self, args: &[&str], stdin: &str) -> Result<String> {
+        let out = self.kubectl(args, stdin).await?;
+        ensure!(out.ok, "kubectl {args:?}: {}{}", out.stdout, out.stderr);
+        Ok(out.stdout)
+    }
+
+    /// Is something there? Only 404 says no.
+    pub async fn exists(&self, path: &str) -> Result<bool> {
+        match self.send(Method::GET, path, JSON, None).await? {
+            Ok(_) => Ok(true),
+            Err(f) if f.code == 404 => Ok(false),
+            Err(f) => bail!("GET {path}: {f:?}"),
+        }
+    }
+
+    /// Waits until something is gone.
+    pub async fn gone(&self, path: &str, within: Duration) -> Result<()> {
+        self.eventually(POLL, within, &format!("{path} gone"), || async {
+            Ok(!self.exists(path).await?)
+        })
+        .await
+    }
+
+    /// The objects of a list.
+    pub async fn items(&self, path: &str) -> Result<Vec<Value>> {
+        let mut list = self.get(path).await?;
+        match list["items"].take() {
+            Value::Array(items) => Ok(items),
+            other => bail!("{path} has items {other}"),
+        }
     }
 
     /// Sends a request; the answer's JSON, or why it was refused.
@@ -166,9 +258,7 @@ impl Cx {
             .request_stream(request)
             .await
             .with_context(|| uri.clone())?;
-        Ok(Watch {
-            lines: stream.lines().boxed(),
-        })
+        Ok(Watch::new(stream.lines().boxed()))
     }
 
     /// Waits until a condition holds, looking every `every`, at most `within`.
@@ -197,43 +287,20 @@ impl Cx {
     }
 }
 
-// === Watch ===
-
-impl Watch {
-    /// The next event's type and object.
-    pub async fn next(&mut self, within: Duration) -> Result<(String, Value)> {
-        let line = tokio::time::timeout(within, self.lines.next()).await;
-        let line = line.map_err(|_| anyhow!("no event within {within:?}"))?;
-        let mut event: Value = serde_json::from_str(&line.context("the watch ended")??)?;
-        let kind = event["type"].as_str().unwrap_or_default().to_string();
-        Ok((kind, event["object"].take()))
-    }
-
-    /// The next event, which must be of a type, and its object equal to a reply if one is given.
-    pub async fn expect(&mut self, kind: &str, object: Option<&Value>) -> Result<Value> {
-        let (found, seen) = self
-            .next(EVENT)
-            .await
-            .with_context(|| format!("waiting for {kind}"))?;
-        ensure!(found == kind, "expected {kind}, got {found} {seen}");
-        if let Some(object) = object {
-            ensure!(&seen == object, "{kind} shows {seen}, expected {object}");
-        }
-        Ok(seen)
-    }
-
-    /// No event may come.
-    pub async fn expect_none(&mut self) -> Result<()> {
-        match tokio::time::timeout(NO_EVENT, self.lines.next()).await {
-            Err(_) => Ok(()),
-            Ok(line) => bail!("unexpected event {line:?}"),
-        }
-    }
-}
-
 /// The numeric resourceVersion of an object.
 pub fn version(object: &Value) -> Result<u64> {
     let text = object["metadata"]["resourceVersion"].as_str().unwrap_or("");
     text.parse()
         .with_context(|| format!("resourceVersion {text:?} is not a number"))
+}
+
+/// A random text of lower-case letters and digits.
+pub fn random(length: usize) -> String {
+    let all = uuid::Uuid::new_v4().simple().to_string();
+    all.chars().take(length).collect()
+}
+
+/// A selector for a query.
+pub fn labelled(selector: &str) -> String {
+    format!("labelSelector={}", crate::connect::escape(selector))
 }

@@ -2,7 +2,7 @@
 //! With `--ci` README's tour runs first. The node's log goes to `$K0S_E2E_LOG`, where that is set.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::known;
@@ -13,6 +13,8 @@ use regex::Regex;
 
 /// Twins that run at a time.
 const PARALLEL: usize = 8;
+/// No twin takes longer: what hangs is a failure.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 #[derive(Default)]
 struct Args {
@@ -140,11 +142,13 @@ async fn one(twin: &'static Twin, kubeconfig: std::path::PathBuf) -> Outcome {
     let begun = Instant::now();
     let work = async {
         let cx = Cx::new(client(&kubeconfig).await?, twin.base).await?;
-        let done = (twin.run)(cx.clone()).await;
-        // Its end is not awaited, as upstream's framework does.
-        let namespace = format!("/api/v1/namespaces/{}", cx.namespace);
-        let deleted = cx.delete(&namespace).await;
-        done.and(deleted.map(drop))
+        let cx = cx.with_kubeconfig(&kubeconfig);
+        let done = tokio::time::timeout(LIMIT, (twin.run)(cx.clone()))
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("not done in {LIMIT:?}")));
+        // The end of its namespaces is not awaited, as upstream's framework does.
+        let cleaned = cx.clean_up().await.context("cleaning up");
+        done.and(cleaned)
     };
     let done = work.await;
     report(twin.name, begun, done)

@@ -10,6 +10,15 @@ use serde_json::{Value, json};
 use super::Twin;
 use crate::rest::{Cx, Watch, version};
 
+pub mod chunking;
+pub mod custom_resources;
+pub mod discovery;
+pub mod field_validation;
+pub mod garbage_collector;
+pub mod namespaces;
+pub mod operations;
+pub mod resource_quota;
+
 pub const TWINS: &[Twin] = &[
     Twin {
         name: "[sig-api-machinery] server version should find the server version [Conformance]",

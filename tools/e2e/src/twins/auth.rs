@@ -9,6 +9,10 @@ use serde_json::json;
 use super::Twin;
 use crate::rest::{Cx, version};
 
+pub mod accounts;
+pub mod certificates;
+pub mod trust_bundles;
+
 pub const TWINS: &[Twin] = &[
     Twin {
         name: "[sig-auth] ServiceAccounts should run through the lifecycle of a ServiceAccount [Conformance]",

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Twin;
+use crate::images::{AGNHOST_IMAGE as AGNHOST, PAUSE_IMAGE as PAUSE};
 use crate::rest::{Cx, version};
 
 mod limit_range;
@@ -71,8 +72,6 @@ pub const TWINS: &[Twin] = &[
     },
 ];
 
-const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
-const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 const POLL: Duration = Duration::from_secs(2);
 const POD_START: Duration = Duration::from_secs(300);
 const POD_START_SHORT: Duration = Duration::from_secs(120);

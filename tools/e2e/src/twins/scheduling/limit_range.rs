@@ -115,7 +115,7 @@ pub async fn limit_range_defaults(cx: Cx) -> Result<()> {
 }
 
 pub async fn limit_range_collection(cx: Cx) -> Result<()> {
-    let other = Cx::new(cx.client.clone(), "limitrange").await?;
+    let other = cx.another("limitrange", json!({})).await?;
     let random = uuid();
     let name = format!("e2e-limitrange-{}", &random[..5]);
     let labels = json!({"e2e-test": name, name.as_str(): "created"});
