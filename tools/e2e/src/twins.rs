@@ -15,6 +15,7 @@ macro_rules! twin {
 mod api_machinery;
 mod apps;
 mod auth;
+mod cli;
 mod instrumentation;
 mod instrumentation_v1;
 mod node;
@@ -64,6 +65,10 @@ pub fn all() -> Vec<&'static Twin> {
         auth::accounts::TWINS,
         auth::certificates::TWINS,
         auth::trust_bundles::TWINS,
+        cli::TWINS,
+        cli::describe::TWINS,
+        cli::proxy::TWINS,
+        cli::update_demo::TWINS,
         instrumentation::TWINS,
         instrumentation_v1::TWINS,
         node::TWINS,
