@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::Twin;
 use crate::operations::contains;
 use crate::rest::{Cx, Watch};
 use crate::waits::{self, name, number};

@@ -273,7 +273,7 @@ async fn proportional(cx: Cx) -> Result<()> {
 
     cx.update(&path, |o| image(o, "webserver:404")).await?;
     let seen = waits::observed(&cx, &path).await?;
-    let set = async |which: &str, within: Duration, what: &str, fits: &dyn Fn(&Value) -> bool| {
+    let set = async |which: &str, within: Duration, what: &str, fits: &(dyn Fn(&Value) -> bool + Sync)| {
         let at = cx.group("apps/v1", &format!("replicasets/{which}"));
         waits::object(&cx, &at, within, what, fits).await
     };
