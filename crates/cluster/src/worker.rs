@@ -29,13 +29,6 @@ pub async fn start(
     progress: &Progress,
 ) -> Result<oci::ImageStore, Error> {
     let images = ctr::open(&options.paths).map_err(|e| failed("open the image store")(&e))?;
-    let stop = CancellationToken::new();
-    parts.spawn(runtime::bundles::watch(
-        images.clone(),
-        options.paths.images(),
-        stop.clone(),
-    ));
-    parts.spawn(cancel_at_end(stop, shutdown.clone()));
     let network = pod_network(&options.config, &options.paths)?;
     let runtime = open_runtime(&options.paths, &images, &network)?;
     progress.ready("runtime", "");
@@ -56,17 +49,15 @@ pub async fn start(
     parts.spawn(async move {
         // A pod that starts sooner would ask a registry for what a bundle is about to bring.
         runtime::bundles::import_all(&of_bundles, &folder).await;
+        let stop = CancellationToken::new();
+        let watch = runtime::bundles::watch(of_bundles, folder, stop.clone());
+        let _ended_with_the_kubelet = stop.drop_guard();
+        tokio::spawn(watch);
         if let Err(error) = kubelet::run(config, parts_of_kubelet, end).await {
             tracing::error!(%error, "the kubelet does not run");
         }
     });
     Ok(images)
-}
-
-async fn cancel_at_end(stop: CancellationToken, mut shutdown: watch::Receiver<bool>) {
-    // An ended sender is a shutdown too.
-    let _ = shutdown.wait_for(|end| *end).await;
-    stop.cancel();
 }
 
 fn cidr(text: &str) -> Result<Cidr, Error> {
