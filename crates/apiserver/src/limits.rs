@@ -10,8 +10,9 @@ pub const RING_EVENTS: usize = 1_024;
 pub const WATCHER_EVENTS: usize = 1_024;
 /// Objects of one page when a client names no limit but an old revision is read from the store.
 pub const PAGE: usize = 500;
-/// Tries of a patch or an unconditional write against concurrent changes, as upstream's.
-pub const CONFLICT_TRIES: usize = 5;
+/// Tries of a patch or an unconditional write against concurrent changes. Each lost one means that
+/// another write was stored; upstream tries until the request's deadline.
+pub const CONFLICT_TRIES: usize = 200;
 /// Most operations of a JSON patch.
 pub const JSON_PATCH_OPS: usize = 10_000;
 /// Longest request before it is answered with 504 (watches and streams excepted).

@@ -16,3 +16,5 @@ pub const STATUS_REQUEST_BYTES: usize = 8 << 10;
 pub const STATUS_CONNECTIONS: usize = 64;
 /// How long a client of the status socket may take to send its request.
 pub const STATUS_HEADERS: std::time::Duration = std::time::Duration::from_secs(5);
+/// System objects that are written at once when the cluster starts.
+pub const BOOTSTRAP_WRITES: usize = 64;

@@ -38,6 +38,19 @@ pub async fn create(client: &Client, path: &str, object: &Value) -> Result<(), E
     }
 }
 
+/// Applies a status as a field manager, whoever has its fields now.
+pub async fn apply_status(
+    client: &Client,
+    path: &str,
+    manager: &str,
+    config: &Value,
+) -> Result<(), Error> {
+    let path = format!("{path}/status?fieldManager={manager}&force=true");
+    let media = "application/apply-patch+yaml";
+    let done = send_as(client, Method::PATCH, &path, media, Some(config)).await;
+    done.map(drop)
+}
+
 /// Any request; PATCH is a merge patch.
 pub async fn send(
     client: &Client,
@@ -45,11 +58,21 @@ pub async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Error> {
-    let operation = format!("{method} {path}");
     let media = match method {
         Method::PATCH => "application/merge-patch+json",
         _ => "application/json",
     };
+    send_as(client, method, path, media, body).await
+}
+
+async fn send_as(
+    client: &Client,
+    method: Method,
+    path: &str,
+    media: &str,
+    body: Option<&Value>,
+) -> Result<Value, Error> {
+    let operation = format!("{method} {path}");
     let request = Request::builder()
         .method(method)
         .uri(path)

@@ -53,7 +53,7 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
 }
 
 /// Changes the object that the call names: `make` gives the new object from the stored one and runs
-/// anew when somebody else was faster, unless the new object insists on a resourceVersion.
+/// anew when somebody else was faster. What insists on a resourceVersion then meets a newer one: 409.
 pub async fn replace(
     call: &Call,
     sub: &str,
@@ -69,7 +69,7 @@ pub async fn replace(
             .ok_or_else(|| call.not_found(name))?;
         let before = call.view(&entry)?;
         let mut obj = make(&before)?;
-        let insists = check_identity(call, &mut obj, &before)?;
+        check_identity(call, &mut obj, &before)?;
         let one = One {
             call,
             sub,
@@ -79,7 +79,7 @@ pub async fn replace(
         };
         match one.change(obj, entry.revision).await? {
             Changed::Done(value) => return Ok(value),
-            Changed::Conflict if insists || tried >= limits::CONFLICT_TRIES => {
+            Changed::Conflict if tried >= limits::CONFLICT_TRIES => {
                 let d = call.descriptor();
                 return Err(ApiError::modified(&d.group, &d.resource, name));
             }
@@ -98,8 +98,8 @@ pub async fn replace(
     Err(ApiError::internal("no update was tried"))
 }
 
-/// Checks resourceVersion and uid against what is stored; tells whether the request insists on a version.
-fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<bool, ApiError> {
+/// Checks resourceVersion and uid against what is stored, and fills them in where the request names none.
+fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<(), ApiError> {
     let d = call.descriptor();
     let stored = str_at(before, "metadata.resourceVersion").to_string();
     let asked = str_at(obj, "metadata.resourceVersion").to_string();
@@ -135,12 +135,12 @@ fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<bool, 
             ));
         }
         set(obj, "metadata.resourceVersion", json!(stored));
-        return Ok(false);
+        return Ok(());
     }
     if asked != stored {
         return Err(ApiError::modified(&d.group, &d.resource, &call.info.name));
     }
-    Ok(true)
+    Ok(())
 }
 
 enum Changed {

@@ -210,3 +210,71 @@ async fn bad_requests_are_answered_with_upstreams_status() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_patches_all_succeed_and_only_a_named_version_conflicts() {
+    let env = Env::start().await;
+    let made = env.post(MAPS, &map("busy")).await.json();
+    let path = format!("{MAPS}/busy");
+    let kinds = ["merge", "strategic-merge", "apply"];
+    let patches = (0..24).map(|i| {
+        let key = format!("k{i}");
+        let kind = kinds[i % kinds.len()];
+        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "busy"}, "data": {key: "v"}});
+        let path = match kind {
+            "apply" => format!("{path}?fieldManager=m{i}"),
+            _ => path.clone(),
+        };
+        let env = &env;
+        async move { env.patch(&path, kind, &patch).await }
+    });
+    for reply in futures::future::join_all(patches).await {
+        assert_eq!(reply.code, 200, "{reply:?}");
+    }
+    let now = env.get(&path).await.json();
+    assert_eq!(now["data"].as_object().unwrap().len(), 25, "{now}");
+    let old = json!({"metadata": {"resourceVersion": version(&made)}, "data": {"x": "y"}});
+    assert_eq!(env.patch(&path, "merge", &old).await.code, 409);
+    let mut body = now.clone();
+    body["metadata"]["resourceVersion"] = json!(version(&made));
+    assert_eq!(env.put(&path, &body).await.code, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_patch_empties_is_gone() {
+    let env = Env::start().await;
+    let owner = json!({"apiVersion": "v1", "kind": "Secret", "name": "o", "uid": "u"});
+    let mut object = map("m");
+    object["metadata"]["finalizers"] = json!(["a.b/c"]);
+    object["metadata"]["ownerReferences"] = json!([owner]);
+    object["metadata"]["annotations"] = json!({"a": "b"});
+    let remove = json!([
+        {"op": "remove", "path": "/metadata/finalizers/0"},
+        {"op": "remove", "path": "/metadata/ownerReferences/0"},
+        {"op": "remove", "path": "/metadata/annotations/a"},
+        {"op": "remove", "path": "/metadata/labels/n"},
+        {"op": "remove", "path": "/data/k"},
+    ]);
+    let merge = json!({"metadata": {"finalizers": [], "ownerReferences": [],
+        "annotations": {"a": null}, "labels": {"n": null}}, "data": {"k": null}});
+    let strategic = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a.b/c"],
+        "ownerReferences": [{"$patch": "delete", "uid": "u"}],
+        "annotations": {"a": null}, "labels": {"n": null}}, "data": {"k": null}});
+    for (kind, patch) in [
+        ("json", remove),
+        ("merge", merge),
+        ("strategic-merge", strategic),
+    ] {
+        object["metadata"]["name"] = json!(kind);
+        assert_eq!(env.post(MAPS, &object).await.code, 201);
+        let path = format!("{MAPS}/{kind}");
+        let reply = env.patch(&path, kind, &patch).await;
+        assert_eq!(reply.code, 200, "{reply:?}");
+        let stored = env.get(&path).await.json();
+        for field in ["finalizers", "ownerReferences", "annotations", "labels"] {
+            assert_eq!(stored["metadata"].get(field), None, "{kind}: {stored}");
+        }
+        assert_eq!(stored.get("data"), None, "{kind}: {stored}");
+    }
+}
