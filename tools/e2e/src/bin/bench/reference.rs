@@ -1,0 +1,50 @@
+//! The reference: upstream's generic API server and etcd, as `run-reference` starts them.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use kube::Client;
+
+/// A running reference; stopped when dropped.
+pub struct Reference {
+    child: Child,
+    pub client: Client,
+    /// The API server's and etcd's.
+    pub pids: Vec<u32>,
+}
+
+impl Reference {
+    /// Starts it; `None` where it is not installed.
+    pub async fn start() -> Result<Option<Self>> {
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let script = home.join(".cache/upstream/bin/run-reference");
+        if !script.is_file() {
+            return Ok(None);
+        }
+        let mut child = Command::new(&script)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| script.display().to_string())?;
+        let out = child.stdout.take().context("its output")?;
+        let mut path = String::new();
+        BufReader::new(out).read_line(&mut path)?;
+        let path = Path::new(path.trim());
+        let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        let pids = std::fs::read_to_string(path.with_file_name("pids"))?;
+        let pids = pids.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let client = Client::try_from(config)?;
+        Ok(Some(Self { child, client, pids }))
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        // The script takes its programs and files down on TERM; with it gone there is nothing to do.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
