@@ -102,7 +102,9 @@ async fn flow_control(client: &Client, object: Value) -> Result<(), Error> {
 fn put_back(stored: &Value, wanted: &Value) -> Option<Value> {
     let annotations = machinery::object::map_at(stored, "metadata.annotations");
     let kept = match annotations.and_then(|a| a.get(AUTO_UPDATE)) {
-        Some(said) => said.as_str().is_some_and(|s| s.eq_ignore_ascii_case("true")),
+        Some(said) => said
+            .as_str()
+            .is_some_and(|s| s.eq_ignore_ascii_case("true")),
         // Nobody has changed the spec of a first generation.
         None => machinery::object::i64_at(stored, "metadata.generation") == Some(1),
     };
@@ -170,9 +172,7 @@ mod tests {
     #[test]
     fn flow_control_is_put_back_unless_somebody_took_it_over() {
         let wanted = json!({"spec": {"a": 1}});
-        let stored = |said: Value, generation: i64, a: i64| {
-            json!({"metadata": {"annotations": said, "generation": generation}, "spec": {"a": a}})
-        };
+        let stored = |said: Value, generation: i64, a: i64| json!({"metadata": {"annotations": said, "generation": generation}, "spec": {"a": a}});
         let keeps = json!({AUTO_UPDATE: "true"});
         let changed = put_back(&stored(keeps.clone(), 3, 2), &wanted);
         assert_eq!(changed, Some(stored(keeps.clone(), 3, 1)));
@@ -187,8 +187,12 @@ mod tests {
     fn a_network_is_declared_ready_once() {
         let with = |conditions: Value| json!({"status": {"conditions": conditions}});
         assert!(lacks_readiness(&json!({})));
-        assert!(lacks_readiness(&with(json!([{"type": "Ready", "status": "Unknown"}]))));
-        assert!(!lacks_readiness(&with(json!([{"type": "Ready", "status": "False"}]))));
+        assert!(lacks_readiness(&with(
+            json!([{"type": "Ready", "status": "Unknown"}])
+        )));
+        assert!(!lacks_readiness(&with(
+            json!([{"type": "Ready", "status": "False"}])
+        )));
         let deleting = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
         assert!(!lacks_readiness(&deleting));
     }

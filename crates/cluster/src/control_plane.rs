@@ -74,9 +74,12 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let authorizers = plugins.authorizers.clone();
     server.install(plugins);
     let admin = server.client_for(auth::identity::api_server());
-    bootstrap::ensure(&admin, vec![options.config.spec.network.service_cidr.clone()])
-        .await
-        .map_err(|e| failed("make the system objects")(&e))?;
+    bootstrap::ensure(
+        &admin,
+        vec![options.config.spec.network.service_cidr.clone()],
+    )
+    .await
+    .map_err(|e| failed("make the system objects")(&e))?;
     let port = options.config.spec.api.port;
     listen(&server, &pki, options, address).await?;
     progress.ready("apiserver", &format!("https://{address}:{port}"));

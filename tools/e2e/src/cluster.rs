@@ -29,25 +29,39 @@ impl Cluster {
 
     /// Starts a node that has the test images (`cargo xtask images`) as air-gap bundles.
     pub fn with_images() -> Result<Self> {
+        let mut cluster = Self::launch(|_| true)?;
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// Starts a node that has some of the test images, chosen by their archives' names, and does not
+    /// wait for it.
+    pub fn launch(wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let bundles = dir.path().join("data/images");
         std::fs::create_dir_all(&bundles)?;
         let built = binary::images();
         for file in std::fs::read_dir(&built).context("test images: run cargo xtask images")? {
             let file = file?;
-            std::os::unix::fs::symlink(file.path(), bundles.join(file.file_name()))?;
+            if file.file_name().to_str().is_some_and(&wanted) {
+                std::os::unix::fs::symlink(file.path(), bundles.join(file.file_name()))?;
+            }
         }
-        Self::start_in(dir)
+        Self::launch_in(dir)
     }
 
     fn start_in(dir: tempfile::TempDir) -> Result<Self> {
+        let mut cluster = Self::launch_in(dir)?;
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    fn launch_in(dir: tempfile::TempDir) -> Result<Self> {
         let port = free_port()?;
         let config = format!("spec: {{api: {{port: {port}}}}}\n");
         std::fs::write(dir.path().join("k0s.yaml"), config)?;
         let child = spawn(dir.path())?;
-        let mut cluster = Self { child, dir, port };
-        cluster.wait_ready()?;
-        Ok(cluster)
+        Ok(Self { child, dir, port })
     }
 
     /// The data directory.
@@ -90,10 +104,22 @@ impl Cluster {
 
     /// Stops the node as asked and starts it anew on the same data.
     pub fn stop_and_restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.launch_again()?;
+        self.wait_ready()
+    }
+
+    /// Stops the node as asked.
+    pub fn stop(&mut self) -> Result<()> {
         self.k0s(&["stop"])?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts a stopped node on the same data and does not wait for it.
+    pub fn launch_again(&mut self) -> Result<()> {
         self.child = spawn(self.dir.path())?;
-        self.wait_ready()
+        Ok(())
     }
 
     /// What the node logged.

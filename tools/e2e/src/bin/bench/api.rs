@@ -52,14 +52,24 @@ pub async fn run() -> Result<()> {
             t.rounds.push(figures);
         }
     }
-    println!("\n| request | k0s /s | k0s CPU µs | reference /s | reference CPU µs | ratio of CPU | budget µs |");
+    println!(
+        "\n| request | k0s /s | k0s CPU µs | reference /s | reference CPU µs | ratio of CPU | budget µs |"
+    );
     println!("|---|---|---|---|---|---|---|");
-    let names: Vec<String> = targets[0].rounds[0].iter().map(|(n, _)| n.clone()).collect();
+    let names: Vec<String> = targets[0].rounds[0]
+        .iter()
+        .map(|(n, _)| n.clone())
+        .collect();
     for (i, name) in names.iter().enumerate() {
         let ours = targets[0].median(i);
         let budget = budget(name);
         let rest = match targets.get(1).map(|t| t.median(i)) {
-            Some(r) => format!("{:.0} | {:.0} | {:.1} | {budget}", r.rate, r.cpu, r.cpu / ours.cpu),
+            Some(r) => format!(
+                "{:.0} | {:.0} | {:.1} | {budget}",
+                r.rate,
+                r.cpu,
+                r.cpu / ours.cpu
+            ),
             None => format!("– | – | – | {budget}"),
         };
         line(name, &format!("{:.0} | {:.0}", ours.rate, ours.cpu), &rest);
@@ -79,7 +89,10 @@ fn budget(name: &str) -> &'static str {
 
 fn target(client: kube::Client, pids: Vec<u32>) -> Target {
     Target {
-        cx: Cx { client, namespace: "default".into() },
+        cx: Cx {
+            client,
+            namespace: "default".into(),
+        },
         pids,
         rounds: Vec::new(),
     }
@@ -91,7 +104,10 @@ impl Target {
             let all: Vec<f64> = self.rounds.iter().map(|r| f(&r[i].1)).collect();
             quantile(&all, 0.5)
         };
-        Figure { rate: of(|f| f.rate), cpu: of(|f| f.cpu) }
+        Figure {
+            rate: of(|f| f.rate),
+            cpu: of(|f| f.cpu),
+        }
     }
 }
 
@@ -122,7 +138,9 @@ fn object(name: &str, n: usize) -> Value {
 async fn round(t: &Target) -> Result<Vec<(String, Figure)>> {
     let mut out = Vec::new();
     for c in [1, 16] {
-        let created = t.measure(REQUESTS, c, |i| t.create(format!("c{c}-{i}"))).await?;
+        let created = t
+            .measure(REQUESTS, c, |i| t.create(format!("c{c}-{i}")))
+            .await?;
         out.push((format!("create, concurrency {c}"), created));
         let get = |i| t.text(format!("{FIGURES}/c{c}-{i}"));
         let figure = t.measure(REQUESTS, c, get).await?;
@@ -152,7 +170,10 @@ async fn round(t: &Target) -> Result<Vec<(String, Figure)>> {
 
 impl Target {
     async fn create(&self, name: String) -> Result<()> {
-        self.cx.ok(Method::POST, FIGURES, &object(&name, 0)).await.map(drop)
+        self.cx
+            .ok(Method::POST, FIGURES, &object(&name, 0))
+            .await
+            .map(drop)
     }
 
     async fn update(&self, name: String) -> Result<()> {
@@ -164,7 +185,11 @@ impl Target {
     }
 
     async fn text(&self, path: String) -> Result<()> {
-        let text = self.cx.client.request_text(Request::get(path).body(Vec::new())?).await?;
+        let text = self
+            .cx
+            .client
+            .request_text(Request::get(path).body(Vec::new())?)
+            .await?;
         ensure!(!text.is_empty(), "an empty answer");
         Ok(())
     }

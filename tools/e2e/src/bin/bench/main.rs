@@ -32,7 +32,11 @@ async fn run() -> Result<()> {
     println!("| what | figure | budget |\n|---|---|---|");
     if has("size") {
         let size = std::fs::metadata(binary::k0s())?.len() as f64 / f64::from(1 << 20);
-        line("release binary, static, stripped", &format!("{size:.1} MiB"), "≤ 40 MB");
+        line(
+            "release binary, static, stripped",
+            &format!("{size:.1} MiB"),
+            "≤ 40 MB",
+        );
     }
     if has("start") {
         nodes::starts().await?;

@@ -38,7 +38,8 @@ pub async fn starts() -> Result<()> {
     let (mut empty, mut warm) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
         let begun = Instant::now();
-        let mut cluster = tokio::task::spawn_blocking(Cluster::launch).await??;
+        let mut cluster =
+            tokio::task::spawn_blocking(|| Cluster::launch(|file| file == "pause.tar")).await??;
         empty.push(watch_start(&cluster, begun).await?);
         cluster.stop()?;
         let begun = Instant::now();
@@ -49,11 +50,31 @@ pub async fn starts() -> Result<()> {
         let values: Vec<f64> = all.iter().map(of).collect();
         format!("{:.0} ms", quantile(&values, 0.5))
     };
-    line("start to /readyz, warm", &show(&warm, |s| s.readyz), "300 ms");
-    line("start to node Ready, warm", &show(&warm, |s| s.node), "500 ms");
-    line("start to first pod Running, warm", &show(&warm, |s| s.pod), "800 ms");
-    line("start to /readyz, empty disk", &show(&empty, |s| s.readyz), "");
-    line("start to node Ready, empty disk", &show(&empty, |s| s.node), "2,000 ms");
+    line(
+        "start to /readyz, warm",
+        &show(&warm, |s| s.readyz),
+        "300 ms",
+    );
+    line(
+        "start to node Ready, warm",
+        &show(&warm, |s| s.node),
+        "500 ms",
+    );
+    line(
+        "start to first pod Running, warm",
+        &show(&warm, |s| s.pod),
+        "800 ms",
+    );
+    line(
+        "start to /readyz, empty disk",
+        &show(&empty, |s| s.readyz),
+        "",
+    );
+    line(
+        "start to node Ready, empty disk",
+        &show(&empty, |s| s.node),
+        "2,000 ms",
+    );
     let what = "start to first pod Running, empty disk, image imported from its archive";
     line(what, &show(&empty, |s| s.pod), "");
     Ok(())
@@ -68,7 +89,10 @@ async fn watch_start(cluster: &Cluster, begun: Instant) -> Result<Start> {
         }
     };
     let readyz = ms();
-    let cx = Cx { client, namespace: "default".into() };
+    let cx = Cx {
+        client,
+        namespace: "default".into(),
+    };
     while !node_ready(&cx).await {
         wait(begun, "node Ready").await?;
     }
@@ -104,7 +128,8 @@ async fn node_ready(cx: &Cx) -> bool {
     let conditions = &nodes["items"][0]["status"]["conditions"];
     let ready = json!("Ready");
     conditions.as_array().is_some_and(|all| {
-        all.iter().any(|c| c["type"] == ready && c["status"] == "True")
+        all.iter()
+            .any(|c| c["type"] == ready && c["status"] == "True")
     })
 }
 
@@ -119,7 +144,15 @@ pub async fn idle(cluster: &Cluster) -> Result<()> {
     let anon = process::of_family(pid, &["Pss_Anon:"]).context("PSS")?;
     let share = used.as_secs_f64() / (REST / 2).as_secs_f64() * 100.0;
     let what = "PSS of the idle node after 60 s";
-    line(what, &format!("{pss:.1} MiB ({anon:.1} of it anonymous)"), "≤ 64 MB");
-    line("processor time of the idle node", &format!("{share:.2} % of a core"), "");
+    line(
+        what,
+        &format!("{pss:.1} MiB ({anon:.1} of it anonymous)"),
+        "≤ 64 MB",
+    );
+    line(
+        "processor time of the idle node",
+        &format!("{share:.2} % of a core"),
+        "",
+    );
     Ok(())
 }

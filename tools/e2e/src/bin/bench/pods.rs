@@ -27,7 +27,10 @@ pub fn pod(name: &str) -> Value {
 
 /// Waits until a watch sees a pod in a phase.
 pub async fn phase(cx: &Cx, name: &str, wanted: &str) -> Result<()> {
-    until(cx, name, |kind, o| kind != "DELETED" && o["status"]["phase"] == wanted).await
+    until(cx, name, |kind, o| {
+        kind != "DELETED" && o["status"]["phase"] == wanted
+    })
+    .await
 }
 
 /// Deletes a pod and waits until it is gone.
@@ -59,8 +62,10 @@ pub async fn run(cluster: &Cluster) -> Result<()> {
     let account = cx.core("serviceaccounts/default");
     let (every, within) = (Duration::from_millis(10), PATIENCE);
     let what = "the default service account";
-    cx.eventually(every, within, what, || async { Ok(cx.get(&account).await.is_ok()) })
-        .await?;
+    cx.eventually(every, within, what, || async {
+        Ok(cx.get(&account).await.is_ok())
+    })
+    .await?;
     // The first pod of an image reads it from the disk.
     one(&cx, "warm").await?;
     let (mut runs, mut ends) = (Vec::new(), Vec::new());
@@ -69,8 +74,16 @@ pub async fn run(cluster: &Cluster) -> Result<()> {
         runs.push(run);
         ends.push(end);
     }
-    line("pod create to Running, one at a time", &shown(&runs), "p50 ≤ 100 ms");
-    line("pod delete to gone, one at a time", &shown(&ends), "≤ 150 ms");
+    line(
+        "pod create to Running, one at a time",
+        &shown(&runs),
+        "p50 ≤ 100 ms",
+    );
+    line(
+        "pod delete to gone, one at a time",
+        &shown(&ends),
+        "≤ 150 ms",
+    );
     many(cluster, &cx).await
 }
 
@@ -92,7 +105,11 @@ async fn many(cluster: &Cluster, cx: &Cx) -> Result<()> {
     let before = process::of_family(cluster.pid(), PRIVATE)?;
     let names: Vec<String> = (0..AT_ONCE).map(|i| format!("many-{i}")).collect();
     let runs = try_join_all(names.iter().map(|n| create(cx, n))).await?;
-    line("pod create to Running, 30 at once", &shown(&runs), "p50 ≤ 600 ms");
+    line(
+        "pod create to Running, 30 at once",
+        &shown(&runs),
+        "p50 ≤ 600 ms",
+    );
     // Caches of the allocator go back a moment after the burst.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let after = process::of_family(cluster.pid(), PRIVATE)?;

@@ -18,7 +18,9 @@ pub struct Reference {
 impl Reference {
     /// Starts it; `None` where it is not installed.
     pub async fn start() -> Result<Option<Self>> {
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let home = std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .unwrap_or_default();
         let script = home.join(".cache/upstream/bin/run-reference");
         if !script.is_file() {
             return Ok(None);
@@ -35,16 +37,25 @@ impl Reference {
         let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
         let pids = std::fs::read_to_string(path.with_file_name("pids"))?;
-        let pids = pids.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let pids = pids
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
         let client = Client::try_from(config)?;
-        Ok(Some(Self { child, client, pids }))
+        Ok(Some(Self {
+            child,
+            client,
+            pids,
+        }))
     }
 }
 
 impl Drop for Reference {
     fn drop(&mut self) {
         // The script takes its programs and files down on TERM; with it gone there is nothing to do.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
         let _ = self.child.wait();
     }
 }
