@@ -48,7 +48,7 @@ pub const WAL_BYTES: u64 = 64 << 20;
 /// SQLite's page caches, of the writer and of each reader.
 pub const WRITER_CACHE_KIB: i64 = 8_192;
 pub const READER_CACHE_KIB: i64 = 1_024;
-/// How often the writer looks for leases that have ended.
+/// Shortest time between two looks for leases that have ended.
 pub const LEASE_TICK: Duration = Duration::from_millis(500);
 /// Revisions of history that are kept at most, however young.
 pub const HISTORY_REVISIONS: u64 = 500_000;

@@ -11,13 +11,13 @@ mod writer;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Backend, WatchStream};
 use crate::check;
@@ -62,6 +62,7 @@ impl Sqlite {
         let mut connection = schema::open(path, quota)?;
         let state = schema::load(&mut connection)?;
         let hub = Arc::new(Hub::new(state.revision, state.compacted));
+        hub.set_lease_end(state.lease_end());
         let mut idle = Vec::new();
         for _ in 0..limits::READERS {
             idle.push(schema::open_reader(path)?);
@@ -95,7 +96,7 @@ impl Sqlite {
             .name("store-writer".into())
             .spawn(body)
             .map_err(|e| backend("start the writer", e))?;
-        tokio::spawn(tick(work.downgrade()));
+        tokio::spawn(tick(work.downgrade(), hub.lease_end()));
         Ok(Self {
             path: path.into(),
             work,
@@ -123,15 +124,30 @@ impl Sqlite {
     }
 }
 
-/// Has the writer look at the leases now and then, as long as the store is there.
-async fn tick(work: mpsc::WeakSender<Work>) {
-    let mut ticks = tokio::time::interval(limits::LEASE_TICK);
+/// Has the writer look at the leases when one ends, as long as the store is there.
+async fn tick(work: mpsc::WeakSender<Work>, mut lease_end: watch::Receiver<Option<Instant>>) {
     loop {
-        ticks.tick().await;
+        let end = *lease_end.borrow_and_update();
+        let ended = async {
+            match end {
+                Some(end) => tokio::time::sleep_until(end.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = lease_end.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            () = ended => {}
+        }
         let Some(work) = work.upgrade() else { return };
         if work.send(Work::Tick).await.is_err() {
             return;
         }
+        drop(work);
+        // Leases that end one shortly after the other go together.
+        tokio::time::sleep(limits::LEASE_TICK).await;
     }
 }
 

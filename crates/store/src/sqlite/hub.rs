@@ -2,10 +2,11 @@
 //! cut off instead of growing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use futures::{Stream, StreamExt, future};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::error::Error;
 use crate::limits;
@@ -19,6 +20,8 @@ pub struct Hub {
     revision: AtomicU64,
     compacted: AtomicU64,
     watchers: Mutex<Option<Vec<Watcher>>>,
+    /// When the first lease ends.
+    lease_end: watch::Sender<Option<Instant>>,
 }
 
 struct Watcher {
@@ -35,7 +38,22 @@ impl Hub {
             revision: AtomicU64::new(revision),
             compacted: AtomicU64::new(compacted),
             watchers: Mutex::new(Some(Vec::new())),
+            lease_end: watch::channel(None).0,
         }
+    }
+
+    /// Notes when the first lease ends.
+    pub fn set_lease_end(&self, end: Option<Instant>) {
+        self.lease_end.send_if_modified(|known| {
+            let changed = *known != end;
+            *known = end;
+            changed
+        });
+    }
+
+    /// When the first lease ends, now and later.
+    pub fn lease_end(&self) -> watch::Receiver<Option<Instant>> {
+        self.lease_end.subscribe()
     }
 
     /// The newest published revision.

@@ -159,6 +159,11 @@ impl Pending {
         Ok(Ok(id))
     }
 
+    /// Whether a lease begins, ends, or lasts longer.
+    pub fn changes_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
     /// Ends a lease and deletes its keys, in one revision unless there are very many.
     pub fn end_lease(&mut self, c: &Connection, id: i64) -> rusqlite::Result<()> {
         for keys in reader::leased(c, id)?.chunks(POSITIONS) {

@@ -156,6 +156,13 @@ pub fn snapshot(from: &Path, to: &Path) -> Result<u64, Error> {
     copy().inspect_err(|_| file::discard(to))
 }
 
+impl State {
+    /// When the first lease ends.
+    pub fn lease_end(&self) -> Option<Instant> {
+        self.leases.values().map(|l| l.ends).min()
+    }
+}
+
 /// Reads the state at start. A lease begins its whole lifetime anew, as in etcd after an election.
 pub fn load(c: &mut Connection) -> Result<State, Error> {
     let number = |name: &str| {

@@ -132,7 +132,11 @@ impl Writer<'_> {
         let mut pending = Pending::new(self.state.revision);
         match self.carry_out(&mut pending, &work, &expired) {
             Ok(outcomes) => {
+                let leases = pending.changes_leases();
                 pending.apply(&mut self.state, self.hub);
+                if leases {
+                    self.hub.set_lease_end(self.state.lease_end());
+                }
                 for (item, outcome) in work.into_iter().zip(outcomes) {
                     item.answer(outcome);
                 }
