@@ -43,6 +43,7 @@ pub fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     {
         bail!("joining an existing cluster is not there yet in this version");
     }
+    return_memory();
     let config = super::read_config(&flags.config)?;
     let data = std::path::absolute(&flags.common.data_dir)?;
     let options = Options {
@@ -59,6 +60,14 @@ pub fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         .context("starting the runtime")?;
     runtime.block_on(cluster::controller(options))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the allocator give unused memory back by itself. Only here: keepers and init stages must stay
+/// single-threaded.
+fn return_memory() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "unused memory stays with the process");
+    }
 }
 
 fn logging(common: &Common) -> anyhow::Result<()> {
