@@ -92,7 +92,9 @@ pub async fn discovered(cx: &Cx, crd: &Value, wanted: bool) -> Result<()> {
         let path = format!("/apis/{}/{version}", group(crd));
         let what = format!("{path} lists {}: {wanted}", plural(crd));
         cx.eventually(EVERY, FOREVER, &what, || async {
-            let answer = cx.send(Method::GET, &path, "application/json", None).await?;
+            let answer = cx
+                .send(Method::GET, &path, "application/json", None)
+                .await?;
             let listed = match answer {
                 Ok(list) => {
                     let all = list["resources"].as_array();

@@ -67,9 +67,9 @@ impl Step {
             Self::Read => all(events, "MODIFIED"),
             Self::Update => !events.is_empty() && all(events, "MODIFIED"),
             Self::Patch => first == "ADDED" && !rest.is_empty() && all(rest, "MODIFIED"),
-            Self::Delete => events.split_last().is_some_and(|(last, before)| {
-                last == "DELETED" && all(before, "MODIFIED")
-            }),
+            Self::Delete => events
+                .split_last()
+                .is_some_and(|(last, before)| last == "DELETED" && all(before, "MODIFIED")),
         }
     }
 }
@@ -80,7 +80,10 @@ impl Informer {
     /// Lists, which must find nothing, and watches from there.
     async fn start(cx: &Cx, path: &str, selector: &str) -> Result<Self> {
         let list = cx.get(&format!("{path}?{selector}")).await?;
-        ensure!(list["items"].as_array().is_some_and(Vec::is_empty), "{list}");
+        ensure!(
+            list["items"].as_array().is_some_and(Vec::is_empty),
+            "{list}"
+        );
         let last = version(&list)?;
         let query = format!("{selector}&resourceVersion={last}");
         let watch = cx.watch(path, &query).await?;
@@ -281,7 +284,12 @@ impl Run<'_> {
         }
     }
 
-    async fn collection(&self, to: &mut [Informer], everywhere: &str, selector: &str) -> Result<()> {
+    async fn collection(
+        &self,
+        to: &mut [Informer],
+        everywhere: &str,
+        selector: &str,
+    ) -> Result<()> {
         let mut paths = vec![everywhere];
         if self.e.namespaced {
             paths.push(self.all);

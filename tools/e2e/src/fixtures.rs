@@ -40,7 +40,13 @@ pub fn deployment(name: &str, replicas: u32, labels: Value, container: &str, ima
 }
 
 /// A ReplicaSet of one container.
-pub fn replica_set(name: &str, replicas: u32, labels: Value, container: &str, image: &str) -> Value {
+pub fn replica_set(
+    name: &str,
+    replicas: u32,
+    labels: Value,
+    container: &str,
+    image: &str,
+) -> Value {
     let container = json!({"name": container, "image": image});
     workload("ReplicaSet", name, replicas, &labels, container)
 }

@@ -1,7 +1,8 @@
 //! Twins that fail on this product today, each with the reason. The runner prints them as known failures;
 //! one that passes nevertheless is reported, so that it leaves the list.
 
-const NO_TRUST_BUNDLES: &str = "the kubelet does not support projected clusterTrustBundle sources yet";
+const NO_TRUST_BUNDLES: &str =
+    "the kubelet does not support projected clusterTrustBundle sources yet";
 
 /// Name of the twin and why it fails.
 pub static KNOWN: &[(&str, &str)] = &[

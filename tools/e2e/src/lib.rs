@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
-pub mod checks;
 pub mod certs;
+pub mod checks;
 pub mod cluster;
 pub mod connect;
 pub mod crds;

@@ -118,8 +118,7 @@ impl Operations<'_> {
         let patched = cx.patch(&path, "merge", &body).await?;
         ensure!(contains(&patched, &body), "{patched} lacks {body}");
         ensure!(version(&patched)? > version(&found)?, "{patched}");
-        let change =
-            json!({"metadata": {"annotations": {"updated": "true"}}, "spec": self.update});
+        let change = json!({"metadata": {"annotations": {"updated": "true"}}, "spec": self.update});
         let updated = cx.update(&path, |o| merge(o, &change)).await?;
         ensure!(contains(&updated, &change), "{updated} lacks {change}");
         sees_patched(&mut watch).await?;
@@ -145,7 +144,10 @@ impl Operations<'_> {
             found["kind"] == self.kind && found["apiVersion"] == self.group,
             "{found}"
         );
-        ensure!(found["metadata"]["uid"] == made["metadata"]["uid"], "{found}");
+        ensure!(
+            found["metadata"]["uid"] == made["metadata"]["uid"],
+            "{found}"
+        );
         let has = |o: &Value, wanted: &Value| {
             let all = o["status"]["conditions"].as_array();
             all.is_some_and(|all| all.iter().any(|c| contains(c, wanted)))

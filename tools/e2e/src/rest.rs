@@ -16,7 +16,6 @@ use crate::binary;
 use crate::program::{self, Output};
 pub use crate::watch::{EVENT, NO_EVENT, Watch};
 
-
 /// How long upstream's framework waits for what every namespace has.
 const MADE: Duration = Duration::from_secs(120);
 /// How often conditions are looked at.
@@ -52,13 +51,17 @@ pub struct Failure {
 impl Cx {
     /// A context in a new namespace whose name begins with `base`, as upstream's framework makes it.
     pub async fn new(client: Client, base: &str) -> Result<Self> {
-        let cx = Self {
+        Self::within(client, "").another(base, json!({})).await
+    }
+
+    /// A context in a namespace that is there already and stays.
+    pub fn within(client: Client, namespace: &str) -> Self {
+        Self {
             client,
-            namespace: String::new(),
+            namespace: namespace.into(),
             kubeconfig: None,
             cleanups: Arc::default(),
-        };
-        cx.another(base, json!({})).await
+        }
     }
 
     /// The context with a kubeconfig for kubectl.
@@ -100,7 +103,8 @@ impl Cx {
 
     /// Deletes what is to be deleted, last first; what is gone already is fine.
     pub async fn clean_up(&self) -> Result<()> {
-        let mut all = std::mem::take(&mut *self.cleanups.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all =
+            std::mem::take(&mut *self.cleanups.lock().unwrap_or_else(PoisonError::into_inner));
         while let Some(path) = all.pop() {
             let answer = self.send(Method::DELETE, &path, JSON, None).await?;
             if let Err(f) = answer {

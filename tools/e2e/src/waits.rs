@@ -51,7 +51,9 @@ pub async fn running(cx: &Cx, pod: &str) -> Result<Value> {
         let found = cx.get(&path).await?;
         match found["status"]["phase"].as_str() {
             Some("Running") => Ok(true),
-            Some(phase @ ("Failed" | "Succeeded")) => bail!("{pod} is {phase}: {}", found["status"]),
+            Some(phase @ ("Failed" | "Succeeded")) => {
+                bail!("{pod} is {phase}: {}", found["status"])
+            }
             _ => Ok(false),
         }
     })
@@ -107,8 +109,10 @@ pub async fn pods_created(cx: &Cx, selector: &str, n: usize) -> Result<Vec<Value
         anyhow::Ok(all.into_iter().filter(live).collect::<Vec<_>>())
     };
     let what = format!("{n} pods of {selector}");
-    cx.eventually(POLL, CREATED, &what, || async { Ok(live().await?.len() == n) })
-        .await?;
+    cx.eventually(POLL, CREATED, &what, || async {
+        Ok(live().await?.len() == n)
+    })
+    .await?;
     live().await
 }
 

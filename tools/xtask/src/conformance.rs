@@ -10,32 +10,19 @@ pub fn run(args: &[String]) -> Result<()> {
         images::run(&[])?;
         shell::build_release()?;
     }
-    let mut all = vec![
-        "run",
-        "--quiet",
-        "--package",
-        "e2e",
-        "--bin",
-        "conformance",
-        "--",
-    ];
-    all.extend(args.iter().map(String::as_str));
-    shell::run("cargo", &all)
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    program("conformance", &args)
 }
 
 /// The end-to-end tests that CI runs: the release binary is built already.
 pub fn end_to_end() -> Result<()> {
-    shell::run(
-        "cargo",
-        &[
-            "run",
-            "--quiet",
-            "--package",
-            "e2e",
-            "--bin",
-            "conformance",
-            "--",
-            "--ci",
-        ],
-    )
+    program("checks", &[])?;
+    program("conformance", &["--ci"])
+}
+
+/// Runs a program of `tools/e2e`.
+fn program(name: &str, args: &[&str]) -> Result<()> {
+    let mut all = vec!["run", "--quiet", "--package", "e2e", "--bin", name, "--"];
+    all.extend(args);
+    shell::run("cargo", &all)
 }

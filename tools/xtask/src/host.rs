@@ -14,6 +14,7 @@ const TEST: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
+    ("strace", "strace"),
     ("unshare", "util-linux"),
 ];
 

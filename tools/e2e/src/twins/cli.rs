@@ -103,10 +103,13 @@ async fn diff(cx: Cx) -> Result<()> {
     let labels = json!({"app": "httpd"});
     let object = |image: &str| {
         let container = json!({"name": "httpd", "image": image, "ports": [{"containerPort": 80}]});
-        crate::fixtures::workload("Deployment", "httpd-deployment", 1, &labels, container).to_string()
+        crate::fixtures::workload("Deployment", "httpd-deployment", 1, &labels, container)
+            .to_string()
     };
     cx.k(&["create", "-f", "-"], &object(HTTPD)).await?;
-    let out = cx.kubectl(&["diff", "-f", "-"], &object(BUSYBOX_IMAGE)).await?;
+    let out = cx
+        .kubectl(&["diff", "-f", "-"], &object(BUSYBOX_IMAGE))
+        .await?;
     ensure!(out.ok || out.code == Some(1), "{out:?}");
     for image in [HTTPD, BUSYBOX_IMAGE] {
         ensure!(out.stdout.contains(image), "{out:?}");
@@ -212,18 +215,23 @@ async fn patch(cx: Cx) -> Result<()> {
 }
 
 async fn label(cx: Cx) -> Result<()> {
-    let container = json!({"name": "pause", "image": PAUSE_IMAGE, "ports": [{"containerPort": 80}]});
+    let container =
+        json!({"name": "pause", "image": PAUSE_IMAGE, "ports": [{"containerPort": 80}]});
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "pause", "labels": {"name": "pause"}}, "spec": {"containers": [container]}});
     cx.k(&["create", "-f", "-"], &pod.to_string()).await?;
     waits::ready(&cx, "pause").await?;
     let value = "testing-label-value";
     let get = ["get", "pod", "pause", "-L", "testing-label"];
-    cx.k(&["label", "pods", "pause", &format!("testing-label={value}")], "")
-        .await?;
+    cx.k(
+        &["label", "pods", "pause", &format!("testing-label={value}")],
+        "",
+    )
+    .await?;
     let out = cx.k(&get, "").await?;
     ensure!(out.contains(value), "{out}");
-    cx.k(&["label", "pods", "pause", "testing-label-"], "").await?;
+    cx.k(&["label", "pods", "pause", "testing-label-"], "")
+        .await?;
     let out = cx.k(&get, "").await?;
     ensure!(!out.contains(value), "{out}");
     cleanup(&cx, &pod.to_string(), "name=pause").await
@@ -240,7 +248,16 @@ async fn cleanup(cx: &Cx, manifest: &str, selector: &str) -> Result<()> {
         let listed = cx.k(&args, "").await?;
         let template = "{{ range .items }}{{ if not .metadata.deletionTimestamp }}\
             {{ .metadata.name }}{{ \"\\n\" }}{{ end }}{{ end }}";
-        let args = ["get", "pods", "-l", selector, "-o", "go-template", "--template", template];
+        let args = [
+            "get",
+            "pods",
+            "-l",
+            selector,
+            "-o",
+            "go-template",
+            "--template",
+            template,
+        ];
         let pods = cx.k(&args, "").await?;
         Ok(listed.is_empty() && pods.trim().is_empty())
     })
@@ -270,28 +287,37 @@ async fn exposed(cx: &Cx, service: &str, port: i64) -> Result<()> {
     let within = Duration::from_secs(180);
     let every = Duration::from_secs(2);
     let path = cx.core(&format!("services/{service}"));
-    cx.eventually(every, within, service, || cx.exists(&path)).await?;
+    cx.eventually(every, within, service, || cx.exists(&path))
+        .await?;
     let selector = labelled(&format!("kubernetes.io/service-name={service}"));
     let slices = cx.group("discovery.k8s.io/v1", &format!("endpointslices?{selector}"));
-    cx.eventually(every, within, &format!("endpoints of {service}"), || async {
-        let mut uids = Vec::new();
-        for slice in cx.items(&slices).await? {
-            for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-                let first = number(&slice["ports"][0]["port"]);
-                ensure!(first == 6379, "{slice}");
-                uids.push(endpoint["targetRef"]["uid"].clone());
+    cx.eventually(
+        every,
+        within,
+        &format!("endpoints of {service}"),
+        || async {
+            let mut uids = Vec::new();
+            for slice in cx.items(&slices).await? {
+                for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+                    let first = number(&slice["ports"][0]["port"]);
+                    ensure!(first == 6379, "{slice}");
+                    uids.push(endpoint["targetRef"]["uid"].clone());
+                }
             }
-        }
-        uids.dedup();
-        match uids.len() {
-            0 => Ok(false),
-            1 => Ok(uids[0].is_string()),
-            more => bail!("{more} endpoints of {service}"),
-        }
-    })
+            uids.dedup();
+            match uids.len() {
+                0 => Ok(false),
+                1 => Ok(uids[0].is_string()),
+                more => bail!("{more} endpoints of {service}"),
+            }
+        },
+    )
     .await?;
     let found = cx.get(&path).await?;
-    let ports = found["spec"]["ports"].as_array().cloned().unwrap_or_default();
+    let ports = found["spec"]["ports"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     ensure!(
         ports.len() == 1 && number(&ports[0]["port"]) == port && ports[0]["targetPort"] == 6379,
         "{found}"
@@ -302,8 +328,19 @@ async fn exposed(cx: &Cx, service: &str, port: i64) -> Result<()> {
 async fn logs(cx: Cx) -> Result<()> {
     let pod = "logs-generator";
     let image = format!("--image={AGNHOST_IMAGE}");
-    let run = ["run", pod, &image, "--restart=Never", "--pod-running-timeout=2m0s", "--",
-        "logs-generator", "--log-lines-total", "100", "--run-duration", "20s"];
+    let run = [
+        "run",
+        pod,
+        &image,
+        "--restart=Never",
+        "--pod-running-timeout=2m0s",
+        "--",
+        "logs-generator",
+        "--log-lines-total",
+        "100",
+        "--run-duration",
+        "20s",
+    ];
     cx.k(&run, "").await?;
     let path = cx.core(&format!("pods/{pod}"));
     let up = |p: &Value| {
@@ -322,7 +359,10 @@ async fn logs(cx: Cx) -> Result<()> {
     })
     .await?;
     let last = logs(&["--tail=1"]).await?;
-    ensure!(!last.is_empty() && last.trim_end().lines().count() == 1, "{last:?}");
+    ensure!(
+        !last.is_empty() && last.trim_end().lines().count() == 1,
+        "{last:?}"
+    );
     let byte = logs(&["--limit-bytes=1"]).await?;
     ensure!(byte.len() == 1, "{byte:?}");
     let stamped = logs(&["--tail=1", "--timestamps"]).await?;
@@ -337,7 +377,13 @@ async fn logs(cx: Cx) -> Result<()> {
     let recent = logs(&["--since=1s"]).await?;
     let all = logs(&["--since=24h"]).await?;
     let count = |text: &str| text.split('\n').count();
-    ensure!(count(&recent) < count(&all), "{} and {}", count(&recent), count(&all));
-    cx.ok(Method::DELETE, &path, &crate::fixtures::grace(0)).await?;
+    ensure!(
+        count(&recent) < count(&all),
+        "{} and {}",
+        count(&recent),
+        count(&all)
+    );
+    cx.ok(Method::DELETE, &path, &crate::fixtures::grace(0))
+        .await?;
     Ok(())
 }

@@ -43,9 +43,8 @@ fn plain(mut object: Value) -> Value {
 /// Is the event in the lists of all namespaces and of its own?
 async fn listed(cx: &Cx) -> Result<[bool; 2]> {
     let selector = labelled("testevent-constant=true");
-    let here = |e: &Value| {
-        name(e) == "event-test" && e["metadata"]["namespace"] == json!(cx.namespace)
-    };
+    let here =
+        |e: &Value| name(e) == "event-test" && e["metadata"]["namespace"] == json!(cx.namespace);
     let all = format!("/apis/events.k8s.io/v1/events?{selector}");
     let own = cx.group("events.k8s.io/v1", &format!("events?{selector}"));
     Ok([
@@ -59,7 +58,10 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     let path = format!("{events}/event-test");
     let object = event(&cx, "event-test", "testevent-constant");
     cx.ok(Method::POST, &events, &object).await?;
-    ensure!(listed(&cx).await? == [true, true], "the event is not listed");
+    ensure!(
+        listed(&cx).await? == [true, true],
+        "the event is not listed"
+    );
     let by_source = cx.core("events?fieldSelector=source%3Dtest-controller");
     let by_controller = format!("{events}?fieldSelector=reportingController%3Dtest-controller");
     for selected in [by_source, by_controller] {
@@ -86,7 +88,10 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     ensure!(found == wanted, "{found} is not {wanted}");
 
     cx.delete(&path).await.context("delete")?;
-    ensure!(listed(&cx).await? == [false, false], "the event is still listed");
+    ensure!(
+        listed(&cx).await? == [false, false],
+        "the event is still listed"
+    );
     Ok(())
 }
 

@@ -89,10 +89,7 @@ fn budget(name: &str) -> &'static str {
 
 fn target(client: kube::Client, pids: Vec<u32>) -> Target {
     Target {
-        cx: Cx {
-            client,
-            namespace: "default".into(),
-        },
+        cx: Cx::within(client, "default"),
         pids,
         rounds: Vec::new(),
     }

@@ -89,10 +89,7 @@ async fn watch_start(cluster: &Cluster, begun: Instant) -> Result<Start> {
         }
     };
     let readyz = ms();
-    let cx = Cx {
-        client,
-        namespace: "default".into(),
-    };
+    let cx = Cx::within(client, "default");
     while !node_ready(&cx).await {
         wait(begun, "node Ready").await?;
     }

@@ -62,7 +62,11 @@ fn check(list: &Value, limit: usize, seen: usize) -> Result<usize> {
     ensure!(items.len() <= limit, "{} items", items.len());
     for (i, item) in items.iter().enumerate() {
         let wanted = format!("template-{:04}", seen + i);
-        ensure!(name(item) == wanted, "{} where {wanted} should be", name(item));
+        ensure!(
+            name(item) == wanted,
+            "{} where {wanted} should be",
+            name(item)
+        );
     }
     let after = seen + items.len();
     let remaining = &list["metadata"]["remainingItemCount"];
@@ -82,7 +86,11 @@ async fn rest(cx: &Cx, limit: usize, first: Value, mut seen: usize) -> Result<us
     let mut next = token(&first).to_string();
     while !next.is_empty() {
         let list = page(cx, limit, &next).await?;
-        ensure!(list["metadata"]["resourceVersion"] == version, "{}", list["metadata"]);
+        ensure!(
+            list["metadata"]["resourceVersion"] == version,
+            "{}",
+            list["metadata"]
+        );
         seen = check(&list, limit, seen)?;
         next = token(&list).to_string();
     }
@@ -132,7 +140,10 @@ async fn compacted(cx: Cx) -> Result<()> {
     };
     let second = page(&cx, LIMIT, token(&expired)).await?;
     let version = |list: &Value| list["metadata"]["resourceVersion"].clone();
-    ensure!(version(&second) != version(&first), "the version is the old one");
+    ensure!(
+        version(&second) != version(&first),
+        "the version is the old one"
+    );
     let seen = check(&second, LIMIT, LIMIT)?;
     ensure!(seen == 2 * LIMIT, "{seen} after the second page");
     let total = rest(&cx, LIMIT, second, seen).await?;

@@ -97,7 +97,11 @@ async fn seen(
     kind: &str,
     object: Option<&Value>,
 ) -> Result<()> {
-    let (sees, does_not) = if one { (first, second) } else { (second, first) };
+    let (sees, does_not) = if one {
+        (first, second)
+    } else {
+        (second, first)
+    };
     sees.expect(kind, object).await?;
     does_not.expect_none().await
 }
@@ -166,7 +170,8 @@ async fn status(cx: Cx) -> Result<()> {
         })
         .await?;
     ensure!(has(&updated, "updated"), "{updated}");
-    let patch = json!([{"op": "add", "path": "/status/conditions", "value": [{"message": "patched"}]}]);
+    let patch =
+        json!([{"op": "add", "path": "/status/conditions", "value": [{"message": "patched"}]}]);
     let patched = cx.patch(&path, "json", &patch).await?;
     ensure!(has(&patched, "patched"), "{patched}");
     crds::delete(&cx, &crd).await
@@ -186,9 +191,8 @@ async fn defaulting(cx: Cx) -> Result<()> {
     };
     let first = format!("cr-1{}", random(5));
     cx.ok(Method::POST, &all, &object(&first)).await?;
-    let default = |field: &str| {
-        format!("/spec/versions/0/schema/openAPIV3Schema/properties/{field}/default")
-    };
+    let default =
+        |field: &str| format!("/spec/versions/0/schema/openAPIV3Schema/properties/{field}/default");
     let patch = json!([{"op": "add", "path": default("a"), "value": "A"}]);
     cx.patch(&path, "json", &patch).await?;
     let there = async |name: &str, field: &str| {

@@ -49,7 +49,11 @@ const CLIENT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDis
     application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
 
 const BUILT_IN: &[(&str, &str, &str)] = &[
-    ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),
+    (
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+    ),
     ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
     ("apiregistration.k8s.io", "v1", "apiservices"),
     ("apps", "v1", "deployments"),
@@ -170,7 +174,10 @@ async fn group_versions(cx: Cx) -> Result<()> {
     for (group, version, resource) in BUILT_IN.iter().chain([&core]) {
         let (path, wanted) = match group.is_empty() {
             true => ("/api/v1".to_string(), "v1".to_string()),
-            false => (format!("/apis/{group}/{version}"), format!("{group}/{version}")),
+            false => (
+                format!("/apis/{group}/{version}"),
+                format!("{group}/{version}"),
+            ),
         };
         let list = cx.get(&path).await?;
         ensure!(
@@ -194,7 +201,9 @@ async fn no_table(cx: Cx) -> Result<()> {
         ("content-type", "application/json"),
     ];
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let answer = cx.raw(Method::POST, path, &headers, review.to_string()).await?;
+    let answer = cx
+        .raw(Method::POST, path, &headers, review.to_string())
+        .await?;
     ensure!(answer.code == 406, "{answer:?}");
     let status: Value = serde_json::from_str(&answer.text)?;
     ensure!(

@@ -5,8 +5,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::Twin;
-use crate::crds;
 use crate::connect::Answer;
+use crate::crds;
 use crate::rest::Cx;
 
 pub const TWINS: &[Twin] = &[
@@ -69,8 +69,7 @@ async fn post(cx: &Cx, metadata: &str, spec: &str, wanted: &str) -> Result<()> {
 }
 
 async fn typed(cx: Cx) -> Result<()> {
-    let wanted =
-        r#"strict decoding error: unknown field "spec.unknownField", duplicate field "spec.replicas""#;
+    let wanted = r#"strict decoding error: unknown field "spec.unknownField", duplicate field "spec.replicas""#;
     let spec = r#""unknownField": "foo", "replicas": 2, "replicas": 3, "#;
     post(&cx, "", spec, wanted).await
 }
@@ -134,7 +133,10 @@ async fn extra(cx: Cx) -> Result<()> {
     let root = "unknownField: unknown\n";
     let answer = apply(&cx, &schema(), root, "", "  foo: foo1\n").await?;
     let wanted = ".unknownField: field not declared in schema";
-    ensure!(answer.code >= 400 && answer.text.contains(wanted), "{answer:?}");
+    ensure!(
+        answer.code >= 400 && answer.text.contains(wanted),
+        "{answer:?}"
+    );
     Ok(())
 }
 
@@ -166,6 +168,9 @@ async fn duplicates(cx: Cx) -> Result<()> {
     let spec = "  unknown: uk1\n  foo: foo1\n  foo: foo2\n";
     let answer = apply(&cx, &schema, "", "", spec).await?;
     let wanted = r#"line 9: key \"foo\" already set in map"#;
-    ensure!(answer.code >= 400 && answer.text.contains(wanted), "{answer:?}");
+    ensure!(
+        answer.code >= 400 && answer.text.contains(wanted),
+        "{answer:?}"
+    );
     Ok(())
 }

@@ -58,7 +58,10 @@ async fn pods_removed(cx: Cx) -> Result<()> {
         .context("a grace period")?;
     deleted(&inner, Duration::from_secs(60 + grace)).await?;
     let again = cx.another("nsdeletetest", json!({})).await?;
-    ensure!(!again.exists(&again.core("pods/test-pod")).await?, "the pod is there");
+    ensure!(
+        !again.exists(&again.core("pods/test-pod")).await?,
+        "the pod is there"
+    );
     Ok(())
 }
 
@@ -78,7 +81,9 @@ async fn services_removed(cx: Cx) -> Result<()> {
 
 async fn finalizer(cx: Cx) -> Result<()> {
     const FAKE: &str = "e2e.example.com/fakeFinalizer";
-    let inner = cx.another(&format!("e2e-ns-{}", random(5)), json!({})).await?;
+    let inner = cx
+        .another(&format!("e2e-ns-{}", random(5)), json!({}))
+        .await?;
     let finalizers = |o: &Value| {
         let all = o["spec"]["finalizers"].as_array();
         all.cloned().unwrap_or_default()
@@ -116,7 +121,9 @@ async fn ordered(cx: Cx) -> Result<()> {
     waits::running(&inner, "test-pod").await?;
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "test-configmap"},
         "data": {"key": "value"}});
-    inner.ok(Method::POST, &inner.core("configmaps"), &map).await?;
+    inner
+        .ok(Method::POST, &inner.core("configmaps"), &map)
+        .await?;
 
     inner.delete(&own(&inner)).await?;
     cx.eventually(EVERY, LONG, "the namespace says what is left", || async {
@@ -125,9 +132,15 @@ async fn ordered(cx: Cx) -> Result<()> {
             && waits::condition(&found, "NamespaceDeletionContentFailure").is_some())
     })
     .await?;
-    let (map, pod) = (inner.core("configmaps/test-configmap"), inner.core("pods/test-pod"));
+    let (map, pod) = (
+        inner.core("configmaps/test-configmap"),
+        inner.core("pods/test-pod"),
+    );
     cx.eventually(EVERY, LONG, "the pod is being deleted", || async {
-        inner.get(&map).await.context("the ConfigMap went before the pod")?;
+        inner
+            .get(&map)
+            .await
+            .context("the ConfigMap went before the pod")?;
         let found = inner.get(&pod).await?;
         Ok(!found["metadata"]["deletionTimestamp"].is_null())
     })

@@ -76,7 +76,10 @@ async fn priority_level(cx: Cx) -> Result<()> {
         group: FLOW,
         plural: "prioritylevelconfigurations",
         kind: "PriorityLevelConfiguration",
-        resources: &["prioritylevelconfigurations", "prioritylevelconfigurations/status"],
+        resources: &[
+            "prioritylevelconfigurations",
+            "prioritylevelconfigurations/status",
+        ],
         generate_name: "e2e-example-pl-",
         label: "example-e2e-pl-label",
         spec: json!({"type": "Limited",
@@ -137,15 +140,20 @@ async fn validating_policy(cx: Cx) -> Result<()> {
         group: ADMISSION,
         plural: "validatingadmissionpolicies",
         kind: "ValidatingAdmissionPolicy",
-        resources: &["validatingadmissionpolicies", "validatingadmissionpolicies/status"],
+        resources: &[
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicies/status",
+        ],
         generate_name: "e2e-example-vap-",
         label: "example-e2e-vap-label",
         spec: json!({"matchConstraints": constraints(),
             "validations": [{"expression": "object.spec.replicas <= 100"}]}),
         patch: json!({"failurePolicy": "Ignore"}),
         update: json!({"failurePolicy": "Fail"}),
-        condition: Some(json!({"type": "PatchStatusFailed", "status": "False", "reason": "e2e",
-            "message": "Set from an e2e test", "lastTransitionTime": "2024-01-01T00:00:00Z"})),
+        condition: Some(
+            json!({"type": "PatchStatusFailed", "status": "False", "reason": "e2e",
+            "message": "Set from an e2e test", "lastTransitionTime": "2024-01-01T00:00:00Z"}),
+        ),
     }
     .run(&cx)
     .await

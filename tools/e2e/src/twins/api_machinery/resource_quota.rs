@@ -126,7 +126,10 @@ async fn becomes(cx: &Cx, quota: &str, wanted: Value) -> Result<()> {
 /// The amounts must be in use for 10 s.
 async fn stays(cx: &Cx, quota: &str, wanted: Value) -> Result<()> {
     for _ in 0..5 {
-        ensure!(uses(cx, quota, &wanted).await?, "{quota} does not use {wanted}");
+        ensure!(
+            uses(cx, quota, &wanted).await?,
+            "{quota} does not use {wanted}"
+        );
         tokio::time::sleep(2 * SECOND).await;
     }
     Ok(())
@@ -144,7 +147,10 @@ async fn begin(cx: &Cx, object: &Value) -> Result<()> {
 async fn status_is_calculated(cx: Cx) -> Result<()> {
     begin(&cx, &test_quota()).await?;
     let own = json!({"resourcequotas": "1"});
-    ensure!(uses(&cx, "test-quota", &own).await?, "the quota does not count itself");
+    ensure!(
+        uses(&cx, "test-quota", &own).await?,
+        "the quota does not count itself"
+    );
     Ok(())
 }
 
@@ -155,17 +161,30 @@ async fn service(cx: Cx) -> Result<()> {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"type": kind, "ports": [{"port": 80, "targetPort": 80}]}})
     };
-    for (name, kind) in [("test-service", "ClusterIP"), ("test-service-np", "NodePort")] {
+    for (name, kind) in [
+        ("test-service", "ClusterIP"),
+        ("test-service-np", "NodePort"),
+    ] {
         cx.ok(Method::POST, &services, &object(name, kind)).await?;
     }
     let mut balanced = object("test-service-lb", "LoadBalancer");
     balanced["spec"]["allocateLoadBalancerNodePorts"] = json!(true);
     cx.refused(Method::POST, &services, &balanced).await?;
-    becomes(&cx, "test-quota", json!({"services": "2", "services.nodeports": "1"})).await?;
+    becomes(
+        &cx,
+        "test-quota",
+        json!({"services": "2", "services.nodeports": "1"}),
+    )
+    .await?;
     for name in ["test-service", "test-service-np"] {
         cx.delete(&format!("{services}/{name}")).await?;
     }
-    becomes(&cx, "test-quota", json!({"services": "0", "services.nodeports": "0"})).await
+    becomes(
+        &cx,
+        "test-quota",
+        json!({"services": "0", "services.nodeports": "0"}),
+    )
+    .await
 }
 
 /// The life of an object of a core kind of which there may be some already.
@@ -181,7 +200,10 @@ async fn core_life(cx: &Cx, plural: &str, object: Value, times: u32, within: u64
     becomes(cx, "test-quota", used(n + 1)).await?;
     cx.delete(&format!("{path}/{}", name(&made))).await?;
     becomes(cx, "test-quota", used(n)).await?;
-    ensure!(!cx.exists(&format!("{path}/{}", name(&made))).await?, "it is gone");
+    ensure!(
+        !cx.exists(&format!("{path}/{}", name(&made))).await?,
+        "it is gone"
+    );
     Ok(())
 }
 
@@ -210,15 +232,21 @@ async fn pod(cx: Cx) -> Result<()> {
     let pods = cx.core("pods");
     let dongle = "example.com/dongle";
     let two = json!({dongle: "2"});
-    let requests = json!({"cpu": "500m", "memory": "252Mi", "ephemeral-storage": "30Gi", dongle: "2"});
+    let requests =
+        json!({"cpu": "500m", "memory": "252Mi", "ephemeral-storage": "30Gi", dongle: "2"});
     let object = quota_pod("test-pod", requests, two.clone());
     let mut made = cx.ok(Method::POST, &pods, &object).await?;
     let used = json!({"pods": "1", "cpu": "500m", "memory": "252Mi", "ephemeral-storage": "30Gi",
         "requests.example.com/dongle": "2"});
     becomes(&cx, "test-quota", used.clone()).await?;
-    let big = quota_pod("fail-pod", json!({"cpu": "600m", "memory": "100Mi"}), json!({}));
+    let big = quota_pod(
+        "fail-pod",
+        json!({"cpu": "600m", "memory": "100Mi"}),
+        json!({}),
+    );
     cx.refused(Method::POST, &pods, &big).await?;
-    let requests = json!({"cpu": "500m", "memory": "100Mi", "ephemeral-storage": "30Gi", dongle: "2"});
+    let requests =
+        json!({"cpu": "500m", "memory": "100Mi", "ephemeral-storage": "30Gi", dongle: "2"});
     let extended = quota_pod("fail-pod-for-extended-resource", requests, two);
     cx.refused(Method::POST, &pods, &extended).await?;
     let path = format!("{pods}/test-pod");
@@ -237,12 +265,18 @@ async fn replication_controller(cx: Cx) -> Result<()> {
     let used = |n: &str| json!({"replicationcontrollers": n});
     becomes(&cx, "test-quota", used("0")).await?;
     let container = json!({"name": "test-rc", "image": NGINX_IMAGE});
-    let object = crate::fixtures::replication_controller("test-rc", 0, json!({"name": "test-rc"}), container);
+    let object = crate::fixtures::replication_controller(
+        "test-rc",
+        0,
+        json!({"name": "test-rc"}),
+        container,
+    );
     let path = cx.core("replicationcontrollers");
     cx.ok(Method::POST, &path, &object).await?;
     becomes(&cx, "test-quota", used("1")).await?;
     let path = format!("{path}/test-rc");
-    cx.ok(Method::DELETE, &path, &propagation("Background")).await?;
+    cx.ok(Method::DELETE, &path, &propagation("Background"))
+        .await?;
     becomes(&cx, "test-quota", used("0")).await
 }
 
@@ -262,7 +296,8 @@ async fn replica_set(cx: Cx) -> Result<()> {
 async fn scoped(cx: &Cx, name: &str, scope: &str, hard: &Value) -> Result<()> {
     let mut object = quota(name, hard.clone());
     object["spec"]["scopes"] = json!([scope]);
-    cx.ok(Method::POST, &cx.core("resourcequotas"), &object).await?;
+    cx.ok(Method::POST, &cx.core("resourcequotas"), &object)
+        .await?;
     becomes(cx, name, json!({"pods": "0"})).await
 }
 
@@ -313,7 +348,8 @@ async fn best_effort(cx: Cx) -> Result<()> {
     stays(&cx, "quota-not-besteffort", used("0")).await?;
     delete_now(&cx, "pfpod").await?;
     becomes(&cx, "quota-besteffort", used("0")).await?;
-    cx.ok(Method::POST, &pods, &sized_pod("burstable-pod")).await?;
+    cx.ok(Method::POST, &pods, &sized_pod("burstable-pod"))
+        .await?;
     becomes(&cx, "quota-not-besteffort", used("1")).await?;
     stays(&cx, "quota-besteffort", used("0")).await?;
     delete_now(&cx, "burstable-pod").await?;
@@ -352,9 +388,14 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     object["metadata"]["labels"] = json!({"e2e-rq-label": quota_name});
     cx.ok(Method::POST, &all, &object).await?;
     let found = cx.get(&path).await?;
-    ensure!(has(&found, "spec", "1", "500Mi") && version(&found)? > 0, "{found}");
+    ensure!(
+        has(&found, "spec", "1", "500Mi") && version(&found)? > 0,
+        "{found}"
+    );
     let selector = labelled(&format!("e2e-rq-label={quota_name}"));
-    let listed = cx.items(&format!("/api/v1/resourcequotas?{selector}")).await?;
+    let listed = cx
+        .items(&format!("/api/v1/resourcequotas?{selector}"))
+        .await?;
     ensure!(listed.len() == 1, "{listed:?}");
     let patch = json!({"metadata": {"labels": {quota_name.clone(): "patched"}},
         "spec": {"hard": {"memory": "750Mi"}}});
@@ -399,12 +440,17 @@ async fn status_changes(cx: Cx) -> Result<()> {
                 .all(|r| o["status"]["hard"][r] == o["spec"]["hard"][r])
     };
     let fits = |_: &str, o: &Value| same(o);
-    watch(first).await?.until(WATCH, "status is spec", fits).await?;
+    watch(first)
+        .await?
+        .until(WATCH, "status is spec", fits)
+        .await?;
 
     let second = since().await?;
     let hard = json!({"hard": {"cpu": "1", "memory": "1Gi"}});
-    cx.patch(&path, "strategic-merge", &json!({"spec": hard})).await?;
-    cx.patch(&status, "strategic-merge", &json!({"status": hard})).await?;
+    cx.patch(&path, "strategic-merge", &json!({"spec": hard}))
+        .await?;
+    cx.patch(&status, "strategic-merge", &json!({"status": hard}))
+        .await?;
     let fits = |_: &str, o: &Value| same(o) && has(o, "spec", "1", "1Gi");
     watch(second).await?.until(WATCH, "1 and 1Gi", fits).await?;
     let found = cx.get(&status).await?;
@@ -416,10 +462,15 @@ async fn status_changes(cx: Cx) -> Result<()> {
     ensure!(has(&patched, "status", "2", "2Gi"), "{patched}");
     let fits = |_: &str, o: &Value| name(o) == quota_name && has(o, "status", "2", "2Gi");
     watch(third).await?.until(WATCH, "2 and 2Gi", fits).await?;
-    cx.eventually(5 * SECOND, 72 * 5 * SECOND, "status is spec again", || async {
-        let found = cx.get(&path).await?;
-        Ok(has(&found, "spec", "1", "1Gi") && has(&found, "status", "1", "1Gi"))
-    })
+    cx.eventually(
+        5 * SECOND,
+        72 * 5 * SECOND,
+        "status is spec again",
+        || async {
+            let found = cx.get(&path).await?;
+            Ok(has(&found, "spec", "1", "1Gi") && has(&found, "status", "1", "1Gi"))
+        },
+    )
     .await
     .context("the resync")
 }

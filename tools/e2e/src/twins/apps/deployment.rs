@@ -78,7 +78,13 @@ fn image(object: &mut Value, image: &str) {
 
 async fn rolling_update(cx: Cx) -> Result<()> {
     let labels = json!({"name": "sample-pod", "pod": "agnhost"});
-    let mut set = replica_set("test-rolling-update-controller", 1, labels, "agnhost", AGNHOST_IMAGE);
+    let mut set = replica_set(
+        "test-rolling-update-controller",
+        1,
+        labels,
+        "agnhost",
+        AGNHOST_IMAGE,
+    );
     set["metadata"]["annotations"] =
         json!({"deployment.kubernetes.io/revision": "3546343826724305832"});
     create_set(&cx, &set).await?;
@@ -104,7 +110,9 @@ async fn recreate(cx: Cx) -> Result<()> {
     create(&cx, &object).await?;
     waits::revision(&cx, d, "1", OLD_AGNHOST_IMAGE).await?;
     waits::deployment_complete(&cx, d).await?;
-    let updated = cx.update(&path(&cx, d), |o| image(o, AGNHOST_IMAGE)).await?;
+    let updated = cx
+        .update(&path(&cx, d), |o| image(o, AGNHOST_IMAGE))
+        .await?;
     let query = format!(
         "fieldSelector=metadata.name%3D{d}&resourceVersion={}",
         version(&updated)?
@@ -133,7 +141,13 @@ async fn recreate(cx: Cx) -> Result<()> {
 
 async fn old_replica_sets(cx: Cx) -> Result<()> {
     let labels = json!({"name": "cleanup-pod", "pod": "agnhost"});
-    let set = replica_set("test-cleanup-controller", 1, labels, "agnhost", AGNHOST_IMAGE);
+    let set = replica_set(
+        "test-cleanup-controller",
+        1,
+        labels,
+        "agnhost",
+        AGNHOST_IMAGE,
+    );
     create_set(&cx, &set).await?;
     waits::pods_running(&cx, "name=cleanup-pod", 1).await?;
     let pods = cx.core("pods");
@@ -146,11 +160,16 @@ async fn old_replica_sets(cx: Cx) -> Result<()> {
     create(&cx, &object).await?;
     let added = tokio::spawn(one_pod_is_added(watch));
     let gone = cx
-        .eventually(Duration::from_secs(2), LONG, "no old ReplicaSets", || async {
-            let found = cx.get(&path(&cx, d)).await?;
-            let (_, old) = waits::replica_sets(&cx, &found).await?;
-            Ok(old.is_empty())
-        })
+        .eventually(
+            Duration::from_secs(2),
+            LONG,
+            "no old ReplicaSets",
+            || async {
+                let found = cx.get(&path(&cx, d)).await?;
+                let (_, old) = waits::replica_sets(&cx, &found).await?;
+                Ok(old.is_empty())
+            },
+        )
         .await;
     added.abort();
     match added.await {
@@ -191,7 +210,11 @@ async fn rollover(cx: Cx) -> Result<()> {
     const FAILING: &str = "gcr.io/google_samples/gb-redisslave:nonexistent";
     let labels = json!({"name": "rollover-pod", "pod": "agnhost"});
     let first = "test-rollover-controller";
-    create_set(&cx, &replica_set(first, 1, labels, "agnhost", AGNHOST_IMAGE)).await?;
+    create_set(
+        &cx,
+        &replica_set(first, 1, labels, "agnhost", AGNHOST_IMAGE),
+    )
+    .await?;
     waits::pods_running(&cx, "name=rollover-pod", 1).await?;
     let first = cx.group("apps/v1", &format!("replicasets/{first}"));
     let ready = |o: &Value| number(&o["status"]["readyReplicas"]) == 1 && counts(o) == (1, 1);
@@ -243,7 +266,10 @@ async fn stays_in_bounds(cx: &Cx, path: &str, surge: i64, unavailable: i64) -> R
         let total: i64 = new.iter().chain(&old).map(|rs| counts(rs).1).sum();
         ensure!(total <= wanted + surge, "{total} replicas in all");
         let available = number(&d["status"]["availableReplicas"]);
-        ensure!(available >= wanted - unavailable, "{available} are available");
+        ensure!(
+            available >= wanted - unavailable,
+            "{available} are available"
+        );
         Ok(complete(&d))
     })
     .await
@@ -269,11 +295,17 @@ async fn proportional(cx: Cx) -> Result<()> {
     waits::observed(&cx, &path).await?;
     waits::pods_running(&cx, "name=agnhost", 10).await?;
     let done = waits::deployment_complete(&cx, d).await?;
-    let first = waits::replica_sets(&cx, &done).await?.0.context("a ReplicaSet")?;
+    let first = waits::replica_sets(&cx, &done)
+        .await?
+        .0
+        .context("a ReplicaSet")?;
 
     cx.update(&path, |o| image(o, "webserver:404")).await?;
     let seen = waits::observed(&cx, &path).await?;
-    let set = async |which: &str, within: Duration, what: &str, fits: &(dyn Fn(&Value) -> bool + Sync)| {
+    let set = async |which: &str,
+                     within: Duration,
+                     what: &str,
+                     fits: &(dyn Fn(&Value) -> bool + Sync)| {
         let at = cx.group("apps/v1", &format!("replicasets/{which}"));
         waits::object(&cx, &at, within, what, fits).await
     };
@@ -288,7 +320,8 @@ async fn proportional(cx: Cx) -> Result<()> {
     let found = cx.get(&path).await?;
     ensure!(available(&found) >= 8, "{}", found["status"]);
 
-    cx.update(&path, |o| o["spec"]["replicas"] = json!(30)).await?;
+    cx.update(&path, |o| o["spec"]["replicas"] = json!(30))
+        .await?;
     waits::observed(&cx, &path).await?;
     set(name(&first), MINUTE, "20", &|o| counts(o).0 == 20).await?;
     set(name(&second), MINUTE, "13", &|o| counts(o).0 == 13).await?;
@@ -309,7 +342,13 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     let everywhere = format!("/apis/apps/v1/deployments?{selector}");
     let since = version(&cx.get(&everywhere).await?)?;
     let labels = json!({"test-deployment-static": "true"});
-    let mut object = deployment("test-deployment", 2, labels, "test-deployment", OLD_AGNHOST_IMAGE);
+    let mut object = deployment(
+        "test-deployment",
+        2,
+        labels,
+        "test-deployment",
+        OLD_AGNHOST_IMAGE,
+    );
     object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(1);
     let made = create(&cx, &object).await?;
     let path = path(&cx, "test-deployment");
@@ -330,8 +369,7 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     ensure!(version(&patched)? > version(&made)?, "{patched}");
     watch.until(FOREVER, "MODIFIED", modified).await?;
     let fits = |_: &str, o: &Value| {
-        at(o, 1, PAUSE_IMAGE)
-            && o["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 2
+        at(o, 1, PAUSE_IMAGE) && o["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 2
     };
     watch.until(LONG, "the patched rollout", fits).await?;
     let found = cx.items(&everywhere).await?;
@@ -377,7 +415,10 @@ async fn lifecycle(cx: Cx) -> Result<()> {
 async fn status(cx: Cx) -> Result<()> {
     let d = format!("test-deployment-{}", random(5));
     let labels = json!({"name": "agnhost", "e2e": "testing"});
-    let since = version(&cx.get("/apis/apps/v1/deployments?labelSelector=e2e%3Dtesting").await?)?;
+    let since = version(
+        &cx.get("/apis/apps/v1/deployments?labelSelector=e2e%3Dtesting")
+            .await?,
+    )?;
     create(&cx, &deployment(&d, 1, labels, "agnhost", AGNHOST_IMAGE)).await?;
     waits::revision(&cx, &d, "1", AGNHOST_IMAGE).await?;
     waits::deployment_complete(&cx, &d).await?;

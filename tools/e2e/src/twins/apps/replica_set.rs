@@ -97,14 +97,18 @@ async fn scale(cx: Cx) -> Result<()> {
 
 async fn replace_and_patch(cx: Cx) -> Result<()> {
     let selector = labelled("test-rs=patched");
-    let since = version(&cx.get(&format!("/apis/apps/v1/replicasets?{selector}")).await?)?;
+    let since = version(
+        &cx.get(&format!("/apis/apps/v1/replicasets?{selector}"))
+            .await?,
+    )?;
     let set = replica_set("test-rs", 1, sample_labels(), "agnhost", AGNHOST_IMAGE);
     let made = create(&cx, &set).await?;
     version(&made)?;
     waits::pods_running(&cx, "name=sample-pod", 1).await?;
     let path = path(&cx, "test-rs");
     let scale = format!("{path}/scale");
-    cx.update(&scale, |o| o["spec"]["replicas"] = json!(2)).await?;
+    cx.update(&scale, |o| o["spec"]["replicas"] = json!(2))
+        .await?;
     let found = cx.get(&path).await?;
     ensure!(found["spec"]["replicas"] == 2, "{found}");
     let container = json!({"name": "test-rs", "image": PAUSE_IMAGE});
@@ -113,11 +117,15 @@ async fn replace_and_patch(cx: Cx) -> Result<()> {
     let patched = cx.patch(&path, "strategic-merge", &patch).await?;
     ensure!(version(&patched)? > version(&found)?, "{patched}");
     let query = format!("{selector}&resourceVersion={since}");
-    let mut watch = cx.watch(&cx.group("apps/v1", "replicasets"), &query).await?;
+    let mut watch = cx
+        .watch(&cx.group("apps/v1", "replicasets"), &query)
+        .await?;
     let (kind, _) = watch.next(LONG).await?;
     ensure!(kind == "ADDED", "{kind}: the labels begin to match");
     drop(watch);
-    let mut watch = cx.watch(&cx.group("apps/v1", "replicasets"), &query).await?;
+    let mut watch = cx
+        .watch(&cx.group("apps/v1", "replicasets"), &query)
+        .await?;
     let fits = |_: &str, o: &Value| {
         let spec = &o["spec"]["template"]["spec"];
         number(&o["status"]["readyReplicas"]) == 3
@@ -133,7 +141,11 @@ async fn collection(cx: Cx) -> Result<()> {
     let value = random(5);
     let mut labels = sample_labels();
     labels["e2e"] = json!(value);
-    create(&cx, &replica_set("test-rs", 3, labels, "agnhost", AGNHOST_IMAGE)).await?;
+    create(
+        &cx,
+        &replica_set("test-rs", 3, labels, "agnhost", AGNHOST_IMAGE),
+    )
+    .await?;
     waits::pods_running(&cx, &format!("e2e={value}"), 3).await?;
     let selector = labelled(&format!("e2e={value}"));
     let everywhere = format!("/apis/apps/v1/replicasets?{selector}");
@@ -147,10 +159,21 @@ async fn collection(cx: Cx) -> Result<()> {
 
 async fn status(cx: Cx) -> Result<()> {
     let selector = labelled("name=sample-pod,pod=agnhost");
-    let since = version(&cx.get(&format!("/apis/apps/v1/replicasets?{selector}")).await?)?;
+    let since = version(
+        &cx.get(&format!("/apis/apps/v1/replicasets?{selector}"))
+            .await?,
+    )?;
     let set = replica_set("test-rs", 1, sample_labels(), "agnhost", AGNHOST_IMAGE);
     create(&cx, &set).await?;
     waits::pods_running(&cx, "name=sample-pod", 1).await?;
     let within = Duration::from_secs(120);
-    status_endpoints(&cx, "ReplicaSet", "replicasets", "test-rs", (selector, since), within).await
+    status_endpoints(
+        &cx,
+        "ReplicaSet",
+        "replicasets",
+        "test-rs",
+        (selector, since),
+        within,
+    )
+    .await
 }

@@ -61,7 +61,11 @@ async fn serves(cx: Cx) -> Result<()> {
     let name = format!("my-hostname-basic-{}", uuid::Uuid::new_v4());
     let mut container = agnhost(&name, &["serve-hostname"]);
     container["ports"] = json!([{"containerPort": 9376}]);
-    create(&cx, &replication_controller(&name, 1, json!({"name": name}), container)).await?;
+    create(
+        &cx,
+        &replication_controller(&name, 1, json!({"name": name}), container),
+    )
+    .await?;
     let selector = format!("name={name}");
     let pods = waits::pods_running(&cx, &selector, 1).await?;
     ensure!(pods.len() == 1, "{} pods", pods.len());
@@ -73,19 +77,25 @@ async fn failure_condition(cx: Cx) -> Result<()> {
     let n = "condition-test";
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": n},
         "spec": {"hard": {"pods": "2"}}});
-    cx.ok(Method::POST, &cx.core("resourcequotas"), &quota).await?;
+    cx.ok(Method::POST, &cx.core("resourcequotas"), &quota)
+        .await?;
     let at = cx.core(&format!("resourcequotas/{n}"));
     let hard = |o: &Value| o["status"]["hard"]["pods"] == "2";
     waits::object(&cx, &at, MINUTE, "2 pods", hard).await?;
     let container = json!({"name": n, "image": AGNHOST_IMAGE});
-    create(&cx, &replication_controller(n, 3, json!({"name": n}), container)).await?;
+    create(
+        &cx,
+        &replication_controller(n, 3, json!({"name": n}), container),
+    )
+    .await?;
     let path = path(&cx, n);
     let observed = |o: &Value| {
         number(&o["status"]["observedGeneration"]) >= number(&o["metadata"]["generation"])
     };
     let failing = |o: &Value| observed(o) && waits::condition(o, "ReplicaFailure").is_some();
     waits::object(&cx, &path, MINUTE, "ReplicaFailure", failing).await?;
-    cx.update(&path, |o| o["spec"]["replicas"] = json!(2)).await?;
+    cx.update(&path, |o| o["spec"]["replicas"] = json!(2))
+        .await?;
     let fine = |o: &Value| observed(o) && waits::condition(o, "ReplicaFailure").is_none();
     waits::object(&cx, &path, MINUTE, "no ReplicaFailure", fine).await?;
     Ok(())
@@ -97,7 +107,11 @@ async fn adopts(cx: Cx) -> Result<()> {
     cx.ok(Method::POST, &cx.core("pods"), &orphan).await?;
     waits::running(&cx, n).await?;
     let container = json!({"name": n, "image": AGNHOST_IMAGE});
-    let made = create(&cx, &replication_controller(n, 1, json!({"name": n}), container)).await?;
+    let made = create(
+        &cx,
+        &replication_controller(n, 1, json!({"name": n}), container),
+    )
+    .await?;
     ensure!(made["spec"]["selector"]["name"] == n, "{made}");
     adopted(&cx, n, &made).await
 }
@@ -105,9 +119,17 @@ async fn adopts(cx: Cx) -> Result<()> {
 async fn releases(cx: Cx) -> Result<()> {
     let n = "pod-release";
     let container = json!({"name": n, "image": AGNHOST_IMAGE});
-    let made = create(&cx, &replication_controller(n, 1, json!({"name": n}), container)).await?;
+    let made = create(
+        &cx,
+        &replication_controller(n, 1, json!({"name": n}), container),
+    )
+    .await?;
     let pods = waits::pods_created(&cx, &format!("name={n}"), 1).await?;
-    ensure!(waits::controller(&pods[0]).is_some(), "{}", pods[0]["metadata"]);
+    ensure!(
+        waits::controller(&pods[0]).is_some(),
+        "{}",
+        pods[0]["metadata"]
+    );
     relabel(&cx, name(&pods[0]), json!({"name": "not-matching-name"})).await?;
     released(&cx, name(&pods[0]), &made).await
 }
@@ -124,7 +146,9 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     object["spec"]["selector"] = labels;
     let made = create(&cx, &object).await?;
     version(&made)?;
-    watch.until(MINUTE, "ADDED", |kind, _| kind == "ADDED").await?;
+    watch
+        .until(MINUTE, "ADDED", |kind, _| kind == "ADDED")
+        .await?;
     let count = |o: &Value, c: &str| number(&o["status"][c]);
     let modified = |kind: &str, _: &Value| kind == "MODIFIED";
     let one = |_: &str, o: &Value| count(o, "replicas") == 1 && count(o, "readyReplicas") == 1;
@@ -133,7 +157,10 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     let before = cx.get(&path).await?;
     let patch = json!({"metadata": {"labels": {"test-rc": "patched"}}});
     let patched = cx.patch(&path, "strategic-merge", &patch).await?;
-    ensure!(patched["metadata"]["labels"]["test-rc"] == "patched", "{patched}");
+    ensure!(
+        patched["metadata"]["labels"]["test-rc"] == "patched",
+        "{patched}"
+    );
     ensure!(version(&patched)? > version(&before)?, "{patched}");
     watch.until(MINUTE, "MODIFIED", modified).await?;
 
@@ -142,39 +169,53 @@ async fn lifecycle(cx: Cx) -> Result<()> {
     let patched = cx.patch(&status, "strategic-merge", &patch).await?;
     ensure!(count(&patched, "readyReplicas") == 0, "{patched}");
     watch.until(MINUTE, "MODIFIED", modified).await?;
-    watch.until(MINUTE, "1 replica", |_, o| count(o, "replicas") == 1).await?;
+    watch
+        .until(MINUTE, "1 replica", |_, o| count(o, "replicas") == 1)
+        .await?;
     let found = cx.get(&status).await?;
     ensure!(count(&found, "replicas") == 1, "{found}");
 
     let patch = json!({"spec": {"replicas": 2}});
-    cx.patch(&format!("{path}/scale"), "strategic-merge", &patch).await?;
+    cx.patch(&format!("{path}/scale"), "strategic-merge", &patch)
+        .await?;
     watch.until(MINUTE, "MODIFIED", modified).await?;
     let two = |_: &str, o: &Value| count(o, "replicas") == 2 && count(o, "readyReplicas") == 2;
     watch.until(LONG, "2 ready", two).await?;
 
     let mut found = cx.get(&path).await?;
-    ensure!(found["metadata"]["labels"]["test-rc"] == "patched", "{found}");
+    ensure!(
+        found["metadata"]["labels"]["test-rc"] == "patched",
+        "{found}"
+    );
     found["status"]["availableReplicas"] = json!(1);
     found["status"]["readyReplicas"] = json!(1);
     cx.ok(Method::PUT, &status, &found).await?;
     watch.until(MINUTE, "MODIFIED", modified).await?;
 
     let selector = labelled("test-rc-static=true");
-    let listed = cx.items(&format!("/api/v1/replicationcontrollers?{selector}")).await?;
+    let listed = cx
+        .items(&format!("/api/v1/replicationcontrollers?{selector}"))
+        .await?;
     let here = |o: &Value| {
         let labels = &o["metadata"]["labels"];
         name(o) == "rc-test" && labels["test-rc-static"] == "true" && labels["test-rc"] == "patched"
     };
     ensure!(listed.iter().any(here), "{listed:?}");
     cx.delete(&format!("{all}?{selector}")).await?;
-    watch.until(MINUTE, "DELETED", |kind, _| kind == "DELETED").await?;
+    watch
+        .until(MINUTE, "DELETED", |kind, _| kind == "DELETED")
+        .await?;
     Ok(())
 }
 
 async fn scale(cx: Cx) -> Result<()> {
     let n = format!("e2e-rc-{}", random(5));
     let container = json!({"name": n, "image": AGNHOST_IMAGE});
-    create(&cx, &replication_controller(&n, 1, json!({"name": n}), container)).await?;
+    create(
+        &cx,
+        &replication_controller(&n, 1, json!({"name": n}), container),
+    )
+    .await?;
     let path = path(&cx, &n);
     let replicas = |n: i64| move |o: &Value| number(&o["status"]["replicas"]) == n;
     waits::object(&cx, &path, MINUTE, "1 replica", replicas(1)).await?;

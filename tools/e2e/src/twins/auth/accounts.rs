@@ -116,7 +116,9 @@ async fn root_ca(cx: Cx) -> Result<()> {
     cx.ok(Method::PUT, &path, &empty).await?;
     cx.eventually(every, FOREVER, "ca.crt again", || async {
         let found = cx.get(&path).await?;
-        Ok(found["data"]["ca.crt"].as_str().is_some_and(|c| !c.is_empty()))
+        Ok(found["data"]["ca.crt"]
+            .as_str()
+            .is_some_and(|c| !c.is_empty()))
     })
     .await?;
     let found = cx.get(&path).await?;
@@ -131,7 +133,10 @@ async fn review(cx: &Cx, token: &str) -> Result<Value> {
     let path = "/apis/authentication.k8s.io/v1/tokenreviews";
     let found = cx.ok(Method::POST, path, &object).await?;
     ensure!(
-        found["status"]["error"].as_str().unwrap_or_default().is_empty(),
+        found["status"]["error"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty(),
         "{found}"
     );
     ensure!(found["status"]["authenticated"] == true, "{found}");
@@ -141,7 +146,8 @@ async fn review(cx: &Cx, token: &str) -> Result<Value> {
 async fn token(cx: Cx) -> Result<()> {
     let name = format!("e2e-sa-{}", random(5));
     let accounts = cx.core("serviceaccounts");
-    cx.ok(Method::POST, &accounts, &account(&name, None)).await?;
+    cx.ok(Method::POST, &accounts, &account(&name, None))
+        .await?;
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "metadata": {}, "spec": {"audiences": null}});
     let path = format!("{accounts}/{name}/token");
@@ -154,7 +160,8 @@ async fn token(cx: Cx) -> Result<()> {
 
 async fn mounts_token(cx: Cx) -> Result<()> {
     let sa = account("mount-test", None);
-    cx.ok(Method::POST, &cx.core("serviceaccounts"), &sa).await?;
+    cx.ok(Method::POST, &cx.core("serviceaccounts"), &sa)
+        .await?;
     let name = format!("pod-service-account-{}", uuid::Uuid::new_v4());
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"serviceAccountName": "mount-test", "restartPolicy": "Never",
@@ -190,7 +197,10 @@ async fn mounts_token(cx: Cx) -> Result<()> {
     }
     let extra = |key: &str| user["extra"][format!("authentication.kubernetes.io/{key}")].clone();
     let id = extra("credential-id");
-    let one = id.as_array().filter(|a| a.len() == 1).and_then(|a| a[0].as_str());
+    let one = id
+        .as_array()
+        .filter(|a| a.len() == 1)
+        .and_then(|a| a[0].as_str());
     ensure!(one.is_some_and(|id| id.starts_with("JTI=")), "{user}");
     let node = pod["spec"]["nodeName"].as_str().context("a node")?;
     let node = cx.get(&format!("/api/v1/nodes/{node}")).await?;
@@ -215,8 +225,7 @@ async fn projected_token(cx: Cx) -> Result<()> {
     );
     pod["spec"]["restartPolicy"] = json!("Never");
     let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}});
-    pod["spec"]["volumes"] =
-        json!([{"name": "test-volume", "projected": {"sources": [source]}}]);
+    pod["spec"]["volumes"] = json!([{"name": "test-volume", "projected": {"sources": [source]}}]);
     pod["spec"]["containers"][0]["volumeMounts"] =
         json!([{"name": "test-volume", "mountPath": "/test-volume", "readOnly": true}]);
     cx.ok(Method::POST, &cx.core("pods"), &pod).await?;
@@ -251,7 +260,8 @@ async fn issuer_discovery(cx: Cx) -> Result<()> {
     let mut container = crate::fixtures::agnhost(name, &args);
     container["volumeMounts"] =
         json!([{"name": "sa-token", "mountPath": "/var/run/secrets/tokens", "readOnly": true}]);
-    let token = json!({"path": "sa-token", "expirationSeconds": 600, "audience": "oidc-discovery-test"});
+    let token =
+        json!({"path": "sa-token", "expirationSeconds": 600, "audience": "oidc-discovery-test"});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"restartPolicy": "Never", "serviceAccountName": "default", "containers": [container],
             "volumes": [{"name": "sa-token",
@@ -267,7 +277,11 @@ async fn issuer_discovery(cx: Cx) -> Result<()> {
 
 async fn subject_review(cx: Cx) -> Result<()> {
     let made = cx
-        .ok(Method::POST, &cx.core("serviceaccounts"), &account("e2e", None))
+        .ok(
+            Method::POST,
+            &cx.core("serviceaccounts"),
+            &account("e2e", None),
+        )
         .await?;
     let uid = made["metadata"]["uid"].as_str().context("a uid")?;
     let ns = &cx.namespace;

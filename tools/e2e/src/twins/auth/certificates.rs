@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::super::Twin;
 use crate::certs;
+use crate::connect::escape;
 use crate::exercise::Exercise;
 use crate::images::AGNHOST_IMAGE;
 use crate::operations::{discovered, sees_patched};
-use crate::connect::escape;
 use crate::rest::{Cx, version};
 use crate::waits::name;
 
@@ -75,10 +75,16 @@ async fn signing_requests(cx: Cx) -> Result<()> {
     }
     let path = format!("{ALL}/{}", name(&made));
     let found = cx.get(&path).await?;
-    ensure!(found["metadata"]["uid"] == made["metadata"]["uid"], "{found}");
+    ensure!(
+        found["metadata"]["uid"] == made["metadata"]["uid"],
+        "{found}"
+    );
     ensure!(found["spec"]["expirationSeconds"] == 3600, "{found}");
     let before = version(&found)?;
-    let selector = format!("fieldSelector={}", escape(&format!("spec.signerName={signer}")));
+    let selector = format!(
+        "fieldSelector={}",
+        escape(&format!("spec.signerName={signer}"))
+    );
     let listed = format!("{ALL}?{selector}");
     let list = cx.get(&listed).await?;
     ensure!(list["items"].as_array().map(Vec::len) == Some(3), "{list}");
@@ -88,9 +94,14 @@ async fn signing_requests(cx: Cx) -> Result<()> {
 
     let patch = json!({"metadata": {"annotations": {"patched": "true"}}});
     let patched = cx.patch(&path, "merge", &patch).await?;
-    ensure!(annotated(&patched, "patched") && version(&patched)? > before, "{patched}");
+    ensure!(
+        annotated(&patched, "patched") && version(&patched)? > before,
+        "{patched}"
+    );
     let updated = cx
-        .update(&path, |o| o["metadata"]["annotations"]["updated"] = json!("true"))
+        .update(&path, |o| {
+            o["metadata"]["annotations"]["updated"] = json!("true")
+        })
         .await?;
     ensure!(annotated(&updated, "updated"), "{updated}");
     sees_patched(&mut watch).await?;
@@ -113,7 +124,10 @@ fn same(found: &Value, made: &Value) -> Result<()> {
         found["kind"] == "CertificateSigningRequest" && found["apiVersion"] == V1,
         "{found}"
     );
-    ensure!(found["metadata"]["uid"] == made["metadata"]["uid"], "{found}");
+    ensure!(
+        found["metadata"]["uid"] == made["metadata"]["uid"],
+        "{found}"
+    );
     Ok(())
 }
 
@@ -124,18 +138,26 @@ async fn approve(cx: &Cx, path: &str, made: &Value) -> Result<()> {
         "status": {"conditions": [{"type": "ApprovalPatch", "status": "True", "reason": "e2e"}]}});
     let patched = cx.patch(&approval, "merge", &patch).await?;
     let found = conditions(&patched);
-    ensure!(found.len() == 1 && found[0]["type"] == "ApprovalPatch", "{patched}");
+    ensure!(
+        found.len() == 1 && found[0]["type"] == "ApprovalPatch",
+        "{patched}"
+    );
     ensure!(annotated(&patched, "patchedapproval"), "{patched}");
     let updated = cx
         .update(&approval, |o| {
             if let Some(all) = o["status"]["conditions"].as_array_mut() {
-                all.push(json!({"type": "Approved", "status": "True", "reason": "E2E",
-                    "message": "Set from an e2e test"}));
+                all.push(
+                    json!({"type": "Approved", "status": "True", "reason": "E2E",
+                    "message": "Set from an e2e test"}),
+                );
             }
         })
         .await?;
     let found = conditions(&updated);
-    ensure!(found.len() == 2 && found[1]["type"] == "Approved", "{updated}");
+    ensure!(
+        found.len() == 2 && found[1]["type"] == "Approved",
+        "{updated}"
+    );
     Ok(())
 }
 
@@ -144,7 +166,12 @@ async fn set_status(cx: &Cx, path: &str, made: &Value) -> Result<()> {
     same(&cx.get(&status).await?, made)?;
     let key = rcgen::KeyPair::generate()?;
     let now = certs::now()?;
-    let certificate = BASE64.encode(certs::self_signed("e2e.example.com", &key, now, now + 3600)?);
+    let certificate = BASE64.encode(certs::self_signed(
+        "e2e.example.com",
+        &key,
+        now,
+        now + 3600,
+    )?);
     let patch = json!({"metadata": {"annotations": {"patchedstatus": "true"}},
         "status": {"certificate": certificate}});
     let patched = cx.patch(&status, "merge", &patch).await?;
@@ -154,8 +181,10 @@ async fn set_status(cx: &Cx, path: &str, made: &Value) -> Result<()> {
     let updated = cx
         .update(&status, |o| {
             if let Some(all) = o["status"]["conditions"].as_array_mut() {
-                all.push(json!({"type": "StatusUpdate", "status": "True", "reason": "E2E",
-                    "message": "Set from an e2e test"}));
+                all.push(
+                    json!({"type": "StatusUpdate", "status": "True", "reason": "E2E",
+                    "message": "Set from an e2e test"}),
+                );
             }
         })
         .await?;

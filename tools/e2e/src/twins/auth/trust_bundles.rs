@@ -127,7 +127,10 @@ fn pod(sources: &[Value]) -> Value {
             "projected": {"sources": [{"clusterTrustBundle": source}]}})
     };
     let show = |(i, source): (usize, &Value)| {
-        let path = format!("/var/run/ctbtest/{}", source["path"].as_str().unwrap_or_default());
+        let path = format!(
+            "/var/run/ctbtest/{}",
+            source["path"].as_str().unwrap_or_default()
+        );
         json!({"name": container(i), "image": AGNHOST_IMAGE,
             "args": ["mounttest", format!("--file_content={path}"), format!("--file_mode={path}")],
             "volumeMounts": [{"name": format!("ctb-volume-{i}"), "mountPath": "/var/run/ctbtest"}]})
@@ -147,7 +150,10 @@ async fn shows(cx: &Cx, sources: &[Value], wanted: &[Vec<&String>]) -> Result<()
     waits::succeeded(cx, name).await?;
     for (i, (source, roots)) in sources.iter().zip(wanted).enumerate() {
         let log = waits::log(cx, name, &container(i)).await?;
-        let path = format!("/var/run/ctbtest/{}", source["path"].as_str().unwrap_or_default());
+        let path = format!(
+            "/var/run/ctbtest/{}",
+            source["path"].as_str().unwrap_or_default()
+        );
         let mode = format!("mode of file \"{path}\": -rw-r--r--");
         ensure!(log.contains(&mode), "{log}");
         for root in roots {
@@ -156,7 +162,10 @@ async fn shows(cx: &Cx, sources: &[Value], wanted: &[Vec<&String>]) -> Result<()
         if roots.is_empty() {
             let empty = format!("content of file \"{path}\": ");
             let rest = log.split_once(&empty).map(|(_, rest)| rest);
-            ensure!(rest.is_some_and(|r| r.trim_end_matches('\n').is_empty()), "{log}");
+            ensure!(
+                rest.is_some_and(|r| r.trim_end_matches('\n').is_empty()),
+                "{log}"
+            );
         }
     }
     let path = cx.core(&format!("pods/{name}"));
@@ -203,7 +212,8 @@ async fn nil_selector(cx: Cx) -> Result<()> {
 }
 
 async fn matches_nothing(cx: Cx) -> Result<()> {
-    let selector = json!({"optional": true, "labelSelector": {"matchLabels": {"thismatches": "nothing"}}});
+    let selector =
+        json!({"optional": true, "labelSelector": {"matchLabels": {"thismatches": "nothing"}}});
     signer(&cx, selector, &[]).await
 }
 
@@ -223,7 +233,9 @@ async fn prevented(cx: &Cx, source: Value) -> Result<()> {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
     let found = cx.get(&path).await?;
-    let ready = waits::condition(&found, "Ready").cloned().unwrap_or_default();
+    let ready = waits::condition(&found, "Ready")
+        .cloned()
+        .unwrap_or_default();
     let message = "containers with unready status: [projected-ctb-volume-test-0]";
     ensure!(
         ready["status"] == "False"

@@ -70,7 +70,13 @@ async fn describe(cx: Cx) -> Result<()> {
         &["role=primary"],
         &["Annotations:"],
         &["Replicas:", "1 current", "1 desired"],
-        &["Pods Status:", "1 Running", "0 Waiting", "0 Succeeded", "0 Failed"],
+        &[
+            "Pods Status:",
+            "1 Running",
+            "0 Waiting",
+            "0 Succeeded",
+            "0 Failed",
+        ],
         &["Pod Template:"],
         &["Image:", AGNHOST_IMAGE],
         &["Events:"],
@@ -87,7 +93,9 @@ async fn describe(cx: Cx) -> Result<()> {
 /// A service, a node and a namespace.
 async fn others(cx: &Cx) -> Result<()> {
     let ns = cx.namespace.clone();
-    let text = cx.k(&["describe", "service", "agnhost-primary"], "").await?;
+    let text = cx
+        .k(&["describe", "service", "agnhost-primary"], "")
+        .await?;
     let wanted: &[&[&str]] = &[
         &["Name:", "agnhost-primary"],
         &["Namespace:", &ns],
@@ -106,7 +114,14 @@ async fn others(cx: &Cx) -> Result<()> {
     ensure!(!nodes.is_empty(), "no nodes");
     let node = name(&nodes[0]);
     let text = cx.k(&["describe", "node", node], "").await?;
-    let columns = ["Type", "Status", "LastHeartbeatTime", "LastTransitionTime", "Reason", "Message"];
+    let columns = [
+        "Type",
+        "Status",
+        "LastHeartbeatTime",
+        "LastTransitionTime",
+        "Reason",
+        "Message",
+    ];
     let wanted: &[&[&str]] = &[
         &["Name:", node],
         &["Labels:"],

@@ -79,7 +79,9 @@ async fn port_zero(cx: Cx) -> Result<()> {
     let found = tokio::task::spawn_blocking(move || {
         let proxy = Proxy::start(&cx, &["-p", "0", "--disable-filter"])?;
         let wanted = regex::Regex::new(r"Starting to serve on 127\.0\.0\.1:([0-9]+)")?;
-        let found = wanted.captures(&proxy.said).with_context(|| proxy.said.clone())?;
+        let found = wanted
+            .captures(&proxy.said)
+            .with_context(|| proxy.said.clone())?;
         let port: u16 = found[1].parse()?;
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(ANSWER))?;

@@ -40,7 +40,10 @@ fn manifest() -> String {
 async fn is(cx: &Cx, n: usize) -> Result<bool> {
     let names = "--template={{range.items}}{{.metadata.name}} {{end}}";
     let out = cx
-        .k(&["get", "pods", "-o", "template", names, "-l", SELECTOR], "")
+        .k(
+            &["get", "pods", "-o", "template", names, "-l", SELECTOR],
+            "",
+        )
         .await?;
     let pods: Vec<&str> = out.split_whitespace().collect();
     if pods.len() != n {
@@ -91,7 +94,13 @@ async fn scale(cx: Cx) -> Result<()> {
     check(&cx, 2).await?;
     for n in [1, 2] {
         let replicas = format!("--replicas={n}");
-        let args = ["scale", "rc", "update-demo-nautilus", &replicas, "--timeout=5m"];
+        let args = [
+            "scale",
+            "rc",
+            "update-demo-nautilus",
+            &replicas,
+            "--timeout=5m",
+        ];
         cx.k(&args, "").await?;
         check(&cx, n).await?;
     }
