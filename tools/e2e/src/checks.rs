@@ -77,7 +77,7 @@ fn get(cluster: &Cluster, kind: &str, name: &str) -> Result<Value> {
 }
 
 /// Waits until `done` gives something.
-fn until<T>(what: &str, mut done: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(what: &str, mut done: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + PATIENCE;
     let mut last = String::new();
     while Instant::now() < end {

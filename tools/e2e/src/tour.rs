@@ -46,8 +46,10 @@ fn commands(cluster: &Cluster) -> Result<()> {
         created.contains("kind: ClusterConfig"),
         "config create printed {created}"
     );
-    let images = cluster.k0s(&["ctr", "images", "ls", "-q"])?;
-    ensure!(images.contains("busybox"), "ctr images ls printed {images}");
+    crate::checks::until("the air-gap images are there", || {
+        let images = cluster.k0s(&["ctr", "images", "ls", "-q"])?;
+        Ok(images.contains("busybox").then_some(()))
+    })?;
     let checked = cluster.k0s(&["sysinfo"])?;
     ensure!(
         checked.contains("Linux kernel release") && !checked.contains("rejected"),
