@@ -166,6 +166,20 @@ async fn check(maps: &Api<ConfigMap>, state: &Mutex<Acknowledged>) -> Result<()>
     Ok(())
 }
 
+/// Takes the counts anew; fails on a step back. Gives the list's revision.
+async fn relist(maps: &Api<ConfigMap>, seen: &mut BTreeMap<String, u64>) -> Result<String> {
+    let list = maps.list(&ListParams::default()).await?;
+    for map in &list.items {
+        let name = map.metadata.name.clone().unwrap_or_default();
+        if let Some(count) = map.data.as_ref().and_then(|d| d.get("count")) {
+            let count: u64 = count.parse()?;
+            let before = seen.insert(name.clone(), count).unwrap_or_default();
+            ensure!(count >= before, "{name} went from {before} to {count}");
+        }
+    }
+    list.metadata.resource_version.context("no revision")
+}
+
 /// Follows the ConfigMaps over all restarts, resuming where it was; fails on a gap or a step back.
 async fn watch(maps: Api<ConfigMap>, stop: Arc<AtomicBool>) -> Result<BTreeMap<String, u64>> {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
@@ -184,6 +198,12 @@ async fn watch(maps: Api<ConfigMap>, stop: Arc<AtomicBool>) -> Result<BTreeMap<S
         while let Ok(Some(event)) = stream.try_next().await {
             let map = match event {
                 WatchEvent::Added(m) | WatchEvent::Modified(m) => m,
+                // A restarted server may have forgotten: clients list again, as upstream's do.
+                WatchEvent::Error(e) if e.code == 410 => {
+                    last = relist(&maps, &mut seen).await.unwrap_or(last);
+                    newest = last.parse()?;
+                    break;
+                }
                 WatchEvent::Error(e) => anyhow::bail!("the watch cannot resume: {e:?}"),
                 _ => continue,
             };
