@@ -18,6 +18,7 @@ mod auth;
 mod cli;
 mod instrumentation;
 mod instrumentation_v1;
+mod network;
 mod node;
 mod scheduling;
 mod storage;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<&'static Twin> {
         cli::update_demo::TWINS,
         instrumentation::TWINS,
         instrumentation_v1::TWINS,
+        network::TWINS,
         node::TWINS,
         scheduling::TWINS,
         storage::TWINS,

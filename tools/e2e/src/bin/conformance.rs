@@ -88,8 +88,8 @@ async fn run(args: Args) -> Result<usize> {
     let chosen = all
         .into_iter()
         .filter(|t| args.pattern.as_ref().is_none_or(|p| p.is_match(t.name)))
-        // Minutes each: not for every commit.
-        .filter(|t| !(args.ci && t.name.contains("[Slow]")));
+        // Minutes each, or not proven: not for every commit.
+        .filter(|t| !(args.ci && (t.name.contains("[Slow]") || known::is_unproven(t.name))));
     // Those that need the cluster for themselves come last, one by one, as upstream runs them.
     let (serial, parallel): (Vec<_>, Vec<_>) = chosen.partition(|t| t.name.contains("[Serial]"));
     let mut again = Vec::new();

@@ -3,6 +3,7 @@
 mod downward;
 mod empty_dir;
 mod files;
+mod objects;
 mod subpath;
 
 use anyhow::{Result, ensure};
@@ -674,6 +675,56 @@ pub const TWINS: &[Twin] = &[
         "[sig-storage] EmptyDir wrapper volumes should not cause race condition when used for configmaps [Conformance] [Serial]",
         "emptydir-wrapper",
         |cx| Box::pin(subpath::race(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] CSIInlineVolumes should support CSIVolumeSource in Pod API [Conformance]",
+        "csiinlinevolumes",
+        |cx| Box::pin(objects::csi_pod(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] CSIInlineVolumes should run through the lifecycle of a CSIDriver [Conformance]",
+        "csiinlinevolumes",
+        |cx| Box::pin(objects::csi_driver(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] CSINodes CSI Conformance should run through the lifecycle of a csinode [Conformance]",
+        "csinodes",
+        |cx| Box::pin(objects::csi_node(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] CSIStorageCapacity should support CSIStorageCapacities API operations [Conformance]",
+        "csistoragecapacity",
+        |cx| Box::pin(objects::capacity(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] PersistentVolumes CSI Conformance should run through the lifecycle of a PV and a PVC [Conformance]",
+        "pv",
+        |cx| Box::pin(objects::volume_lifecycle(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] PersistentVolumes CSI Conformance should apply changes to a pv/pvc status [Conformance]",
+        "pv",
+        |cx| Box::pin(objects::volume_status(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] StorageClasses CSI Conformance should run through the lifecycle of a StorageClass [Conformance]",
+        "csi-storageclass",
+        |cx| Box::pin(objects::storage_class(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] VolumeAttachment Conformance should run through the lifecycle of a VolumeAttachment [Conformance]",
+        "volumeattachment",
+        |cx| Box::pin(objects::attachment_lifecycle(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] VolumeAttachment Conformance should apply changes to a volumeattachment status [Conformance]",
+        "volumeattachment",
+        |cx| Box::pin(objects::attachment_status(cx)),
+    ),
+    Twin::new(
+        "[sig-storage] VolumeAttributesClass [FeatureGate:VolumeAttributesClass] should run through the lifecycle of a VolumeAttributesClass [Conformance]",
+        "csi-volumeattributesclass",
+        |cx| Box::pin(objects::attributes_class(cx)),
     ),
 ];
 
