@@ -1,7 +1,5 @@
 //! The commands of README's tour, on the release binary, with a real kubectl where one is installed.
 
-use std::io::{BufRead, BufReader, Read, Write};
-
 use anyhow::{Context, Result, ensure};
 
 use crate::binary;
@@ -105,11 +103,6 @@ fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
     let fetched = ["exec", "deployment/web", "--", "wget", "-qO-", "http://web"];
     let said = run(&fetched)?;
     ensure!(said.contains("hello from web-"), "exec printed {said}");
-    let answer = forwarded(cluster, kubectl)?;
-    ensure!(
-        answer.contains("hello from web-"),
-        "the forwarded port said {answer}"
-    );
     run(&["scale", "deployment/web", "--replicas=3"])?;
     run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     run(&["delete", "-f", example, "--wait"])?;
@@ -122,35 +115,6 @@ fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
         "--timeout=90s",
     ])?;
     Ok(())
-}
-
-/// What the Service says through `kubectl port-forward`.
-fn forwarded(cluster: &Cluster, kubectl: &std::path::Path) -> Result<String> {
-    let mut child = std::process::Command::new(kubectl)
-        .args(["port-forward", "service/web", ":80"])
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .stdout(std::process::Stdio::piped())
-        .spawn()?;
-    let answer = (|| {
-        let output = child.stdout.take().context("its output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        // Forwarding from 127.0.0.1:40000 -> 8080
-        let port = line.split(':').nth(1).and_then(|p| p.split(' ').next());
-        let port: u16 = port
-            .and_then(|p| p.parse().ok())
-            .with_context(|| format!("no port in {line:?}"))?;
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })();
-    // It serves until it is killed.
-    let _ = child.kill();
-    let _ = child.wait();
-    answer
 }
 
 fn with_kubectl(cluster: &mut Cluster, kubectl: &std::path::Path) -> Result<()> {
