@@ -190,7 +190,7 @@ async fn apply(client: &Client, stack: &str, objects: &[Value]) -> bool {
         }
     }
     for (path, id) in labelled(client, stack) {
-        if plan::pruned(std::iter::once(&id), &wanted).next().is_none() {
+        if wanted.contains(&id) {
             continue;
         }
         let options =

@@ -1,7 +1,5 @@
 //! What the applier decides: which objects a stack holds, what changes in one, what is pruned.
 
-use std::collections::BTreeSet;
-
 use machinery::object::{self, at, map_mut, str_at};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -124,14 +122,6 @@ fn changes(last: &Value, stored: &Value, wanted: &Value) -> Map<String, Value> {
         }
     }
     out
-}
-
-/// Of the objects labelled with a stack, those that its manifests no longer name.
-pub fn pruned<'a>(
-    labelled: impl Iterator<Item = &'a Id>,
-    wanted: &BTreeSet<Id>,
-) -> impl Iterator<Item = &'a Id> {
-    labelled.filter(|id| !wanted.contains(*id))
 }
 
 #[cfg(test)]
