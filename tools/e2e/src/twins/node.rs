@@ -1,6 +1,7 @@
 //! Twins of [sig-node].
 
 mod containers;
+mod dra;
 mod env;
 mod lifecycle;
 mod objects;
@@ -595,6 +596,31 @@ pub const TWINS: &[Twin] = &[
         "[sig-node] NoExecuteTaintManager Multiple Pods evicts pods with minTolerationSeconds [Conformance] [Disruptive] [Serial]",
         "taint-multiple-pods",
         |cx| Box::pin(objects::evicted(cx)),
+    ),
+    Twin::new(
+        "[sig-node] [DRA] CRUD Tests resource.k8s.io/v1 DeviceClass [Conformance]",
+        "dra",
+        |cx| Box::pin(dra::crud(cx, dra::device_class())),
+    ),
+    Twin::new(
+        "[sig-node] [DRA] CRUD Tests resource.k8s.io/v1 DeviceTaintRule [Conformance]",
+        "dra",
+        |cx| Box::pin(dra::crud(cx, dra::taint_rule())),
+    ),
+    Twin::new(
+        "[sig-node] [DRA] CRUD Tests resource.k8s.io/v1 ResourceClaim [Conformance]",
+        "dra",
+        |cx| Box::pin(dra::crud(cx, dra::claim())),
+    ),
+    Twin::new(
+        "[sig-node] [DRA] CRUD Tests resource.k8s.io/v1 ResourceClaimTemplate [Conformance]",
+        "dra",
+        |cx| Box::pin(dra::crud(cx, dra::claim_template())),
+    ),
+    Twin::new(
+        "[sig-node] [DRA] CRUD Tests resource.k8s.io/v1 ResourceSlice [Conformance]",
+        "dra",
+        |cx| Box::pin(dra::crud(cx, dra::slice())),
     ),
 ];
 
