@@ -51,6 +51,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &storage::persistent_volume_binder::CONTROLLER,
     &storage::pvc_protection::CONTROLLER,
     &storage::pv_protection::CONTROLLER,
+    &storage::vac_protection::CONTROLLER,
     &storage::ephemeral_volume::CONTROLLER,
     &policy::disruption::CONTROLLER,
     &autoscaling::horizontal_pod_autoscaler::CONTROLLER,

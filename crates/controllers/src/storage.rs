@@ -5,3 +5,4 @@ pub mod persistent_volume_binder;
 
 pub mod pv_protection;
 pub mod pvc_protection;
+pub mod vac_protection;

@@ -1,5 +1,5 @@
-//! Volumes and volume attributes classes in use are not removed under their users.
-//! Upstream: pkg/controller/volume/{pvprotection,vacprotection}.
+//! Volumes in use are not removed under their users.
+//! Upstream: pkg/controller/volume/pvprotection.
 
 use api::core::v1::PersistentVolume;
 use async_trait::async_trait;
