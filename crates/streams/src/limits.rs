@@ -25,3 +25,6 @@ pub const STREAM_CREATION: Duration = Duration::from_secs(30);
 
 /// How long output of an ended command is still read.
 pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long a client's last bytes are carried to a pod that ended its side of a forwarded connection.
+pub const LAST_BYTES: Duration = Duration::from_millis(500);

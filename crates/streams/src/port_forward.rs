@@ -12,7 +12,8 @@ use cri::DuplexStream;
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 use crate::spdy::{self, Session, Stream};
 use crate::{Error, limits, websocket};
@@ -102,7 +103,10 @@ where
     F: Future<Output = Result<DuplexStream, String>> + Send + 'static,
 {
     let mut waiting: HashMap<String, Stream> = HashMap::new();
+    // Dropped with the session: no connection to a pod outlives its client.
+    let mut connections = JoinSet::new();
     while let Some(stream) = session.incoming.recv().await {
+        while connections.try_join_next().is_some() {}
         let request = request_id(&stream);
         let Some(other) = waiting.remove(&request) else {
             if waiting.len() < limits::STREAMS {
@@ -117,7 +121,7 @@ where
             // Two of a kind: a broken client; both are ended by dropping them.
             _ => continue,
         };
-        tokio::spawn(connect(data, error, dial.clone()));
+        connections.spawn(connect(data, error, dial.clone()));
     }
 }
 
@@ -133,7 +137,7 @@ fn request_id(stream: &Stream) -> String {
     format!("stream {id}")
 }
 
-async fn connect<D, F>(mut data: Stream, mut error: Stream, dial: Arc<D>)
+async fn connect<D, F>(data: Stream, mut error: Stream, dial: Arc<D>)
 where
     D: Fn(u16) -> F + Send + Sync + 'static,
     F: Future<Output = Result<DuplexStream, String>> + Send + 'static,
@@ -144,14 +148,37 @@ where
         _ => Err(format!("unable to parse \"{port}\" as a port")),
     };
     match dialled {
-        Ok(mut to) => {
-            // A connection that breaks ends its streams; the client sees that.
-            let _ = tokio::io::copy_bidirectional(&mut data.io, &mut to).await;
-        }
+        Ok(to) => carry(data.io, to).await,
         Err(text) => {
             // Fails only where the client is gone.
             let _ = error.io.write_all(text.as_bytes()).await;
         }
     }
     let _ = error.io.shutdown().await;
+}
+
+/// Carries bytes both ways until the pod's side is over: an old client waits for the end of its streams
+/// with its own direction still open, so that one is only waited for a moment (as containerd and socat do).
+/// A client that has said all still gets its answer. A connection that breaks is at its end, too.
+async fn carry<S>(client: S, pod: DuplexStream)
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_pod, mut to_pod) = tokio::io::split(pod);
+    let up = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_pod).await;
+        let _ = to_pod.shutdown().await;
+    };
+    let down = async {
+        let _ = tokio::io::copy(&mut from_pod, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::pin!(up, down);
+    tokio::select! {
+        () = &mut up => down.await,
+        () = &mut down => {
+            let _ = tokio::time::timeout(limits::LAST_BYTES, up).await;
+        }
+    }
 }

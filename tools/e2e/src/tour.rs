@@ -1,5 +1,7 @@
 //! The commands of README's tour, on the release binary, with a real kubectl where one is installed.
 
+use std::io::{BufRead, BufReader, Read, Write};
+
 use anyhow::{Context, Result, ensure};
 
 use crate::binary;
@@ -103,6 +105,21 @@ fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
     let fetched = ["exec", "deployment/web", "--", "wget", "-qO-", "http://web"];
     let said = run(&fetched)?;
     ensure!(said.contains("hello from web-"), "exec printed {said}");
+    let forwards = ["port-forward", "service/web", ":80"];
+    let mut theirs = std::process::Command::new(kubectl);
+    theirs
+        .args(forwards)
+        .env("KUBECONFIG", cluster.kubeconfig());
+    let mut ours = std::process::Command::new(binary::k0s());
+    ours.arg("kubectl").args(forwards);
+    ours.arg("--data-dir").arg(cluster.data_dir());
+    for command in [&mut theirs, &mut ours] {
+        let answer = forwarded(command).with_context(|| format!("{command:?}"))?;
+        ensure!(
+            answer.contains("hello from web-"),
+            "the port that {command:?} forwards said {answer}"
+        );
+    }
     run(&["scale", "deployment/web", "--replicas=3"])?;
     run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     run(&["delete", "-f", example, "--wait"])?;
@@ -115,6 +132,33 @@ fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
         "--timeout=90s",
     ])?;
     Ok(())
+}
+
+/// What a web server says through a command that forwards a port.
+fn forwarded(command: &mut std::process::Command) -> Result<String> {
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn()?;
+    // Open until the end: a writer to a pipe that nobody reads is ended by SIGPIPE.
+    let output = child.stdout.take().context("its output");
+    let answer = output.and_then(|output| {
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        // Forwarding from 127.0.0.1:40000 -> 8080
+        let port = line.split(':').nth(1).and_then(|p| p.split(' ').next());
+        let port: u16 = port
+            .and_then(|p| p.parse().ok())
+            .with_context(|| format!("no port in {line:?}"))?;
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    // It serves until it is killed.
+    let _ = child.kill();
+    let _ = child.wait();
+    answer
 }
 
 fn with_kubectl(cluster: &mut Cluster, kubectl: &std::path::Path) -> Result<()> {

@@ -58,29 +58,47 @@ impl Run for Flags {
             } else {
                 container_port(&pod, &remote)?
             };
-            for address in self.addresses() {
-                let failed = |e| Error::text(format!("unable to listen on {address}:{local}: {e}"));
-                let listener = TcpListener::bind((address.as_str(), local))
-                    .await
-                    .map_err(failed)?;
-                println!("Forwarding from {} -> {remote}", listener.local_addr()?);
+            for listener in self.listeners(local).await? {
+                let address = listener.local_addr()?;
+                println!("Forwarding from {address} -> {remote}");
                 tasks.spawn_local(serve(listener, rest.clone(), pod.path(), remote));
             }
         }
-        while tasks.join_next().await.is_some() {}
-        Ok(())
+        // Each serves until the pod is lost.
+        match tasks.join_next().await {
+            Some(_) => Err(Error::text("lost connection to pod")),
+            None => Ok(()),
+        }
     }
 }
 
 // === Flags ===
 
 impl Flags {
-    fn addresses(&self) -> Vec<String> {
-        let local = |a: &String| match a.as_str() {
-            "localhost" => vec!["127.0.0.1".to_string()],
-            other => vec![other.to_string()],
-        };
-        self.address.iter().flat_map(local).collect()
+    /// Where connections come in. `localhost` is both loopback addresses, on one port; one of them will do.
+    async fn listeners(&self, port: u16) -> Result<Vec<TcpListener>> {
+        let (mut listeners, mut port) = (Vec::new(), port);
+        for address in &self.address {
+            let hosts = match address.as_str() {
+                "localhost" => vec!["127.0.0.1", "::1"],
+                other => vec![other],
+            };
+            let (before, mut failures) = (listeners.len(), Vec::new());
+            for host in hosts {
+                match TcpListener::bind((host, port)).await {
+                    Ok(listener) => {
+                        port = listener.local_addr()?.port();
+                        listeners.push(listener);
+                    }
+                    Err(e) => failures.push(format!("unable to create listener: {host}: {e}")),
+                }
+            }
+            if listeners.len() == before {
+                let text = format!("unable to listen on port {port}: {}", failures.join("; "));
+                return Err(Error::text(text));
+            }
+        }
+        Ok(listeners)
     }
 }
 
@@ -129,14 +147,25 @@ fn target_port(service: &Info, pod: &Info, port: &str) -> Result<u16> {
     container_port(pod, &object::plain(&found["targetPort"]))
 }
 
+/// Forwards connections until one says that the pod's side is lost.
 async fn serve(listener: TcpListener, rest: Rest, path: String, port: u16) {
+    let local_port = listener.local_addr().map_or(port, |a| a.port());
     let mut open = tokio::task::JoinSet::new();
-    while let Ok((local, _)) = listener.accept().await {
-        println!(
-            "Handling connection for {}",
-            listener.local_addr().map_or(port, |a| a.port())
-        );
-        while open.try_join_next().is_some() {}
+    loop {
+        let local = tokio::select! {
+            Some(done) = open.join_next() => match done {
+                Ok(Err(e)) => {
+                    eprintln!("an error occurred forwarding {local_port} -> {port}: {}", message(e));
+                    return;
+                }
+                _ => continue,
+            },
+            accepted = listener.accept() => match accepted {
+                Ok((local, _)) => local,
+                Err(_) => return,
+            },
+        };
+        println!("Handling connection for {local_port}");
         if open.len() >= limits::FORWARDED_CONNECTIONS {
             eprintln!("too many connections are open: refused");
             continue;
@@ -144,13 +173,15 @@ async fn serve(listener: TcpListener, rest: Rest, path: String, port: u16) {
         let call = Call::get(format!("{path}/portforward")).query("ports", port.to_string());
         let rest = rest.clone();
         open.spawn_local(async move {
-            let done = async {
-                let socket = streaming::connect(&rest, call, "v4.channel.k8s.io").await?;
-                streaming::forward(socket, local).await
-            };
-            if let Err(e) = done.await {
-                eprintln!("an error occurred forwarding {port} -> {port}: {e}");
-            }
+            let socket = streaming::connect(&rest, call, "v4.channel.k8s.io").await?;
+            streaming::forward(socket, local).await
         });
+    }
+}
+
+fn message(e: Error) -> String {
+    match e {
+        Error::Text(text) => text,
+        other => other.to_string(),
     }
 }

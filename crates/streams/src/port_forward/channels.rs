@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::channel::Coding;
-use crate::websocket::{self, Outgoing};
+use crate::websocket::{self, Messages, Outgoing};
 use crate::{Error, limits};
 
 /// A subprotocol and what it means.
@@ -70,7 +70,7 @@ pub fn ports(query: &str) -> Result<Vec<u16>, Error> {
     Ok(out)
 }
 
-/// Forwards until the client goes.
+/// Forwards until the client goes or all connections are over.
 pub async fn serve<D, F>(
     future: UpgradeFut,
     protocol: Protocol,
@@ -106,6 +106,19 @@ where
         ));
     }
     drop(out);
+    tokio::select! {
+        () = feed(&mut messages, protocol, &mut inputs) => {}
+        () = async { while tasks.join_next().await.is_some() {} } => {}
+    }
+    Ok(())
+}
+
+/// Gives the client's bytes to the connections of their channels.
+async fn feed(
+    messages: &mut Messages,
+    protocol: Protocol,
+    inputs: &mut [Option<WriteHalf<tokio::io::DuplexStream>>],
+) {
     while let Some(message) = messages.next().await {
         let Some((channel, data)) = protocol.coding.parse(message) else {
             continue;
@@ -120,14 +133,13 @@ where
             *slot = None;
         }
     }
-    Ok(())
 }
 
 async fn connect<D, F>(
     protocol: Protocol,
     channel: u8,
     port: u16,
-    mut io: tokio::io::DuplexStream,
+    io: tokio::io::DuplexStream,
     dial: Arc<D>,
     out: mpsc::Sender<Outgoing>,
 ) where
@@ -135,10 +147,7 @@ async fn connect<D, F>(
     F: Future<Output = Result<DuplexStream, String>> + Send + 'static,
 {
     match dial(port).await {
-        Ok(mut to) => {
-            // A connection that breaks ends its channel.
-            let _ = tokio::io::copy_bidirectional(&mut io, &mut to).await;
-        }
+        Ok(to) => super::carry(io, to).await,
         Err(text) => {
             // Fails only where the client is gone.
             let _ = out
