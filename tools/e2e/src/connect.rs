@@ -24,6 +24,8 @@ const ERROR: u8 = 3;
 pub struct Answer {
     pub code: u16,
     pub content: String,
+    /// Where a redirect leads.
+    pub location: String,
     pub text: String,
 }
 
@@ -56,12 +58,25 @@ impl Cx {
         let response = self.client.send(request).await.with_context(what)?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.with_context(what)?.to_bytes();
-        let content = head.headers.get("content-type").map(|v| v.to_str());
+        let header = |name: &str| -> Result<String> {
+            let value = head.headers.get(name).map(|v| v.to_str()).transpose()?;
+            Ok(value.unwrap_or_default().to_string())
+        };
         Ok(Answer {
             code: head.status.as_u16(),
-            content: content.transpose()?.unwrap_or_default().to_string(),
+            content: header("content-type")?,
+            location: header("location")?,
             text: String::from_utf8_lossy(&body).into_owned(),
         })
+    }
+
+    /// GET of bytes; one redirect within the server is followed, as client-go does.
+    pub async fn raw_get(&self, path: &str) -> Result<Answer> {
+        let answer = self.raw(Method::GET, path, &[], "").await?;
+        if answer.code != 301 {
+            return Ok(answer);
+        }
+        self.raw(Method::GET, &answer.location, &[], "").await
     }
 
     /// Runs a command in a container and gives what it printed, however it ended.

@@ -82,6 +82,9 @@ fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
     let run = |args: &[&str]| cluster.kubectl(kubectl, args);
     let example = binary::root().join("examples/web.yaml");
     let example = example.to_str().context("the example's path")?;
+    crate::checks::until("the node is registered", || {
+        Ok((!run(&["get", "nodes", "--output=name"])?.is_empty()).then_some(()))
+    })?;
     run(&[
         "wait",
         "--for=condition=Ready",

@@ -129,7 +129,7 @@ async fn respond(cx: &Cx, selector: &str, pods: &[Value]) -> Result<()> {
             let now = waits::pods(cx, selector).await?;
             let there = |p: &Value| p["metadata"]["uid"] == pod["metadata"]["uid"];
             ensure!(now.iter().any(there), "{} is another pod", name(pod));
-            let answer = cx.raw(Method::GET, &path, &[], "").await?;
+            let answer = cx.raw_get(&path).await?;
             Ok(answer.code == 200 && answer.text == name(pod))
         })
         .await?;
