@@ -235,3 +235,11 @@ pub async fn ready_node(cx: &Cx) -> Result<Value> {
     let found = nodes.into_iter().find(fits);
     found.context("no ready, schedulable, untainted node")
 }
+
+/// Waits until there is such a node, as upstream's suite does before its first test.
+pub async fn node_ready(cx: &Cx) -> Result<()> {
+    cx.eventually(POLL, POD_START, "a ready node", || async {
+        Ok(ready_node(cx).await.is_ok())
+    })
+    .await
+}

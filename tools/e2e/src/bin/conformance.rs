@@ -83,6 +83,8 @@ async fn run(args: Args) -> Result<usize> {
         (None, Some(cluster)) => cluster.kubeconfig(),
         (None, None) => anyhow::bail!("no cluster"),
     };
+    let cx = Cx::within(client(&path).await?, "default");
+    e2e::waits::node_ready(&cx).await?;
     let all = e2e::twins::all();
     println!("twins: {} of {CONFORMANCE} written", all.len());
     let chosen = all
