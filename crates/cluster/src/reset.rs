@@ -46,7 +46,8 @@ async fn pods(config: &ClusterConfig, paths: &Paths) -> Result<(), String> {
     }
     let images = crate::ctr::open(paths).map_err(|e| e.to_string())?;
     let network = worker::pod_network(config, paths).map_err(|e| e.to_string())?;
-    let runtime = worker::open_runtime(paths, &images, &network).map_err(|e| e.to_string())?;
+    // Nobody asks it for its version.
+    let runtime = worker::open_runtime(paths, &images, &network, "").map_err(|e| e.to_string())?;
     let sandboxes = runtime.list_pod_sandboxes().await;
     let mut failed = Vec::new();
     for s in sandboxes.map_err(|e| e.to_string())? {

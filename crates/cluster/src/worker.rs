@@ -30,7 +30,7 @@ pub async fn start(
 ) -> Result<oci::ImageStore, Error> {
     let images = ctr::open(&options.paths).map_err(|e| failed("open the image store")(&e))?;
     let network = pod_network(&options.config, &options.paths)?;
-    let runtime = open_runtime(&options.paths, &images, &network)?;
+    let runtime = open_runtime(&options.paths, &images, &network, &options.version)?;
     progress.ready("runtime", "");
     network_parts(plane, options, network, shutdown, parts);
     dns(plane, options, shutdown, parts);
@@ -70,6 +70,7 @@ pub fn open_runtime(
     paths: &Paths,
     images: &oci::ImageStore,
     network: &BridgeNetwork,
+    version: &str,
 ) -> Result<Arc<runtime::Runtime>, Error> {
     let runtime = runtime::Runtime::open(runtime::RuntimeOptions {
         root: paths.data.join("runtime"),
@@ -78,6 +79,7 @@ pub fn open_runtime(
         images: images.clone(),
         network: Arc::new(network.clone()),
         exe: PathBuf::from("/proc/self/exe"),
+        version: version.into(),
     });
     runtime.map_err(|e| failed("open the runtime")(&e))
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use api::certificates::v1::ClusterTrustBundle;
 use api::core::v1::{
     ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
 };
@@ -64,6 +65,7 @@ pub(crate) struct Kubelet {
     claims: Option<Lister<PersistentVolumeClaim>>,
     volumes: Option<Lister<PersistentVolume>>,
     runtime_classes: Option<Lister<RuntimeClass>>,
+    trust_bundles: Option<Lister<ClusterTrustBundle>>,
 }
 
 /// Runs until `shutdown` becomes true. Containers go on; the next start adopts them.
@@ -161,6 +163,7 @@ impl Kubelet {
             claims: client.lister().ok(),
             volumes: client.lister().ok(),
             runtime_classes: client.lister().ok(),
+            trust_bundles: client.lister().ok(),
             tokens: Tokens::default(),
             workers: RwLock::default(),
             node_status: Mutex::default(),
@@ -192,6 +195,12 @@ impl Kubelet {
     /// A RuntimeClass.
     pub fn runtime_class(&self, name: &str) -> Option<Arc<RuntimeClass>> {
         self.runtime_classes.as_ref()?.get("", name)
+    }
+
+    /// All ClusterTrustBundles.
+    pub fn trust_bundles(&self) -> Vec<Arc<ClusterTrustBundle>> {
+        let lister = self.trust_bundles.as_ref();
+        lister.map(|l| l.list(None)).unwrap_or_default()
     }
 
     /// The node's addresses as texts.

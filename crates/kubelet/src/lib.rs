@@ -41,6 +41,7 @@ mod termination_message;
 #[cfg(test)]
 mod testing;
 mod tokens;
+mod trust_bundles;
 mod volumes;
 mod worker;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::certificates::v1::ClusterTrustBundle;
 use api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
 use client::{Change, ChangeKind, EventType, Kind, Lister};
 use cri::ContainerEventKind;
@@ -239,7 +240,7 @@ pub(crate) async fn follow_runtime(kubelet: Arc<Kubelet>) {
     }
 }
 
-/// Wakes pods whose ConfigMaps, Secrets and claims changed.
+/// Wakes pods whose ConfigMaps, Secrets, trust bundles and claims changed.
 pub(crate) async fn follow_objects(kubelet: Arc<Kubelet>) {
     let maps = follow::<ConfigMap>(&kubelet, |p, name| refers(p, "configMap", name));
     let secrets = follow::<Secret>(&kubelet, |p, name| refers(p, "secret", name));
@@ -252,7 +253,17 @@ pub(crate) async fn follow_objects(kubelet: Arc<Kubelet>) {
         let all = pod::spec(p).volumes.iter().flatten();
         all.into_iter().any(|v| claim_of(p, v).is_some())
     });
-    tokio::join!(maps, secrets, claims, volumes);
+    let bundles = follow::<ClusterTrustBundle>(&kubelet, |p, _| trusts(p));
+    tokio::join!(maps, secrets, claims, volumes, bundles);
+}
+
+/// Whether a pod projects trust bundles.
+fn trusts(p: &Pod) -> bool {
+    let volumes = pod::spec(p).volumes.iter().flatten();
+    let projected = volumes.filter_map(|v| v.projected.as_ref()?.sources.as_ref());
+    projected
+        .flatten()
+        .any(|s| s.cluster_trust_bundle.is_some())
 }
 
 fn claim_of(p: &Pod, v: &Volume) -> Option<String> {

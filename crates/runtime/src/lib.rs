@@ -54,6 +54,8 @@ pub struct RuntimeOptions {
     pub network: Arc<dyn PodNetwork>,
     /// The program with the stages (see [`stage`]): this one, as `/proc/self/exe`.
     pub exe: PathBuf,
+    /// The product's version, with or without a `v` before it; `nodeInfo.containerRuntimeVersion` shows it.
+    pub version: String,
 }
 
 /// The runtime of one node. Calls start tasks that outlive them; dropping it leaves pods as they are.
@@ -74,6 +76,7 @@ struct Core {
     /// Whether it was said that the kernel refuses OOM scores.
     warned: AtomicBool,
     usage: stats::DiskUsage,
+    version: String,
 }
 
 // === Runtime ===
@@ -95,6 +98,7 @@ impl Runtime {
             events: broadcast::channel(limits::EVENTS_MAX).0,
             warned: AtomicBool::new(false),
             usage: stats::DiskUsage::default(),
+            version: options.version.trim_start_matches('v').into(),
         });
         adopt::adopt(&core)?;
         Ok(Arc::new(Self { core }))

@@ -10,16 +10,13 @@ use tokio::sync::broadcast;
 
 use crate::Runtime;
 
-/// As `nodeInfo.containerRuntimeVersion` shows it: the runtime has the version of its Kubernetes.
-const VERSION: &str = "1.37.0";
-
 #[async_trait]
 impl cri::Runtime for Runtime {
     async fn status(&self) -> Result<RuntimeStatus, Error> {
         let network = self.core.network.status().await;
         Ok(RuntimeStatus {
             name: "k0s".into(),
-            version: VERSION.into(),
+            version: self.core.version.clone(),
             runtime_ready: true,
             network_not_ready: network.err().map(|e| e.message),
         })

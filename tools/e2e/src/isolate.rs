@@ -47,5 +47,29 @@ fn set_up() -> Result<()> {
     ] {
         run(Command::new("ip").args(command.split(' ')))?;
     }
+    own_etc()
+}
+
+/// A `/etc` whose changes end with the namespaces: the configuration of registries lies there.
+fn own_etc() -> Result<()> {
+    // What a container engine bind-mounted would be hidden.
+    let kept = ["/etc/hosts", "/etc/resolv.conf"].map(|path| (path, std::fs::read(path)));
+    let layers = tempfile::tempdir()?.keep();
+    let dir = layers.display();
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(&layers))?;
+    std::fs::create_dir(layers.join("upper"))?;
+    std::fs::create_dir(layers.join("work"))?;
+    let options = format!("lowerdir=/etc,upperdir={dir}/upper,workdir={dir}/work");
+    run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options, "/etc"]))?;
+    for (path, text) in kept {
+        if let Ok(text) = text {
+            std::fs::write(path, text).with_context(|| format!("writing {path}"))?;
+        }
+    }
+    // The overlay holds the layers; the folder on the host goes.
+    run(Command::new("umount").arg("--lazy").arg(&layers))?;
+    std::fs::remove_dir(&layers)?;
     Ok(())
 }

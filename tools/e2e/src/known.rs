@@ -1,36 +1,8 @@
 //! Twins that fail on this product today, each with the reason. The runner prints them as known failures;
 //! one that passes nevertheless is reported, so that it leaves the list.
 
-const NO_TRUST_BUNDLES: &str =
-    "the kubelet does not support projected clusterTrustBundle sources yet";
-
 /// Name of the twin and why it fails.
-pub static KNOWN: &[(&str, &str)] = &[
-    (
-        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be able to mount a single ClusterTrustBundle by name [MinimumKubeletVersion:1.37] [Conformance]",
-        NO_TRUST_BUNDLES,
-    ),
-    (
-        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be able to specify multiple CTB volumes [MinimumKubeletVersion:1.37] [Conformance]",
-        NO_TRUST_BUNDLES,
-    ),
-    (
-        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be capable to mount multiple trust bundles by signer+labels can combine multiple CTBs with signer name and label selector [MinimumKubeletVersion:1.37] [Conformance]",
-        NO_TRUST_BUNDLES,
-    ),
-    (
-        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be capable to mount multiple trust bundles by signer+labels should start if only signer name and nil label selector + optional=true [MinimumKubeletVersion:1.37] [Conformance]",
-        NO_TRUST_BUNDLES,
-    ),
-    (
-        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be capable to mount multiple trust bundles by signer+labels should start if only signer name and explicit label selector matches nothing + optional=true [MinimumKubeletVersion:1.37] [Conformance]",
-        NO_TRUST_BUNDLES,
-    ),
-    (
-        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be capable to mount multiple trust bundles by signer+labels can combine all signer CTBs with an empty label selector [MinimumKubeletVersion:1.37] [Conformance]",
-        NO_TRUST_BUNDLES,
-    ),
-];
+pub static KNOWN: &[(&str, &str)] = &[];
 
 /// Groups whose twins are written but have not all been seen to pass: until they have, a failure there is
 /// shown and does not fail the run.

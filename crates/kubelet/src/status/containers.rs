@@ -48,7 +48,11 @@ fn one(i: &Input<'_>, c: &Container, kind: ContainerKind) -> ContainerStatus {
         ContainerKind::Ephemeral => i.old.ephemeral_container_statuses.as_ref(),
     };
     let old = by_name(list).get(c.name.as_str()).copied();
-    let mut runs = i.seen.named(&c.name);
+    // One that is made and not started yet is in the middle of a sync: nothing is said of it before that ends.
+    let is_news = |s: &&cri::ContainerStatus| {
+        s.state != RuntimeState::Created || i.errors.contains_key(&c.name)
+    };
+    let mut runs = i.seen.named(&c.name).filter(is_news);
     let mut status = match runs.next() {
         Some(newest) => {
             let mut status = from_runtime(i, c, newest, old);

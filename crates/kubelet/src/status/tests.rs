@@ -250,3 +250,23 @@ fn patches_hold_only_what_differs_and_leave_others_alone() {
     assert_eq!(conditions.len(), 1);
     assert_eq!(conditions[0]["reason"], Value::Null);
 }
+
+#[test]
+fn a_container_that_is_made_and_not_started_is_no_news() {
+    let spec = json!({"initContainers":[{"name":"i"}],"containers":[{"name":"m"}]});
+    let mut c = case(spec, vec![container("i", "s0", 0, Rs::Created, 0)]);
+    let state = |c: &Case| c.run()["initContainerStatuses"][0].clone();
+    assert_eq!(state(&c)["state"]["waiting"]["reason"], "PodInitializing");
+    // Before a restart the last run stays what is seen.
+    c.seen
+        .containers
+        .insert(0, container("i", "s0", 1, Rs::Created, 0));
+    c.seen.containers[1] = exited("i", 1);
+    assert_eq!(state(&c)["state"]["terminated"]["exitCode"], 1);
+    assert_eq!(state(&c)["restartCount"], 0);
+    // A start that failed is told.
+    let error = ("RunContainerError".to_string(), "no".to_string());
+    c.errors.insert("i".into(), error);
+    assert_eq!(state(&c)["state"]["waiting"]["reason"], "RunContainerError");
+    assert_eq!(state(&c)["restartCount"], 1);
+}

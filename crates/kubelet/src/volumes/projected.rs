@@ -1,4 +1,4 @@
-//! projected: secrets, ConfigMaps, pod fields and service account tokens in one directory.
+//! projected: secrets, ConfigMaps, pod fields, service account tokens and trust bundles in one directory.
 //! Upstream: pkg/volume/projected.
 
 use api::core::v1::{Pod, ServiceAccountTokenProjection, VolumeProjection};
@@ -7,6 +7,7 @@ use super::{Context, Kind, Mounted, config_map, downward_api, secret, secret_dir
 use crate::atomic_writer::{self, File, Payload};
 use crate::pod;
 use crate::security;
+use crate::trust_bundles;
 
 pub static KIND: Kind = Kind {
     plugin: "kubernetes.io~projected",
@@ -61,8 +62,10 @@ async fn files(cx: &Context<'_>, one: &VolumeProjection, mode: i32) -> Result<Pa
     if let Some(s) = &one.service_account_token {
         return token(cx, s, mode).await;
     }
-    if one.cluster_trust_bundle.is_some() {
-        return Err("projected source clusterTrustBundle is not supported by this kubelet".into());
+    if let Some(s) = &one.cluster_trust_bundle {
+        let all = cx.kubelet.trust_bundles();
+        let data = trust_bundles::file(s, all.iter().map(AsRef::as_ref))?;
+        return Ok(Payload::from([(s.path.clone(), owned(cx, data, mode))]));
     }
     if one.pod_certificate.is_some() {
         return Err("projected source podCertificate is not supported by this kubelet".into());
@@ -81,18 +84,23 @@ async fn token(
         .tokens
         .get(&cx.kubelet.client, cx.pod, audience, s.expiration_seconds)
         .await?;
+    let file = owned(cx, token.into_bytes(), mode);
+    Ok(Payload::from([(s.path.clone(), file)]))
+}
+
+/// A file that only the pod's user or group reads, where it has one.
+fn owned(cx: &Context<'_>, data: Vec<u8>, mode: i32) -> File {
     let owner = only_user(cx.pod);
     let private = owner.is_some() || cx.fs_group().is_some();
-    let file = File {
-        data: token.into_bytes(),
+    File {
+        data,
         mode: if private {
             0o600
         } else {
             u32::try_from(mode).unwrap_or(0o644)
         },
         uid: owner,
-    };
-    Ok(Payload::from([(s.path.clone(), file)]))
+    }
 }
 
 /// The user that all containers run as, if the spec says so for each.

@@ -140,6 +140,7 @@ impl World {
             images,
             network: network.clone(),
             exe: "/proc/self/exe".into(),
+            version: "v1.2.3".into(),
         });
         Self {
             dir: dir.to_owned(),

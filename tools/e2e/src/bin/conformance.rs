@@ -73,6 +73,10 @@ async fn run(args: Args) -> Result<usize> {
         let done = tokio::task::spawn_blocking(e2e::tour::run).await?;
         outcomes.push(report("README's tour", begun, done));
     }
+    if args.kubeconfig.is_none() {
+        let port = e2e::registry::serve(&e2e::binary::images()).await?;
+        e2e::registry::mirror(port)?;
+    }
     // Kept until the end: dropping it stops the cluster.
     let cluster = match &args.kubeconfig {
         Some(_) => None,

@@ -28,6 +28,11 @@ pub const TWINS: &[Twin] = &[
         many_volumes
     ),
     twin!(
+        "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be able to mount a big number (>100) of CTBs [MinimumKubeletVersion:1.37] [Conformance]",
+        "projected-clustertrustbundle",
+        hundreds
+    ),
+    twin!(
         "[sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should be capable to mount multiple trust bundles by signer+labels can combine multiple CTBs with signer name and label selector [MinimumKubeletVersion:1.37] [Conformance]",
         "projected-clustertrustbundle",
         by_label
@@ -191,6 +196,91 @@ async fn many_volumes(cx: Cx) -> Result<()> {
     ];
     let wanted = [vec![&roots[4]], vec![&roots[6], &roots[7]]];
     shows(&cx, &sources, &wanted).await
+}
+
+/// Bundles beyond a hundred.
+const MANY: usize = 150;
+
+/// A bundle in many sources of one volume, in many volumes, and many bundles in one file.
+async fn hundreds(cx: Cx) -> Result<()> {
+    bundles(&cx).await?;
+    let unique = &cx.namespace;
+    let name = |i: usize| format!("test.test:signer-hundreds{unique}:{i}");
+    let signer = format!("test.test/signer-hundreds{unique}");
+    let mut roots = Vec::new();
+    for i in 0..MANY {
+        let root = certs::authority(&format!("hundreds{i}"))?;
+        let object = json!({"apiVersion": V1, "kind": "ClusterTrustBundle", "metadata": {"name": name(i)},
+            "spec": {"signerName": signer, "trustBundle": root}});
+        cx.ok(Method::POST, ALL, &object).await?;
+        cx.clean(format!("{ALL}/{}", name(i)));
+        roots.push(root);
+    }
+    let source = |i: usize| json!({"name": name(i), "path": format!("trust-anchors-{i}.pem")});
+    let chosen = rand::random_range(0..MANY);
+    let shown = |dir: &str| format!("{dir}/trust-anchors-{chosen}.pem");
+    let sources: Vec<Value> = (0..MANY)
+        .map(|i| json!({"clusterTrustBundle": source(i)}))
+        .collect();
+    let one = json!({"name": "ctb-volume", "projected": {"sources": sources}});
+    let mount = json!({"name": "ctb-volume", "mountPath": "/var/run/ctbtest"});
+    let wanted = [&roots[chosen]];
+    reads(
+        &cx,
+        json!([one]),
+        json!([mount]),
+        &shown("/var/run/ctbtest"),
+        &wanted,
+    )
+    .await?;
+
+    let volume = |i: usize| json!({"name": format!("ctb-volume-{i}"), "projected": {"sources": [{"clusterTrustBundle": source(i)}]}});
+    let dir = |i: usize| format!("/var/run/ctbtest-{i}");
+    let mount = |i: usize| json!({"name": format!("ctb-volume-{i}"), "mountPath": dir(i)});
+    let volumes: Vec<Value> = (0..MANY).map(volume).collect();
+    let mounts: Vec<Value> = (0..MANY).map(mount).collect();
+    reads(
+        &cx,
+        json!(volumes),
+        json!(mounts),
+        &shown(&dir(chosen)),
+        &wanted,
+    )
+    .await?;
+
+    let all: Vec<&String> = roots.iter().collect();
+    let source = json!({"signerName": signer, "labelSelector": {}, "path": "trust-anchors.pem"});
+    shows(&cx, &[source], &[all]).await
+}
+
+/// A container with these volumes shows certificates in a file.
+async fn reads(
+    cx: &Cx,
+    volumes: Value,
+    mounts: Value,
+    path: &str,
+    roots: &[&String],
+) -> Result<()> {
+    let name = format!("pod-projected-ctb-{}", uuid::Uuid::new_v4());
+    let args = json!([
+        "mounttest",
+        format!("--file_content={path}"),
+        format!("--file_mode={path}")
+    ]);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"restartPolicy": "Never", "volumes": volumes, "containers": [
+            {"name": container(0), "image": AGNHOST_IMAGE, "args": args, "volumeMounts": mounts}]}});
+    cx.ok(Method::POST, &cx.core("pods"), &pod).await?;
+    waits::succeeded(cx, &name).await?;
+    let log = waits::log(cx, &name, &container(0)).await?;
+    let mode = format!("mode of file \"{path}\": -rw-r--r--");
+    ensure!(log.contains(&mode), "{log}");
+    for root in roots {
+        ensure!(log.contains(root.as_str()), "{log} lacks {root}");
+    }
+    let path = cx.core(&format!("pods/{name}"));
+    cx.delete(&path).await?;
+    cx.gone(&path, waits::POD_DELETE).await
 }
 
 /// One source of signer one with further parameters.

@@ -136,7 +136,6 @@ async fn others(cx: &Cx) -> Result<()> {
         &["OS Image:"],
         &["Container Runtime Version:"],
         &["Kubelet Version:"],
-        &["Kube-Proxy Version:"],
         &["Pods:"],
     ];
     in_order(&text, wanted)?;
