@@ -19,6 +19,7 @@ pub async fn reset(config: &ClusterConfig, paths: &Paths) -> Vec<String> {
         }
     };
     note("remove pods", pods(config, paths).await);
+    note("remove control groups", groups(paths));
     note(
         "remove the pod network",
         match worker::pod_network(config, paths) {
@@ -64,6 +65,19 @@ async fn pods(config: &ClusterConfig, paths: &Paths) -> Result<(), String> {
     } else {
         Err(failed.join("; "))
     }
+}
+
+/// The groups that pods were in: a root of this node's own goes as a whole, of the hierarchies' tops only
+/// what is ours.
+fn groups(paths: &Paths) -> Result<(), String> {
+    let root = paths.cgroup_root();
+    let ours = if root == Path::new("/") {
+        "kubepods"
+    } else {
+        ""
+    };
+    let all = linux::cgroup::Cgroups::open(&root).map_err(|e| e.to_string())?;
+    all.remove(ours).map_err(|e| e.to_string())
 }
 
 /// Unmounts what lies below a directory; one that is a mount of its own stays.
