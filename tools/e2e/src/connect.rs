@@ -27,6 +27,8 @@ pub struct Answer {
     /// Where a redirect leads.
     pub location: String,
     pub text: String,
+    /// Its ETag.
+    pub tag: String,
 }
 
 /// What a command in a container did.
@@ -66,6 +68,7 @@ impl Cx {
             code: head.status.as_u16(),
             content: header("content-type")?,
             location: header("location")?,
+            tag: header("etag")?,
             text: String::from_utf8_lossy(&body).into_owned(),
         })
     }

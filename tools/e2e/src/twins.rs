@@ -14,6 +14,7 @@ macro_rules! twin {
 
 mod api_machinery;
 mod apps;
+mod architecture;
 mod auth;
 mod cli;
 mod instrumentation;
@@ -58,10 +59,18 @@ pub fn all() -> Vec<&'static Twin> {
         api_machinery::garbage_collector::TWINS,
         api_machinery::namespaces::TWINS,
         api_machinery::operations::TWINS,
+        api_machinery::publish_openapi::TWINS,
         api_machinery::resource_quota::TWINS,
+        apps::controller_revision::TWINS,
+        apps::cron_job::TWINS,
+        apps::daemon_set::TWINS,
         apps::deployment::TWINS,
+        apps::disruption::TWINS,
+        apps::job::TWINS,
         apps::replica_set::TWINS,
         apps::replication_controller::TWINS,
+        apps::stateful_set::TWINS,
+        architecture::TWINS,
         auth::TWINS,
         auth::accounts::TWINS,
         auth::certificates::TWINS,

@@ -224,15 +224,30 @@ pub async fn deleted_with_pods(cx: &Cx, path: &str, selector: &str) -> Result<()
     Ok(())
 }
 
+/// Is a node ready, schedulable and without taints?
+pub fn node_is_usable(node: &Value) -> bool {
+    let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    let hard = taints.filter(|t| t["effect"] != "PreferNoSchedule").count();
+    is_true(node, "Ready") && node["spec"]["unschedulable"] != true && hard == 0
+}
+
+/// The nodes that are not cordoned.
+pub const SCHEDULABLE: &str =
+    "/api/v1/nodes?fieldSelector=spec.unschedulable%3Dfalse&resourceVersion=0";
+
+/// Waits until all nodes can run pods, as upstream's suite does before its first test.
+pub async fn nodes_schedulable(cx: &Cx, within: Duration) -> Result<()> {
+    cx.eventually(POLL, within, "all nodes are schedulable", || async {
+        let nodes = cx.items(SCHEDULABLE).await?;
+        Ok(!nodes.is_empty() && nodes.iter().all(node_is_usable))
+    })
+    .await
+}
+
 /// The node that a test chooses: ready, schedulable, without taints.
 pub async fn ready_node(cx: &Cx) -> Result<Value> {
     let nodes = cx.items("/api/v1/nodes").await?;
-    let fits = |n: &Value| {
-        let taints = n["spec"]["taints"].as_array().into_iter().flatten();
-        let hard = taints.filter(|t| t["effect"] != "PreferNoSchedule").count();
-        is_true(n, "Ready") && n["spec"]["unschedulable"] != true && hard == 0
-    };
-    let found = nodes.into_iter().find(fits);
+    let found = nodes.into_iter().find(node_is_usable);
     found.context("no ready, schedulable, untainted node")
 }
 

@@ -57,7 +57,13 @@ fn merge_map(mut base: Fields, mut patch: Fields, schema: &Schema) -> Result<Fie
             .clone();
         base.retain(|k, _| keep.iter().any(|v| v == k));
     }
-    let orders = take_prefixed(&mut patch, ORDER);
+    let orders: Vec<(String, Value, Vec<Value>)> = take_prefixed(&mut patch, ORDER)
+        .into_iter()
+        .map(|(field, order)| {
+            let before = base.get(&field).and_then(Value::as_array).cloned();
+            (field, order, before.unwrap_or_default())
+        })
+        .collect();
     for (field, gone) in take_prefixed(&mut patch, DELETE_PRIMITIVE) {
         let gone = gone
             .as_array()
@@ -91,10 +97,11 @@ fn merge_map(mut base: Fields, mut patch: Fields, schema: &Schema) -> Result<Fie
         };
         base.insert(key, merged);
     }
-    for (field, order) in orders {
+    for (field, order, before) in orders {
         let below = schema.field(&field);
         if let (Some(Value::Array(list)), Some(order)) = (base.get_mut(&field), order.as_array()) {
-            sort(list, order, below.and_then(Schema::patch_merge_key));
+            let key = below.and_then(Schema::patch_merge_key);
+            arrange(list, order, &before, key);
         }
     }
     Ok(base)
@@ -127,12 +134,13 @@ fn merge_list(
             .collect());
     };
     let Some(key) = schema.patch_merge_key() else {
-        let mut out = base;
-        for v in patch {
-            if !out.contains(&v) {
-                out.push(v);
+        let mut out = base.clone();
+        for v in &patch {
+            if !out.contains(v) {
+                out.push(v.clone());
             }
         }
+        arrange(&mut out, &patch, &base, None);
         return Ok(out);
     };
     let item = schema.items().unwrap_or(Schema::any());
@@ -140,6 +148,7 @@ fn merge_list(
         .iter()
         .any(|v| v.get(DIRECTIVE).is_some_and(|d| d == "replace"));
     let mut out = if replace { Vec::new() } else { base };
+    let (before, order) = (out.clone(), patch.clone());
     for v in patch {
         let Value::Object(mut fields) = v else {
             return Err(invalid(format!(
@@ -173,40 +182,36 @@ fn merge_list(
             None => out.push(Value::Object(merge_map(Fields::new(), fields, item)?)),
         }
     }
+    arrange(&mut out, &order, &before, Some(key));
     Ok(out)
 }
 
-/// Orders a merged list: what the order names comes in that order, what only the server has keeps
-/// its place relative to its neighbours.
-fn sort(list: &mut Vec<Value>, order: &[Value], key: Option<&str>) {
-    let place = |v: &Value| {
-        order.iter().position(|o| match key {
+/// Orders a merged list: what the order names comes in that order. What only the server has keeps its order,
+/// and stands before a named item only where it stood before it on the server; so new items come first.
+fn arrange(list: &mut Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) {
+    let place = |all: &[Value], v: &Value| {
+        all.iter().position(|o| match key {
             Some(k) => o.get(k).is_some() && o.get(k) == v.get(k),
             None => o == v,
         })
     };
-    let mut named: Vec<Value> = list
-        .iter()
-        .filter(|v| place(v).is_some())
-        .cloned()
-        .collect();
-    named.sort_by_key(|v| place(v));
-    let mut named = named.into_iter().peekable();
-    let mut out = Vec::with_capacity(list.len());
-    // Server-only items stay before the named ones that they stood before.
-    let originals = std::mem::take(list);
-    let mut pending = Vec::new();
-    for v in originals {
-        if place(&v).is_none() {
-            pending.push(v);
-        } else {
-            out.append(&mut pending);
-            out.extend(named.next());
+    let (mut named, others): (Vec<Value>, Vec<Value>) = std::mem::take(list)
+        .into_iter()
+        .partition(|v| place(order, v).is_some());
+    named.sort_by_key(|v| place(order, v));
+    let mut others = others.into_iter().peekable();
+    for v in named {
+        let there = place(before, &v);
+        let stood_first = |o: &Value| match (place(before, o), there) {
+            (Some(other), Some(this)) => other < this,
+            _ => false,
+        };
+        while let Some(other) = others.next_if(stood_first) {
+            list.push(other);
         }
+        list.push(v);
     }
-    out.extend(named);
-    out.append(&mut pending);
-    *list = out;
+    list.extend(others);
 }
 
 #[cfg(test)]
@@ -228,6 +233,15 @@ mod tests {
         assert_eq!(
             after["spec"]["containers"],
             json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}, {"name": "c"}])
+        );
+        let after = apply(
+            before.clone(),
+            json!({"spec": {"containers": [{"name": "c"}]}}),
+        );
+        assert_eq!(
+            after["spec"]["containers"],
+            json!([{"name": "c"}, {"name": "a", "image": "1"}, {"name": "b", "image": "1"}]),
+            "what the server does not know comes first"
         );
         let after = apply(
             before.clone(),
@@ -259,7 +273,7 @@ mod tests {
         );
         assert_eq!(
             after["metadata"],
-            json!({"labels": {"b": "2"}, "finalizers": ["z/w", "q/r"]})
+            json!({"labels": {"b": "2"}, "finalizers": ["q/r", "z/w"]})
         );
         // Tolerations have no merge key: the list is replaced.
         let after = apply(

@@ -10,9 +10,15 @@ use crate::operations::contains;
 use crate::rest::{Cx, Watch};
 use crate::waits::{self, name, number};
 
+pub mod controller_revision;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
+pub mod job;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod stateful_set;
 
 /// Scales a workload of one replica through its scale subresource: a PUT without a version to 2, a patch to 4.
 async fn scale_subresource(cx: &Cx, path: &str) -> Result<()> {
@@ -49,6 +55,7 @@ async fn shows(watch: &mut Watch, object: &str, wanted: &Value, within: Duration
 }
 
 /// Reads, updates and patches the status of a workload; a watch since before it was made must show each.
+/// `patch` is what the merge patch says beside its condition.
 async fn status_endpoints(
     cx: &Cx,
     kind: &str,
@@ -56,6 +63,7 @@ async fn status_endpoints(
     object: &str,
     (selector, since): (String, u64),
     within: Duration,
+    mut patch: Value,
 ) -> Result<()> {
     let all = cx.group("apps/v1", plural);
     let status = format!("{all}/{object}/status");
@@ -77,7 +85,7 @@ async fn status_endpoints(
     let mut watch = cx.watch(&all, &query).await?;
     shows(&mut watch, object, &wanted, within).await?;
     let wanted = json!({"type": "StatusPatched", "status": "True"});
-    let patch = json!({"status": {"conditions": [wanted]}});
+    patch["status"]["conditions"] = json!([wanted]);
     let patched = cx.patch(&status, "merge", &patch).await?;
     ensure!(patched["spec"] == updated["spec"], "{patched}");
     shows(&mut watch, object, &wanted, within).await

@@ -423,5 +423,6 @@ async fn status(cx: Cx) -> Result<()> {
     waits::revision(&cx, &d, "1", AGNHOST_IMAGE).await?;
     waits::deployment_complete(&cx, &d).await?;
     let watched = (labelled("e2e=testing"), since);
-    status_endpoints(&cx, "Deployment", "deployments", &d, watched, LONG).await
+    let nothing = json!({});
+    status_endpoints(&cx, "Deployment", "deployments", &d, watched, LONG, nothing).await
 }

@@ -174,6 +174,7 @@ async fn status(cx: Cx) -> Result<()> {
         "test-rs",
         (selector, since),
         within,
+        json!({}),
     )
     .await
 }
