@@ -144,13 +144,18 @@ impl Cx {
         Ok(out.stdout)
     }
 
-    /// Is something there? Only 404 says no.
-    pub async fn exists(&self, path: &str) -> Result<bool> {
+    /// What is there; only 404 says that nothing is.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>> {
         match self.send(Method::GET, path, JSON, None).await? {
-            Ok(_) => Ok(true),
-            Err(f) if f.code == 404 => Ok(false),
+            Ok(found) => Ok(Some(found)),
+            Err(f) if f.code == 404 => Ok(None),
             Err(f) => bail!("GET {path}: {f:?}"),
         }
+    }
+
+    /// Is something there? Only 404 says no.
+    pub async fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.find(path).await?.is_some())
     }
 
     /// Waits until something is gone.

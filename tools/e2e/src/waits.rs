@@ -45,10 +45,9 @@ pub fn number(value: &Value) -> i64 {
 pub async fn running(cx: &Cx, pod: &str) -> Result<Value> {
     let path = cx.core(&format!("pods/{pod}"));
     cx.eventually(POLL, POD_START, &format!("{pod} Running"), || async {
-        if !cx.exists(&path).await? {
+        let Some(found) = cx.find(&path).await? else {
             return Ok(false);
-        }
-        let found = cx.get(&path).await?;
+        };
         match found["status"]["phase"].as_str() {
             Some("Running") => Ok(true),
             Some(phase @ ("Failed" | "Succeeded")) => {

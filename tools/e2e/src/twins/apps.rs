@@ -104,10 +104,9 @@ async fn adopted(cx: &Cx, pod: &str, owner: &Value) -> Result<()> {
     let path = cx.core(&format!("pods/{pod}"));
     let within = Duration::from_secs(60);
     cx.eventually(waits_every(), within, "the pod is adopted", || async {
-        if !cx.exists(&path).await? {
+        let Some(found) = cx.find(&path).await? else {
             return Ok(true);
-        }
-        let found = cx.get(&path).await?;
+        };
         Ok(waits::controller(&found).is_some_and(|c| c["uid"] == owner["metadata"]["uid"]))
     })
     .await

@@ -213,8 +213,8 @@ async fn operations(cx: Cx) -> Result<()> {
     create(&cx, &object).await?;
     let second = format!("{}/for-removal", all(&cx));
     cx.delete(&second).await?;
-    if cx.exists(&second).await? {
-        finalizes(&cx.get(&second).await?)?;
+    if let Some(left) = cx.find(&second).await? {
+        finalizes(&left)?;
     }
     cx.delete(&listed).await?;
     let left = cx.items(&listed).await?;

@@ -554,11 +554,9 @@ async fn evicted(cx: &Cx) -> Result<()> {
     let path = cx.core("pods/ss-0");
     let every = Duration::from_secs(2);
     cx.eventually(every, POD, "ss-0 runs anew", || async {
-        if !cx.exists(&path).await? {
-            return Ok(false);
-        }
-        let found = cx.get(&path).await?;
-        Ok(found["status"]["phase"] == "Running" && found["metadata"]["uid"] != first)
+        let found = cx.find(&path).await?;
+        Ok(found
+            .is_some_and(|p| p["status"]["phase"] == "Running" && p["metadata"]["uid"] != first))
     })
     .await
 }
