@@ -151,7 +151,9 @@ fn report(name: &str, begun: Instant, done: Result<()>) -> Outcome {
 async fn client(path: &std::path::Path) -> Result<kube::Client> {
     let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
     let options = kube::config::KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    // A twin sees what the server answers, 429 and 503 too.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 

@@ -58,8 +58,7 @@ async fn shows(watch: &mut Watch, object: &str, wanted: &Value, within: Duration
 /// `patch` is what the merge patch says beside its condition.
 async fn status_endpoints(
     cx: &Cx,
-    kind: &str,
-    plural: &str,
+    (kind, plural): (&str, &str),
     object: &str,
     (selector, since): (String, u64),
     within: Duration,

@@ -447,8 +447,7 @@ async fn status(cx: Cx) -> Result<()> {
             "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}});
         status_endpoints(
             &cx,
-            "DaemonSet",
-            "daemonsets",
+            ("DaemonSet", "daemonsets"),
             NAME,
             (selector, since),
             WITHIN,

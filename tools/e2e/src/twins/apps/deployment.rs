@@ -424,5 +424,13 @@ async fn status(cx: Cx) -> Result<()> {
     waits::deployment_complete(&cx, &d).await?;
     let watched = (labelled("e2e=testing"), since);
     let nothing = json!({});
-    status_endpoints(&cx, "Deployment", "deployments", &d, watched, LONG, nothing).await
+    status_endpoints(
+        &cx,
+        ("Deployment", "deployments"),
+        &d,
+        watched,
+        LONG,
+        nothing,
+    )
+    .await
 }

@@ -169,8 +169,7 @@ async fn status(cx: Cx) -> Result<()> {
     let within = Duration::from_secs(120);
     status_endpoints(
         &cx,
-        "ReplicaSet",
-        "replicasets",
+        ("ReplicaSet", "replicasets"),
         "test-rs",
         (selector, since),
         within,

@@ -632,8 +632,7 @@ async fn status(cx: Cx) -> Result<()> {
         let nothing = json!({});
         status_endpoints(
             &cx,
-            "StatefulSet",
-            "statefulsets",
+            ("StatefulSet", "statefulsets"),
             set.name,
             (selector, since),
             SET,
