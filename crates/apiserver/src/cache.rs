@@ -2,6 +2,7 @@
 //! in-process part. It follows the store through one watch; `Follower` is that loop.
 
 mod follow;
+mod history;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -14,6 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 pub use follow::{Follower, ROOT, entry};
+pub use history::{Broken, History, Step};
 
 use crate::limits;
 
@@ -63,12 +65,22 @@ pub struct Begun {
     pub live: mpsc::Receiver<Arc<CacheEvent>>,
 }
 
-/// The revision asked for has left the ring; the oldest that can be resumed from.
-pub struct TooOld(pub u64);
+/// The revision asked for has left the ring.
+#[derive(Debug)]
+pub struct TooOld;
 
 // === CacheEvent ===
 
 impl CacheEvent {
+    fn new(change: Change, revision: u64) -> Self {
+        Self {
+            change,
+            revision,
+            json: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        }
+    }
+
     /// `{"type":...,"object":...}` and a newline, made once and shared.
     pub fn json(&self) -> Bytes {
         self.json
@@ -132,11 +144,17 @@ impl WatchCache {
 
     /// Begins a network watch.
     pub fn begin(&self, start: Start) -> Result<Begun, TooOld> {
+        // Most tries of a replay of history end here and must not hold up others.
+        if let Start::After(from) = start
+            && from < self.state.read().forgotten
+        {
+            return Err(TooOld);
+        }
         let mut state = self.state.write();
         let revision = *self.progress.borrow();
         let (snapshot, replay) = match start {
             Start::Snapshot => (state.entries(None), Vec::new()),
-            Start::After(from) if from < state.forgotten => return Err(TooOld(state.forgotten)),
+            Start::After(from) if from < state.forgotten => return Err(TooOld),
             Start::After(from) => {
                 let later = state.ring.iter().filter(|e| e.revision > from);
                 (Vec::new(), later.cloned().collect())
@@ -164,12 +182,7 @@ impl WatchCache {
             }
         }
         state.parts.retain(|p| p.try_send(change.clone()).is_ok());
-        let event = Arc::new(CacheEvent {
-            change,
-            revision,
-            json: OnceLock::new(),
-            protobuf: OnceLock::new(),
-        });
+        let event = Arc::new(CacheEvent::new(change, revision));
         // A watcher without room is cut off: it resumes from the ring or lists anew.
         state.network.retain(|w| w.try_send(event.clone()).is_ok());
         state.ring.push_back(event);
@@ -178,6 +191,15 @@ impl WatchCache {
         {
             state.forgotten = oldest.revision;
         }
+    }
+
+    /// Cuts off network watchers and remembers nothing up to a revision. They resume from the store's
+    /// history, or list anew where that is compacted.
+    fn forget(&self, revision: u64) {
+        let mut state = self.state.write();
+        state.network.clear();
+        state.ring.clear();
+        state.forgotten = revision;
     }
 
     fn close(&self) {

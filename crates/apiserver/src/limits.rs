@@ -8,6 +8,12 @@ pub const BODY_BYTES: usize = 3 << 20;
 pub const RING_EVENTS: usize = 1_024;
 /// Events a network watcher may lag behind before it is cut off.
 pub const WATCHER_EVENTS: usize = 1_024;
+/// Watches that are served from the store's history at a time; others wait for their turn.
+pub const HISTORIES: usize = 16;
+/// How long a watch may take, its turn included, to get from history to the present before it is cut off.
+pub const HISTORY_WAIT: Duration = Duration::from_secs(60);
+/// Between two questions to the store how far it is, as upstream's watch cache asks etcd.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Objects of one page when a client names no limit but an old revision is read from the store.
 pub const PAGE: usize = 500;
 /// Tries of a patch or an unconditional write against concurrent changes. Each lost one means that

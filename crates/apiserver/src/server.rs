@@ -59,6 +59,8 @@ pub struct Inner {
     pub(crate) shutdown: watch::Sender<bool>,
     pub(crate) mutating: Semaphore,
     pub(crate) reading: Semaphore,
+    /// Places of watches that are served from the store's history.
+    pub(crate) histories: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) openapi: crate::openapi::Documents,
     event_lease: Mutex<Option<(i64, Instant)>>,
@@ -98,6 +100,7 @@ impl Server {
             shutdown: watch::channel(false).0,
             mutating: Semaphore::new(limits::IN_FLIGHT_MUTATING),
             reading: Semaphore::new(limits::IN_FLIGHT_READING),
+            histories: Semaphore::new(limits::HISTORIES),
             metrics: crate::metrics::Metrics::default(),
             openapi: crate::openapi::Documents::default(),
             event_lease: Mutex::new(None),
@@ -189,8 +192,21 @@ impl Inner {
         if cache.revision() >= wanted {
             return Ok(());
         }
-        let waited = tokio::time::timeout(limits::FRESH_WAIT, cache.wait_for(wanted)).await;
-        waited.map_err(|_| too_large(wanted, cache.revision()))
+        let waited = tokio::time::timeout(limits::FRESH_WAIT, self.caught_up(cache, wanted)).await;
+        waited.map_err(|_| too_large(wanted, cache.revision()))?
+    }
+
+    /// Waits until a cache is at a revision. Where others write to the same etcd, or this server's own write
+    /// was elsewhere, no event says so: the store is asked.
+    async fn caught_up(&self, cache: &WatchCache, wanted: u64) -> Result<(), ApiError> {
+        loop {
+            let seen = tokio::time::timeout(limits::PROGRESS_EVERY, cache.wait_for(wanted)).await;
+            if seen.is_ok() {
+                return Ok(());
+            }
+            let asked = self.store.request_progress().await;
+            asked.map_err(ApiError::internal)?;
+        }
     }
 
     /// A lease shared by the events of a minute, as upstream reuses its leases.

@@ -113,6 +113,18 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// Where a server on `localhost` is: the loopback address, whoever there may be to ask for it (RFC 6761 6.3).
+/// A bare root has neither /etc/hosts nor a resolver.
+fn at_loopback(url: &http::Uri) -> Option<http::Uri> {
+    if url.host() != Some("localhost") {
+        return None;
+    }
+    let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
+    let mut parts = url.clone().into_parts();
+    parts.authority = format!("127.0.0.1{port}").parse().ok();
+    http::Uri::from_parts(parts).ok()
+}
+
 // === Rest ===
 
 impl std::fmt::Debug for Rest {
@@ -123,8 +135,12 @@ impl std::fmt::Debug for Rest {
 
 impl Rest {
     /// A client of a cluster.
-    pub fn new(config: kube::Config, g: &Globals, timeout: Option<Duration>) -> Result<Self> {
+    pub fn new(mut config: kube::Config, g: &Globals, timeout: Option<Duration>) -> Result<Self> {
         let server = config.cluster_url.clone();
+        if let Some(url) = at_loopback(&server) {
+            config.cluster_url = url;
+            config.tls_server_name.get_or_insert("localhost".into());
+        }
         let mut headers = Vec::new();
         if let Some(user) = &g.as_user {
             headers.push(("Impersonate-User".into(), user.clone()));

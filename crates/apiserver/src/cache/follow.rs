@@ -217,6 +217,8 @@ impl Loop {
             let Ok(found) = self.store.range(range).await else {
                 return false;
             };
+            // Changes of many revisions come at once now: nobody could resume in their midst.
+            cache.forget(u64::MAX);
             let mut missing: BTreeMap<Vec<u8>, Arc<Entry>> = cache
                 .list(None)
                 .into_iter()
@@ -235,6 +237,7 @@ impl Loop {
                     cache.apply(change, revision);
                 }
             }
+            cache.forget(revision);
         }
         self.progress.send_replace(revision);
         true
@@ -258,7 +261,12 @@ pub fn entry(cache: &WatchCache, kv: &KeyValue) -> Result<Entry, Bad> {
     )
 }
 
-fn make(cache: &WatchCache, key: &[u8], bytes: Bytes, revision: u64) -> Result<Entry, Bad> {
+pub(super) fn make(
+    cache: &WatchCache,
+    key: &[u8],
+    bytes: Bytes,
+    revision: u64,
+) -> Result<Entry, Bad> {
     let bad = |e| (String::from_utf8_lossy(key).into_owned(), e);
     let strategy = &cache.descriptor.strategy;
     let fields = if strategy.selectable_keys().is_empty() {

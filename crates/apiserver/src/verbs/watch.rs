@@ -1,46 +1,30 @@
 //! WATCH: a stream of changes from the cache. Upstream: apiserver handlers/watch.go and the
 //! watch cache; api-semantics §7.
 
+mod options;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use client::ChangeKind;
 use machinery::ApiError;
-use rand::Rng;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::body;
-use crate::cache::{Begun, CacheEvent, Start, TooOld, frame, frame_named};
+use crate::cache::{
+    Begun, Broken, CacheEvent, History, Start, Step, TooOld, WatchCache, frame, frame_named,
+};
 use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
 use crate::filter::Filter;
 use crate::limits;
 use crate::negotiate::{Media, Transform};
 use crate::response::{self, Answer};
+use crate::server::Inner;
 use crate::transform::{self, IncludeObject};
-
-/// Options of a watch, checked.
-struct Options {
-    start: From,
-    bookmarks: bool,
-    /// Whether a bookmark tells the end of the initial events.
-    initial: bool,
-    timeout: Duration,
-}
-
-/// Where the client wants to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    /// With everything that is there now: at least as new as a revision (`None`: as the newest write).
-    Snapshot(Option<u64>),
-    /// With what comes from now on.
-    Now,
-    /// With what came after a revision.
-    After(u64),
-}
+use options::{From, Options, options};
 
 /// How events are written.
 struct Writer {
@@ -85,25 +69,26 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         From::After(version) => Start::After(version),
     };
     let (to, from) = mpsc::channel::<Result<Bytes, std::io::Error>>(64);
-    match cache.begin(start) {
-        Ok(begun) => {
-            let progress = call.server.registry.follower().progress();
-            tokio::spawn(async move {
-                // An error means that the client went away.
-                let _ = run(&mut writer, begun, options, progress, &to).await;
-            });
+    let begun = cache.begin(start);
+    let server = call.server.clone();
+    tokio::spawn(async move {
+        let begun = match (begun, options.start) {
+            (Ok(begun), _) => Ok(begun),
+            (Err(TooOld), From::After(version)) => {
+                let work = catch_up(&mut writer, &server, &cache, version, &to);
+                let limit = limits::HISTORY_WAIT.min(options.timeout);
+                // Too slow: the client resumes from its newest revision.
+                let done = tokio::time::timeout(limit, work).await;
+                done.unwrap_or(Err(Gone))
+            }
+            (Err(TooOld), _) => Err(Gone),
+        };
+        if let Ok(begun) = begun {
+            let progress = server.registry.follower().progress();
+            // An error means that the client went away.
+            let _ = run(&mut writer, begun, options, progress, &to).await;
         }
-        Err(TooOld(oldest)) => {
-            let asked = match options.start {
-                From::After(version) => version,
-                _ => 0,
-            };
-            let text = format!("too old resource version: {asked} ({oldest})");
-            let frame = writer.named("ERROR", &ApiError::expired(text).to_status());
-            // The channel is new and has room.
-            let _ = to.try_send(Ok(frame));
-        }
-    }
+    });
     let frames = body::stream(tokio_stream::wrappers::ReceiverStream::new(from));
     if let Some(upgrade) = call.take_websocket() {
         let answer = websocket::handshake(&call.headers, &websocket::first_offered(&call.headers))?;
@@ -124,69 +109,6 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
     Ok(answer)
 }
 
-fn options(call: &Call) -> Result<Options, ApiError> {
-    let invalid = |text: &str| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"),
-        )
-    };
-    let q = &call.query;
-    let initial = q
-        .get("sendInitialEvents")
-        .map(|_| q.flag("sendInitialEvents"));
-    let version = q.get("resourceVersion").unwrap_or("");
-    let matching = q.get("resourceVersionMatch").unwrap_or("");
-    match (initial, matching) {
-        (Some(_), "NotOlderThan") | (None, "") => {}
-        (_, _) if q.get("continue").is_some_and(|c| !c.is_empty()) => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
-            ));
-        }
-        (Some(_), "") => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
-        }
-        (Some(_), other) => {
-            return Err(invalid(&format!(
-                "resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"NotOlderThan\""
-            )));
-        }
-        (None, _) => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
-        }
-    }
-    let timeout = match q.get("timeoutSeconds").and_then(|t| t.parse::<u64>().ok()) {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => limits::WATCH_MIN.mul_f64(rand::rng().random_range(1.0..2.0)),
-    };
-    let start = start(version, initial)?;
-    Ok(Options {
-        initial: matches!(start, From::Snapshot(_)),
-        start,
-        bookmarks: q.flag("allowWatchBookmarks"),
-        timeout,
-    })
-}
-
-/// Where a watch begins: without a version it is a list that goes on, unless that is refused.
-fn start(version: &str, initial: Option<bool>) -> Result<From, ApiError> {
-    let number = match version {
-        "" => None,
-        text => Some(text.parse().map_err(|_| crate::server::bad_version(text))?),
-    };
-    Ok(match (number, initial) {
-        (None | Some(0), Some(false)) => From::Now,
-        (None | Some(0), _) | (_, Some(true)) => From::Snapshot(number),
-        (Some(n), _) => From::After(n),
-    })
-}
-
 type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 /// The client went away.
@@ -194,6 +116,50 @@ struct Gone;
 
 async fn send(to: &Sender, frame: Bytes) -> Result<(), Gone> {
     to.send(Ok(frame)).await.map_err(|_| Gone)
+}
+
+/// Sends what the cache does not remember from the store's history; gives the cache's part that follows.
+async fn catch_up(
+    w: &mut Writer,
+    server: &Inner,
+    cache: &Arc<WatchCache>,
+    after: u64,
+    to: &Sender,
+) -> Result<Begun, Gone> {
+    let place = tokio::select! {
+        place = server.histories.acquire() => place,
+        () = to.closed() => return Err(Gone),
+    };
+    let _place = place.map_err(|_| Gone)?;
+    let replayed = async {
+        let mut history = History::open(server.store.clone(), cache.clone(), after).await?;
+        loop {
+            match history.next().await? {
+                Step::Joined(begun) => return Ok(Ok(begun)),
+                Step::Changes(events) => {
+                    for event in &events {
+                        if let Err(gone) = w.event(event, to).await {
+                            return Ok(Err(gone));
+                        }
+                    }
+                }
+            }
+        }
+    };
+    let done: Result<Result<Begun, Gone>, Broken> = replayed.await;
+    match done {
+        Ok(done) => done,
+        Err(Broken::Compacted(oldest)) => {
+            let text = format!("too old resource version: {after} ({oldest})");
+            let frame = w.named("ERROR", &ApiError::expired(text).to_status());
+            send(to, frame).await?;
+            Err(Gone)
+        }
+        Err(Broken::Passing(error)) => {
+            tracing::warn!(prefix = cache.prefix, %error, "a watch from history is cut off");
+            Err(Gone)
+        }
+    }
 }
 
 async fn run(

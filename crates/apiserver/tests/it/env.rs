@@ -26,6 +26,7 @@ pub struct Env {
     pub pki: Pki,
     pub address: std::net::SocketAddr,
     _dir: tempfile::TempDir,
+    _store: Option<tempfile::TempDir>,
 }
 
 /// One answer.
@@ -52,8 +53,14 @@ impl Drop for Env {
 impl Env {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (tell, _fatal) = tokio::sync::oneshot::channel();
-        let store = Store::new(Sqlite::open(&dir.path().join("state.db"), tell).unwrap());
+        let mut env = Self::over(sqlite(dir.path())).await;
+        env._store = Some(dir);
+        env
+    }
+
+    /// A server over a store that may have objects already.
+    pub async fn over(store: Store) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let identity = Identity {
             git_version: "v1.37.0+k0s".into(),
             git_commit: "test".into(),
@@ -125,10 +132,11 @@ impl Env {
             pki,
             address,
             _dir: dir,
+            _store: None,
         };
         let ns = serde_json::json!({"metadata": {"name": "default"}});
         let made = env.post("/api/v1/namespaces", &ns).await;
-        assert_eq!(made.code, 201, "{made:?}");
+        assert!([201, 409].contains(&made.code), "{made:?}");
         env
     }
 
@@ -245,6 +253,12 @@ impl Env {
         );
         (out.status.success(), text)
     }
+}
+
+/// A store in a folder.
+pub fn sqlite(dir: &std::path::Path) -> Store {
+    let (tell, _fatal) = tokio::sync::oneshot::channel();
+    Store::new(Sqlite::open(&dir.join("state.db"), tell).unwrap())
 }
 
 /// The kubectl programs of this machine.

@@ -10,4 +10,5 @@ mod fakes;
 mod kubectl;
 mod operations;
 mod peer;
+mod resume;
 mod verbs;

@@ -104,10 +104,11 @@ pub fn history(
             }
             seen += 1;
             at = revision;
-            let kv = key_value(row)?;
-            if !range.contains(&kv.key) {
+            // Most rows concern other watches; their values are not read.
+            if !range.contains(row.get_ref(0)?.as_blob()?) {
                 continue;
             }
+            let kv = key_value(row)?;
             let before = one_before(&mut before, &kv.key, id)?;
             let event = if row.get::<_, bool>(6)? {
                 Event::Delete {

@@ -1,11 +1,12 @@
-//! SIGKILL at random moments while writers write and a watcher watches.
+//! SIGKILL at random moments while writers write and watchers watch: what was acknowledged is there, and each
+//! watcher is told all of it exactly once, resuming where it was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
@@ -13,13 +14,15 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
-use super::{COUNTER, Outcome, create, kubectl, leftovers, running, until};
+use super::{COUNTER, Outcome, PATIENCE, create, kubectl, leftovers, running, until};
 use crate::cluster::Cluster;
 
 /// How often the node is killed.
 const KILLS: usize = 50;
 /// Writers at a time, each with a ConfigMap of its own.
 const WRITERS: usize = 4;
+/// Watchers at a time.
+const WATCHERS: usize = 3;
 /// The seed of the moments; `$CRASH_SEED` repeats another run.
 const SEED: u64 = 20_261_125;
 
@@ -28,9 +31,12 @@ const SEED: u64 = 20_261_125;
 struct Acknowledged {
     /// Newest count of each writer's ConfigMap.
     counts: BTreeMap<String, u64>,
-    /// Newest revision that was seen.
-    revision: u64,
+    /// Every write by its revision: whose, and its count.
+    writes: Writes,
 }
+
+/// Names and counts by revision.
+type Writes = BTreeMap<u64, (String, u64)>;
 
 pub fn run() -> Result<Outcome> {
     let seed = std::env::var("CRASH_SEED")
@@ -56,7 +62,12 @@ pub fn run() -> Result<Outcome> {
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| runtime.spawn(write(client.clone(), n, state.clone(), stop.clone())))
         .collect();
-    let watcher = runtime.spawn(watch(client.clone(), stop.clone()));
+    let goal = Arc::new(AtomicU64::new(u64::MAX));
+    let begin = runtime.block_on(client.list(&ListParams::default()))?;
+    let begin = begin.metadata.resource_version.context("no revision")?;
+    let watchers: Vec<_> = (0..WATCHERS)
+        .map(|_| runtime.spawn(watch(client.clone(), begin.clone(), goal.clone())))
+        .collect();
     let mut random = StdRng::seed_from_u64(seed);
     for kill in 0..KILLS {
         std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
@@ -70,13 +81,29 @@ pub fn run() -> Result<Outcome> {
     for writer in writers {
         runtime.block_on(writer)??;
     }
-    let seen = runtime.block_on(watcher)??;
-    let newest = state.lock().counts.clone();
-    for (name, count) in &newest {
-        let got = seen.get(name).copied().unwrap_or_default();
-        ensure!(got >= *count, "the watch saw {name} at {got}, not {count}");
+    let acknowledged = std::mem::take(&mut *state.lock());
+    let newest = acknowledged.writes.keys().next_back().copied();
+    goal.store(newest.unwrap_or_default(), Ordering::Relaxed);
+    let mut told: Vec<Writes> = Vec::new();
+    for watcher in watchers {
+        let seen = runtime.block_on(async { tokio::time::timeout(PATIENCE, watcher).await });
+        let mut seen = seen.context("a watcher does not see the newest write")???;
+        compare(&acknowledged.writes, &seen)?;
+        // Some went on a little longer than others.
+        seen.retain(|at, _| Some(*at) <= newest);
+        ensure!(
+            told.last().is_none_or(|other| *other == seen),
+            "two watchers were told different things"
+        );
+        told.push(seen);
     }
-    println!("crash: {KILLS} kills, counts {newest:?}");
+    let writes = acknowledged.writes.len();
+    ensure!(writes >= KILLS, "only {writes} writes were acknowledged");
+    println!(
+        "crash: {KILLS} kills, {} writes acknowledged, counts {:?}",
+        acknowledged.writes.len(),
+        acknowledged.counts
+    );
     kubectl(&cluster, &["delete", "pod", "counter", "--wait"])?;
     until("nothing of the pod is left", || {
         let left = leftovers::of(&data)?;
@@ -117,7 +144,7 @@ async fn write(
             Ok(map) => {
                 let mut state = state.lock();
                 state.counts.insert(name.clone(), count);
-                state.revision = state.revision.max(revision(&map)?);
+                state.writes.insert(revision(&map)?, (name.clone(), count));
             }
             // Killed under it: whether it was written is unknown; the next one says more.
             Err(_) => {
@@ -140,7 +167,8 @@ fn revision(map: &ConfigMap) -> Result<u64> {
 async fn check(maps: &Api<ConfigMap>, state: &Mutex<Acknowledged>) -> Result<()> {
     let (known, newest) = {
         let state = state.lock();
-        (state.counts.clone(), state.revision)
+        let newest = state.writes.keys().next_back().copied();
+        (state.counts.clone(), newest.unwrap_or_default())
     };
     let list = maps.list(&ListParams::default()).await?;
     let at: u64 = list
@@ -168,62 +196,58 @@ async fn check(maps: &Api<ConfigMap>, state: &Mutex<Acknowledged>) -> Result<()>
     Ok(())
 }
 
-/// Takes the counts anew; fails on a step back. Gives the list's revision.
-async fn relist(maps: &Api<ConfigMap>, seen: &mut BTreeMap<String, u64>) -> Result<String> {
-    let list = maps.list(&ListParams::default()).await?;
-    for map in &list.items {
-        let name = map.metadata.name.clone().unwrap_or_default();
-        if let Some(count) = map.data.as_ref().and_then(|d| d.get("count")) {
-            let count: u64 = count.parse()?;
-            let before = seen.insert(name.clone(), count).unwrap_or_default();
-            ensure!(count >= before, "{name} went from {before} to {count}");
-        }
-    }
-    list.metadata.resource_version.context("no revision")
-}
-
-/// Follows the ConfigMaps over all restarts, resuming where it was; fails on a gap or a step back.
-async fn watch(maps: Api<ConfigMap>, stop: Arc<AtomicBool>) -> Result<BTreeMap<String, u64>> {
-    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    let mut last = "0".to_string();
-    let mut newest = 0u64;
-    while !stop.load(Ordering::Relaxed) {
+/// Follows the ConfigMaps over all restarts from one revision on, always resuming after the last event, until
+/// the goal is seen. Never lists; fails on a step back or a second event of a revision.
+async fn watch(maps: Api<ConfigMap>, begin: String, goal: Arc<AtomicU64>) -> Result<Writes> {
+    let mut seen = Writes::new();
+    let mut newest: u64 = begin.parse()?;
+    while newest < goal.load(Ordering::Relaxed) {
         let parameters = WatchParams::default().timeout(5);
-        let stream = match maps.watch(&parameters, &last).await {
-            Ok(stream) => stream,
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
+        let Ok(stream) = maps.watch(&parameters, &newest.to_string()).await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
         };
         let mut stream = stream.boxed();
         while let Ok(Some(event)) = stream.try_next().await {
             let map = match event {
-                WatchEvent::Added(m) | WatchEvent::Modified(m) => m,
-                // A restarted server may have forgotten: clients list again, as upstream's do.
-                WatchEvent::Error(e) if e.code == 410 => {
-                    last = relist(&maps, &mut seen).await.unwrap_or(last);
-                    newest = last.parse()?;
-                    break;
+                WatchEvent::Added(map) | WatchEvent::Modified(map) => map,
+                WatchEvent::Bookmark(mark) => {
+                    let at: u64 = mark.metadata.resource_version.parse()?;
+                    ensure!(at >= newest, "bookmark {at} after {newest}");
+                    newest = at;
+                    continue;
                 }
-                WatchEvent::Error(e) => anyhow::bail!("the watch cannot resume: {e:?}"),
-                _ => continue,
+                WatchEvent::Deleted(map) => bail!("{:?} was deleted", map.metadata.name),
+                WatchEvent::Error(e) => bail!("the watch cannot resume from {newest}: {e:?}"),
             };
             let at = revision(&map)?;
-            ensure!(last == "0" || at > newest, "event {at} after {newest}");
-            newest = newest.max(at);
+            ensure!(at > newest, "event {at} after {newest}");
+            newest = at;
             let name = map.metadata.name.clone().unwrap_or_default();
             if let Some(count) = map.data.as_ref().and_then(|d| d.get("count")) {
-                let count: u64 = count.parse()?;
-                let before = seen.insert(name.clone(), count).unwrap_or_default();
-                // Each write is one event: a missed one is a gap. Unacknowledged counts may be skipped by the writer.
-                ensure!(
-                    count > before || last == "0",
-                    "{name} went from {before} to {count}"
-                );
+                seen.insert(at, (name, count.parse()?));
             }
-            last = newest.to_string();
         }
     }
     Ok(seen)
+}
+
+/// Everything that was acknowledged was told, and counts only went up.
+fn compare(acknowledged: &Writes, seen: &Writes) -> Result<()> {
+    for (at, write) in acknowledged {
+        let told = seen.get(at);
+        ensure!(
+            told == Some(write),
+            "at {at}: {write:?} was acknowledged, the watch told {told:?}"
+        );
+    }
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for (at, (name, count)) in seen {
+        let before = counts.insert(name, *count).unwrap_or_default();
+        ensure!(
+            *count > before,
+            "at {at}: {name} went from {before} to {count}"
+        );
+    }
+    Ok(())
 }
