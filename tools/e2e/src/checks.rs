@@ -4,6 +4,7 @@
 mod adoption;
 mod bare_root;
 mod crash;
+mod etcd;
 mod leftovers;
 
 use std::time::{Duration, Instant};
@@ -40,6 +41,10 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "a root that holds nothing but the binary is enough",
         run: bare_root::run,
+    },
+    Check {
+        name: "a node keeps its objects in a real etcd",
+        run: etcd::run,
     },
 ];
 

@@ -37,6 +37,11 @@ impl Cluster {
     /// Starts a node that has some of the test images, chosen by their archives' names, and does not
     /// wait for it.
     pub fn launch(wanted: impl Fn(&str) -> bool) -> Result<Self> {
+        Self::launch_with("{}", wanted)
+    }
+
+    /// The same with `spec.storage` of the configuration.
+    pub fn launch_with(storage: &str, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let bundles = dir.path().join("data/images");
         std::fs::create_dir_all(&bundles)?;
@@ -47,18 +52,18 @@ impl Cluster {
                 std::os::unix::fs::symlink(file.path(), bundles.join(file.file_name()))?;
             }
         }
-        Self::launch_in(dir)
+        Self::launch_in(dir, storage)
     }
 
     fn start_in(dir: tempfile::TempDir) -> Result<Self> {
-        let mut cluster = Self::launch_in(dir)?;
+        let mut cluster = Self::launch_in(dir, "{}")?;
         cluster.wait_ready()?;
         Ok(cluster)
     }
 
-    fn launch_in(dir: tempfile::TempDir) -> Result<Self> {
+    fn launch_in(dir: tempfile::TempDir, storage: &str) -> Result<Self> {
         let port = free_port()?;
-        let config = format!("spec: {{api: {{port: {port}}}}}\n");
+        let config = format!("spec: {{api: {{port: {port}}}, storage: {storage}}}\n");
         std::fs::write(dir.path().join("k0s.yaml"), config)?;
         let child = spawn(dir.path())?;
         Ok(Self { child, dir, port })
@@ -127,7 +132,8 @@ impl Cluster {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    fn wait_ready(&mut self) -> Result<()> {
+    /// Waits until the node is ready.
+    pub fn wait_ready(&mut self) -> Result<()> {
         let end = Instant::now() + START;
         loop {
             if self.k0s(&["status"]).is_ok() {
