@@ -62,6 +62,19 @@ pub fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether the root is its namespace's bottom, as in an initramfs: its own parent, which `pivot_root` refuses.
+pub fn root_is_bottom() -> io::Result<bool> {
+    Ok(bottom_in(&std::fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+fn bottom_in(table: &str) -> bool {
+    table.lines().any(|line| {
+        let mut words = line.split(' ');
+        let (id, parent, at) = (words.next(), words.next(), words.nth(2));
+        at == Some("/") && id == parent
+    })
+}
+
 /// Whether something is mounted exactly there.
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -171,6 +184,17 @@ mod tests {
     #[test]
     fn mountinfo_paths_are_unescaped() {
         assert_eq!(unescape(b"/a\\040b\\134c"), PathBuf::from("/a b\\c"));
+    }
+
+    #[test]
+    fn the_kernels_own_root_is_its_own_parent() {
+        let proc = "20 1 0:21 / /proc rw - proc proc rw\n";
+        assert!(bottom_in(&format!(
+            "1 1 0:2 / / rw - rootfs rootfs rw\n{proc}"
+        )));
+        assert!(!bottom_in(&format!(
+            "30 1 8:1 / / rw shared:1 - ext4 /dev/vda rw\n{proc}"
+        )));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use linux::mount::{self, Reach};
+use linux::volume;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
@@ -44,8 +46,30 @@ fn change_root(root: &OwnedFd) -> Result<(), String> {
     let fail = |what: &'static str| move |e: Errno| format!("{what}: {e}");
     rustix::process::fchdir(root).map_err(fail("enter root"))?;
     // The old root is stacked on the new one's mount point, and then on top of `.`.
-    rustix::process::pivot_root(".", ".").map_err(fail("pivot_root"))?;
+    match rustix::process::pivot_root(".", ".") {
+        Err(Errno::INVAL) => return cover_root(),
+        pivoted => pivoted.map_err(fail("pivot_root"))?,
+    }
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(fail("unmount old root"))?;
+    rustix::process::chdir("/").map_err(fail("enter root"))
+}
+
+/// A node in an initramfs has the kernel's own root, which nothing can take the place of: the new root (the
+/// working directory) goes on top of it, and everything else that was mounted goes away. On any other root
+/// this would leave a way out, so it is refused there.
+fn cover_root() -> Result<(), String> {
+    let fail = |what: &'static str| move |e: Errno| format!("{what}: {e}");
+    let table = |e: std::io::Error| format!("read the table of mounts: {e}");
+    if !volume::root_is_bottom().map_err(table)? {
+        return Err(format!("pivot_root: {}", Errno::INVAL));
+    }
+    let others = volume::mounts_below(Path::new("/")).map_err(table)?;
+    rustix::mount::mount_move(".", "/").map_err(fail("move root"))?;
+    // Until chroot, absolute paths begin at the old root.
+    for mount in others.iter().filter(|m| *m != Path::new("/")) {
+        volume::unmount(mount).map_err(|e| format!("unmount {}: {e}", mount.display()))?;
+    }
+    rustix::process::chroot(".").map_err(fail("chroot"))?;
     rustix::process::chdir("/").map_err(fail("enter root"))
 }
 
@@ -91,7 +115,7 @@ fn make_readonly(path: &str) -> Result<(), String> {
         Err(e) => return Err(fail(e)),
     };
     let name = mount::magic_path(target.as_fd());
-    let tree = mount::clone_tree(std::path::Path::new(&name)).map_err(fail)?;
+    let tree = mount::clone_tree(Path::new(&name)).map_err(fail)?;
     mount::set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::One)
         .map_err(fail)?;
     mount::attach(tree.as_fd(), target.as_fd()).map_err(fail)
@@ -109,7 +133,7 @@ fn mask(path: &str) -> Result<(), String> {
         let options = [("size", Some("0")), ("mode", Some("755"))];
         mount::new_filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_RDONLY)
     } else {
-        mount::clone_tree(std::path::Path::new("/dev/null"))
+        mount::clone_tree(Path::new("/dev/null"))
     };
     mount::attach(cover.map_err(fail)?.as_fd(), target.as_fd()).map_err(fail)
 }
