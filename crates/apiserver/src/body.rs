@@ -29,6 +29,15 @@ pub fn stream(s: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'sta
     BodyExt::boxed_unsync(StreamBody::new(s.map(|r| r.map(Frame::data))))
 }
 
+/// The same body; `held` is dropped when it ends or the client goes away.
+pub fn holding(body: Body, held: impl Send + 'static) -> Body {
+    body.map_frame(move |frame| {
+        let _ = &held;
+        frame
+    })
+    .boxed_unsync()
+}
+
 /// Reads a request's body up to the limit.
 pub async fn read<B>(body: B) -> Result<Bytes, ApiError>
 where

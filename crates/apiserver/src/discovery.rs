@@ -154,7 +154,7 @@ pub fn resources(server: &Inner, group: &str, version: &str) -> Answer {
         }
     }
     if list.is_empty() {
-        return response::text(404, "404 page not found");
+        return not_found(server, group);
     }
     list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     let gv = if group.is_empty() {
@@ -167,6 +167,14 @@ pub fn resources(server: &Inner, group: &str, version: &str) -> Answer {
         out["apiVersion"] = json!("v1");
     }
     response::json(200, &out)
+}
+
+/// What is not served: upstream's web service of the group says so, or the plain mux where there is none.
+pub fn not_found(server: &Inner, group: &str) -> Answer {
+    if groups(server).iter().any(|(known, _)| known == group) {
+        return response::error(&machinery::ApiError::path_not_found(), &response::PLAIN);
+    }
+    response::text(404, "404 page not found")
 }
 
 fn verb_names(d: &Descriptor) -> Vec<&'static str> {

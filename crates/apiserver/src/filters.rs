@@ -6,22 +6,18 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header::{AUTHORIZATION, HeaderValue};
+use http_body::Body;
 use machinery::ApiError;
 use machinery::request::{Attributes, Credentials, Decision, User};
 
+use crate::body;
 use crate::call::Call;
 use crate::limits;
-use crate::negotiate::{self, Format, Media, Offer, Transform};
+use crate::negotiate::{self, Offer};
 use crate::query::Query;
 use crate::request_info::{self, RequestInfo};
-use crate::response::{self, Answer};
+use crate::response::{self, Answer, PLAIN};
 use crate::server::{Incoming, Inner};
-
-const PLAIN: Format = Format {
-    media: Media::Json,
-    transform: Transform::None,
-    pretty: false,
-};
 
 /// Answers a request. Never panics and never fails: everything becomes an answer.
 pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
@@ -66,8 +62,12 @@ pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
         answer.headers_mut().insert("audit-id", id);
     }
     let code = answer.status().as_u16();
-    let facts = (applies, dry_run);
+    let size = answer.body().size_hint().exact();
+    let facts = (applies, dry_run, size);
     server.metrics.count(&info, facts, code, begun.elapsed());
+    if info.is_long_running() {
+        return answer.map(|body| body::holding(body, current));
+    }
     drop(current);
     answer
 }
@@ -270,13 +270,7 @@ async fn resource(
         .registry
         .find(&info.group, &info.version, &info.resource)
     else {
-        if server
-            .registry
-            .has_group_version(&info.group, &info.version)
-        {
-            return response::error(&ApiError::path_not_found(), &PLAIN);
-        }
-        return response::text(404, "404 page not found");
+        return crate::discovery::not_found(&server, &info.group);
     };
     if let Some(connector) = server.connector(&served.descriptor, &info.subresource) {
         if let Err(e) = may_connect(&server, &served.descriptor, &i, &info, &user).await {

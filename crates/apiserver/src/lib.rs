@@ -17,6 +17,7 @@ mod discovery;
 mod filter;
 mod filters;
 mod gzip;
+mod health;
 mod impersonate;
 pub mod limits;
 mod metrics;

@@ -1,13 +1,15 @@
 //! Counters under upstream's stable names, as Prometheus text.
 //! Upstream: apiserver/pkg/endpoints/metrics; api-semantics §18.
 
+mod text;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use machinery::GroupResource;
 use parking_lot::RwLock;
 
 use crate::request_info::RequestInfo;
@@ -16,6 +18,17 @@ use crate::request_info::RequestInfo;
 const BUCKETS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+];
+
+/// Upper bounds of the response size histogram in bytes, as upstream's.
+const SIZES: [(u64, &str); 7] = [
+    (1_000, "1000"),
+    (10_000, "10000"),
+    (100_000, "100000"),
+    (1_000_000, "1e+06"),
+    (10_000_000, "1e+07"),
+    (100_000_000, "1e+08"),
+    (1_000_000_000, "1e+09"),
 ];
 
 /// Label sets that are told apart; beyond that requests are counted under `other`.
@@ -38,21 +51,37 @@ struct Series {
     count: AtomicU64,
     microseconds: AtomicU64,
     buckets: [AtomicU64; 23],
+    /// Answers of a known size.
+    sized: AtomicU64,
+    bytes: AtomicU64,
+    sizes: [AtomicU64; 7],
+}
+
+/// What else is told with the counters.
+#[derive(Default)]
+pub struct Facts {
+    /// Number of stored objects by resource.
+    pub objects: Vec<(GroupResource, usize)>,
+    pub storage_bytes: Option<u64>,
+    pub process: Option<linux::host::Usage>,
+    pub version: String,
+    pub commit: String,
 }
 
 /// The server's counters. Counting takes a shared lock and no memory.
 #[derive(Default)]
 pub struct Metrics {
     requests: RwLock<HashMap<u64, Arc<Series>>>,
-    pub reading: AtomicI64,
-    pub mutating: AtomicI64,
-    pub long_running: AtomicI64,
+    reading: Arc<AtomicI64>,
+    mutating: Arc<AtomicI64>,
+    /// By their labels.
+    long_running: RwLock<BTreeMap<String, Arc<AtomicI64>>>,
 }
 
 /// A request being carried out; it is counted as current until this is dropped.
-pub struct Current<'a>(&'a AtomicI64);
+pub struct Current(Arc<AtomicI64>);
 
-impl Drop for Current<'_> {
+impl Drop for Current {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -89,25 +118,72 @@ fn scope(info: &RequestInfo) -> &'static str {
     }
 }
 
+/// The subresource, or what upstream has in its place for the paths of a server's health.
+fn subresource(info: &RequestInfo) -> &str {
+    let known = ["/healthz", "/livez", "/readyz"];
+    match info.is_resource {
+        true => &info.subresource,
+        false => known
+            .into_iter()
+            .find(|k| info.path == *k)
+            .unwrap_or_default(),
+    }
+}
+
+impl Labels {
+    fn of(info: &RequestInfo, (applies, dry_run): (bool, bool), code: u16) -> Self {
+        Self {
+            verb: verb(info, applies),
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: subresource(info).to_string(),
+            scope: scope(info),
+            dry_run,
+            code,
+        }
+    }
+}
+
 // === Metrics ===
 
 impl Metrics {
     /// Counts a request as current.
-    pub fn begin(&self, info: &RequestInfo) -> Current<'_> {
+    pub fn begin(&self, info: &RequestInfo) -> Current {
         let gauge = if info.is_long_running() {
-            &self.long_running
+            self.long_running(info)
         } else if info.is_read_only() {
-            &self.reading
+            self.reading.clone()
         } else {
-            &self.mutating
+            self.mutating.clone()
         };
         gauge.fetch_add(1, Ordering::Relaxed);
         Current(gauge)
     }
 
-    /// Counts an answered request.
-    pub fn count(&self, info: &RequestInfo, facts: (bool, bool), code: u16, took: Duration) {
-        let (applies, dry_run) = facts;
+    fn long_running(&self, info: &RequestInfo) -> Arc<AtomicI64> {
+        let labels = text::labels(&Labels::of(info, (false, false), 0), text::Kind::Plain);
+        if let Some(known) = self.long_running.read().get(&labels) {
+            return known.clone();
+        }
+        let mut all = self.long_running.write();
+        let labels = if all.len() < SERIES {
+            labels
+        } else {
+            String::new()
+        };
+        all.entry(labels).or_default().clone()
+    }
+
+    /// Counts an answered request; `facts` are whether it is an apply, whether a dry run, and the answer's bytes.
+    pub fn count(
+        &self,
+        info: &RequestInfo,
+        facts: (bool, bool, Option<u64>),
+        code: u16,
+        took: Duration,
+    ) {
+        let (applies, dry_run, bytes) = facts;
         let verb = verb(info, applies);
         let scope = scope(info);
         let mut hasher = DefaultHasher::new();
@@ -116,22 +192,13 @@ impl Metrics {
             &info.group,
             &info.version,
             &info.resource,
-            &info.subresource,
+            subresource(info),
         )
             .hash(&mut hasher);
         let key = hasher.finish();
         let known = self.requests.read().get(&key).cloned();
         let series = known.unwrap_or_else(|| {
-            let labels = Labels {
-                verb,
-                group: info.group.clone(),
-                version: info.version.clone(),
-                resource: info.resource.clone(),
-                subresource: info.subresource.clone(),
-                scope,
-                dry_run,
-                code,
-            };
+            let labels = Labels::of(info, (applies, dry_run), code);
             self.add(key, labels)
         });
         let seconds = took.as_secs_f64();
@@ -140,6 +207,14 @@ impl Metrics {
         series.microseconds.fetch_add(micros, Ordering::Relaxed);
         if let Some(i) = BUCKETS.iter().position(|bound| seconds <= *bound) {
             series.buckets[i].fetch_add(1, Ordering::Relaxed);
+        }
+        // As upstream, of reads alone.
+        if let Some(bytes) = bytes.filter(|_| ["GET", "LIST"].contains(&verb)) {
+            series.sized.fetch_add(1, Ordering::Relaxed);
+            series.bytes.fetch_add(bytes, Ordering::Relaxed);
+            if let Some(i) = SIZES.iter().position(|(bound, _)| bytes <= *bound) {
+                series.sizes[i].fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -166,98 +241,13 @@ impl Metrics {
                 count: AtomicU64::new(0),
                 microseconds: AtomicU64::new(0),
                 buckets: Default::default(),
+                sized: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+                sizes: Default::default(),
             })
         };
         all.entry(key).or_insert_with(make).clone()
     }
-
-    /// The exposition text; `objects` are the numbers of stored objects by resource.
-    pub fn text(&self, objects: &[(String, usize)]) -> String {
-        let mut all: Vec<Arc<Series>> = self.requests.read().values().cloned().collect();
-        all.sort_by_key(|s| labels(&s.labels, true));
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        let mut family = |name: &str, kind: &str, help: &str| {
-            let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
-        };
-        family(
-            "apiserver_request_total",
-            "counter",
-            "Requests answered, by what they asked for and the code of the answer.",
-        );
-        for s in &all {
-            let n = s.count.load(Ordering::Relaxed);
-            let _ = writeln!(
-                out,
-                "apiserver_request_total{{{}}} {n}",
-                labels(&s.labels, true)
-            );
-        }
-        let name = "apiserver_request_duration_seconds";
-        let _ = writeln!(
-            out,
-            "# HELP {name} [STABLE] Seconds until requests were answered.\n# TYPE {name} histogram"
-        );
-        // Codes are not told apart here.
-        let mut merged: BTreeMap<String, Vec<&Series>> = BTreeMap::new();
-        for s in &all {
-            merged.entry(labels(&s.labels, false)).or_default().push(s);
-        }
-        for (text, series) in &merged {
-            histogram(&mut out, name, text, series);
-        }
-        let name = "apiserver_current_inflight_requests";
-        let _ = writeln!(
-            out,
-            "# HELP {name} [STABLE] Requests being carried out.\n# TYPE {name} gauge"
-        );
-        for (kind, gauge) in [("mutating", &self.mutating), ("readOnly", &self.reading)] {
-            let n = gauge.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}{{request_kind=\"{kind}\"}} {n}");
-        }
-        let name = "apiserver_longrunning_requests";
-        let n = self.long_running.load(Ordering::Relaxed);
-        let _ = writeln!(
-            out,
-            "# HELP {name} [STABLE] Watches and streams being served.\n# TYPE {name} gauge\n{name}{{component=\"apiserver\"}} {n}"
-        );
-        let name = "apiserver_storage_objects";
-        let _ = writeln!(
-            out,
-            "# HELP {name} [STABLE] Stored objects, by resource.\n# TYPE {name} gauge"
-        );
-        for (resource, n) in objects {
-            let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {n}");
-        }
-        out
-    }
-}
-
-fn labels(l: &Labels, code: bool) -> String {
-    let mut out = String::new();
-    if code {
-        out.push_str(&format!("code=\"{}\",", l.code));
-    }
-    let dry_run = if l.dry_run { "All" } else { "" };
-    out.push_str(&format!(
-        "component=\"apiserver\",dry_run=\"{dry_run}\",group=\"{}\",resource=\"{}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
-        l.group, l.resource, l.scope, l.subresource, l.verb, l.version
-    ));
-    out
-}
-
-fn histogram(out: &mut String, name: &str, text: &str, series: &[&Series]) {
-    let sum = |f: &dyn Fn(&Series) -> u64| series.iter().map(|s| f(s)).sum::<u64>();
-    let mut below = 0;
-    for (i, bound) in BUCKETS.iter().enumerate() {
-        below += sum(&|s| s.buckets[i].load(Ordering::Relaxed));
-        let _ = writeln!(out, "{name}_bucket{{{text},le=\"{bound}\"}} {below}");
-    }
-    let count = sum(&|s| s.count.load(Ordering::Relaxed));
-    let seconds = sum(&|s| s.microseconds.load(Ordering::Relaxed)) as f64 / 1e6;
-    let _ = writeln!(out, "{name}_bucket{{{text},le=\"+Inf\"}} {count}");
-    let _ = writeln!(out, "{name}_sum{{{text}}} {seconds}");
-    let _ = writeln!(out, "{name}_count{{{text}}} {count}");
 }
 
 #[cfg(test)]
@@ -276,20 +266,84 @@ mod tests {
             name: "p".into(),
             ..RequestInfo::default()
         };
-        let current = metrics.begin(&info);
-        metrics.count(&info, (true, false), 200, Duration::from_millis(30));
-        let text = metrics.text(&[("pods".into(), 3)]);
+        let live = RequestInfo {
+            verb: "get".into(),
+            path: "/livez".into(),
+            ..RequestInfo::default()
+        };
+        let watch = RequestInfo {
+            verb: "watch".into(),
+            name: String::new(),
+            ..info.clone()
+        };
+        let current = (metrics.begin(&info), metrics.begin(&watch));
+        let took = Duration::from_millis(30);
+        metrics.count(&info, (true, false, Some(9)), 200, took);
+        metrics.count(&live, (false, false, Some(2_000)), 200, took);
+        let group = |resource: &'static str, group: &'static str| GroupResource {
+            group: group.into(),
+            resource: resource.into(),
+        };
+        let facts = Facts {
+            objects: vec![(group("pods", ""), 3), (group("a\"b", "x"), 1)],
+            storage_bytes: Some(4_096),
+            version: "v1.37.0+k0s".into(),
+            ..Facts::default()
+        };
+        let text = metrics.text(&facts);
         let labels = "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"pods\",scope=\"resource\",subresource=\"\",verb=\"APPLY\",version=\"v1\"";
+        let sizes = "component=\"\",group=\"\",resource=\"\",scope=\"\",subresource=\"/livez\",verb=\"GET\",version=\"\"";
         for line in [
             format!("apiserver_request_total{{code=\"200\",{labels}}} 1"),
             format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"0.025\"}} 0"),
             format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"0.05\"}} 1"),
+            format!("apiserver_response_sizes_bucket{{{sizes},le=\"1000\"}} 0"),
+            format!("apiserver_response_sizes_bucket{{{sizes},le=\"10000\"}} 1"),
+            format!("apiserver_response_sizes_bucket{{{sizes},le=\"1e+06\"}} 1"),
+            format!("apiserver_response_sizes_sum{{{sizes}}} 2000"),
             "apiserver_current_inflight_requests{request_kind=\"mutating\"} 1".to_string(),
-            "apiserver_storage_objects{resource=\"pods\"} 3".to_string(),
+            "apiserver_longrunning_requests{component=\"apiserver\",group=\"\",resource=\"pods\",scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"} 1".to_string(),
+            "apiserver_resource_objects{group=\"\",resource=\"pods\"} 3".to_string(),
+            "apiserver_resource_objects{group=\"x\",resource=\"a\\\"b\"} 1".to_string(),
+            "apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} 4096".to_string(),
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in {text}");
         }
         drop(current);
-        assert!(metrics.text(&[]).contains("request_kind=\"mutating\"} 0"));
+        let text = metrics.text(&Facts::default());
+        assert!(text.contains("request_kind=\"mutating\"} 0"));
+        assert!(text.contains("verb=\"WATCH\",version=\"v1\"} 0"));
+    }
+
+    /// Each family is told once, its type before its samples, and every sample belongs to one.
+    #[test]
+    fn the_text_is_well_formed() {
+        let metrics = Metrics::default();
+        let facts = Facts {
+            process: linux::host::usage().ok(),
+            ..Facts::default()
+        };
+        metrics.count(
+            &RequestInfo::default(),
+            (false, false, None),
+            404,
+            Duration::ZERO,
+        );
+        let text = metrics.text(&facts);
+        let mut families: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let name = rest.split(' ').next().unwrap_or_default();
+                assert!(!families.contains(&name), "{name} is told twice");
+                families.push(name);
+            } else if !line.starts_with("# HELP ") {
+                let name = line.split(['{', ' ']).next().unwrap_or_default();
+                let family = families.last().unwrap();
+                assert!(name.starts_with(family), "{line} under {family}");
+                let value = line.rsplit(' ').next().unwrap_or_default();
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert!(families.contains(&"process_resident_memory_bytes"));
     }
 }

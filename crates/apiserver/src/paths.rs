@@ -2,29 +2,39 @@
 
 use std::sync::Arc;
 
-use client::Cache;
+use http::Method;
+use machinery::{ApiError, GroupResource};
 use serde_json::json;
 
+use crate::metrics::Facts;
 use crate::query::Query;
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
 
-/// Checks behind `/healthz`, `/livez` and `/readyz`, by upstream's names.
-const CHECKS: &[&str] = &["ping", "log", "etcd", "informer-sync"];
+/// Go's name of the processor.
+pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "amd64"
+};
 
 /// Answers a non-resource request.
 pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
     let path = i.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
+    // What upstream's web services serve may end in a slash and is read only; the rest is a plain mux.
+    let service = ["version", "api", "apis"].contains(parts.first().unwrap_or(&""));
+    if service && ![Method::GET, Method::HEAD].contains(&i.method) {
+        return response::error(&crate::verbs::no_method(), &response::PLAIN);
+    }
+    let exact = path.len() == i.path.len();
     match parts.as_slice() {
-        ["healthz" | "livez" | "readyz", check @ ..] => {
-            health(server, parts[0], check, query).await
+        ["healthz" | "livez" | "readyz", check @ ..] if exact => {
+            crate::health::serve(server, parts[0], check, query).await
         }
         ["version"] => pretty(&version(server)),
-        ["metrics"] => {
-            let kind = "text/plain; version=0.0.4; charset=utf-8";
-            response::bytes(200, kind, server.metrics.text(&stored(server)))
-        }
+        ["version", ..] => response::error(&ApiError::path_not_found(), &response::PLAIN),
+        ["metrics"] if exact => metrics(server).await,
         ["api"] => crate::discovery::api(server, i),
         ["apis"] => crate::discovery::apis(server, i),
         ["api", version] => crate::discovery::resources(server, "", version),
@@ -38,6 +48,18 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
             None => response::text(404, "404 page not found"),
         },
     }
+}
+
+async fn metrics(server: &Inner) -> Answer {
+    let facts = Facts {
+        objects: stored(server),
+        storage_bytes: server.store.size().await.ok(),
+        process: linux::host::usage().ok(),
+        version: server.identity.git_version.clone(),
+        commit: server.identity.git_commit.clone(),
+    };
+    let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    response::bytes(200, kind, server.metrics.text(&facts))
 }
 
 fn root(server: &Inner) -> Answer {
@@ -55,11 +77,23 @@ fn root(server: &Inner) -> Answer {
     }
     let rest = [
         "/healthz",
+        "/healthz/etcd",
+        "/healthz/log",
+        "/healthz/ping",
         "/livez",
+        "/livez/etcd",
+        "/livez/log",
+        "/livez/ping",
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
         "/readyz",
+        "/readyz/etcd",
+        "/readyz/etcd-readiness",
+        "/readyz/informer-sync",
+        "/readyz/log",
+        "/readyz/ping",
+        "/readyz/shutdown",
         "/version",
     ];
     paths.extend(rest.map(str::to_string));
@@ -74,14 +108,14 @@ fn pretty(object: &serde_json::Value) -> Answer {
 }
 
 /// How many objects of each resource there are.
-fn stored(server: &Inner) -> Vec<(String, usize)> {
+fn stored(server: &Inner) -> Vec<(GroupResource, usize)> {
     let reads: &dyn client::Reads = &server.registry;
     let one = |d: Arc<machinery::Descriptor>| {
         let resource = d.group_resource();
         let count = reads.cache(&resource).map_or(0, |c| c.list(None).len());
-        (resource.to_string(), count)
+        (resource, count)
     };
-    let mut all: Vec<(String, usize)> = reads.resources().into_iter().map(one).collect();
+    let mut all: Vec<(GroupResource, usize)> = reads.resources().into_iter().map(one).collect();
     all.sort();
     all
 }
@@ -91,55 +125,8 @@ fn version(server: &Inner) -> serde_json::Value {
     json!({
         "major": "1", "minor": "37", "gitVersion": id.git_version, "gitCommit": id.git_commit,
         "gitTreeState": "clean", "buildDate": id.build_date, "goVersion": "",
-        "compiler": "rustc", "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
+        "compiler": "rustc", "platform": format!("linux/{ARCHITECTURE}"),
         "emulationMajor": "1", "emulationMinor": "37",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
     })
-}
-
-async fn health(server: &Inner, kind: &str, only: &[&str], query: &Query) -> Answer {
-    let excluded: Vec<&str> = query.all("exclude").collect();
-    let mut lines = Vec::new();
-    let mut failed = Vec::new();
-    let shutting_down = *server.shutdown.borrow();
-    let mut checks: Vec<&str> = CHECKS.to_vec();
-    if kind == "readyz" {
-        checks.push("shutdown");
-    }
-    if let [one] = only {
-        if !checks.contains(one) {
-            return response::text(404, "404 page not found");
-        }
-        checks = vec![*one];
-    }
-    for check in &checks {
-        if excluded.contains(check) {
-            lines.push(format!("[+]{check} excluded: ok"));
-            continue;
-        }
-        let fine = match *check {
-            "etcd" => server.store.revision().await.is_ok(),
-            "informer-sync" => server
-                .registry
-                .all()
-                .iter()
-                .filter_map(|s| s.cache.as_ref())
-                .all(|c| c.revision() > 0),
-            "shutdown" => !shutting_down,
-            _ => true,
-        };
-        if fine {
-            lines.push(format!("[+]{check} ok"));
-        } else {
-            lines.push(format!("[-]{check} failed: reason withheld"));
-            failed.push(*check);
-        }
-    }
-    if !failed.is_empty() {
-        return response::text(500, &format!("{}\n{kind} check failed", lines.join("\n")));
-    }
-    if query.get("verbose").is_some() && only.is_empty() {
-        return response::text(200, &format!("{}\n{kind} check passed", lines.join("\n")));
-    }
-    response::bytes(200, "text/plain; charset=utf-8", "ok")
 }

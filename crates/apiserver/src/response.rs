@@ -12,6 +12,13 @@ use crate::negotiate::{Format, Media, Transform};
 /// Every answer of the server.
 pub type Answer = Response<Body>;
 
+/// Where no format was negotiated.
+pub const PLAIN: Format = Format {
+    media: Media::Json,
+    transform: Transform::None,
+    pretty: false,
+};
+
 /// Encodes a JSON value in a format.
 pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiError> {
     match media {
@@ -54,14 +61,7 @@ pub fn bytes(code: u16, content_type: &'static str, data: impl Into<Bytes>) -> A
 pub fn value(code: u16, object: &Value, format: &Format) -> Answer {
     match encode(object, format.media, format.pretty) {
         Ok(data) => bytes(code, format.media.text(), data),
-        Err(e) => error(
-            &e,
-            &Format {
-                media: Media::Json,
-                transform: Transform::None,
-                pretty: false,
-            },
-        ),
+        Err(e) => error(&e, &PLAIN),
     }
 }
 

@@ -48,9 +48,66 @@ pub fn raise_open_files() -> std::io::Result<()> {
     )?)
 }
 
+/// What this process uses, as Prometheus clients tell it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// User and system time, seconds.
+    pub cpu: f64,
+    pub open_files: u64,
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+    /// Start, seconds since 1970.
+    pub started: f64,
+}
+
+/// Clock ticks of a second in `/proc`: the same on all of Linux's platforms.
+const TICKS: f64 = 100.0;
+
+/// What this process uses now.
+pub fn usage() -> std::io::Result<Usage> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let system = std::fs::read_to_string("/proc/stat")?;
+    let page = rustix::param::page_size() as u64;
+    let open_files = std::fs::read_dir("/proc/self/fd")?.count() as u64;
+    let usage = parse_usage(&stat, &system, page);
+    let usage = usage.ok_or_else(|| std::io::Error::other("/proc/self/stat is not as known"))?;
+    Ok(Usage {
+        open_files,
+        ..usage
+    })
+}
+
+/// From the texts of `/proc/self/stat` and `/proc/stat`.
+fn parse_usage(stat: &str, system: &str, page: u64) -> Option<Usage> {
+    // The second field is a name that may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
+    let booted = system.lines().find_map(|l| l.strip_prefix("btime "))?;
+    Some(Usage {
+        cpu: (number(14)? + number(15)?) as f64 / TICKS,
+        open_files: 0,
+        resident_bytes: number(24)? * page,
+        virtual_bytes: number(23)?,
+        started: booted.trim().parse::<f64>().ok()? + number(22)? as f64 / TICKS,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_is_read_past_any_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 9 0 1000 4096000 25 0 0";
+        let found = parse_usage(stat, "cpu 1\nbtime 1700000000\n", 4096).unwrap();
+        assert_eq!((found.cpu, found.started), (2.0, 1_700_000_010.0));
+        assert_eq!(
+            (found.virtual_bytes, found.resident_bytes),
+            (4_096_000, 102_400)
+        );
+        assert!(parse_usage("7 a S", "", 4096).is_none());
+        assert!(usage().unwrap().open_files > 2);
+    }
 
     #[test]
     fn the_root_file_system_has_a_size() {

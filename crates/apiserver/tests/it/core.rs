@@ -166,3 +166,80 @@ async fn services_get_addresses_that_nobody_else_has() {
         .json();
     assert_eq!(text(&named, "/spec/clusterIP"), "", "{named}");
 }
+
+/// Health, metrics and what is not served, as upstream's generic server answers them.
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_that_are_no_resources_answer_as_upstreams() {
+    let env = Env::start().await;
+    let alive = "[+]ping ok\n[+]log ok\n[+]etcd ok\n";
+    let warn = "warn: some health checks cannot be excluded: no matches for \"nono\"\n";
+    let lost = "404 page not found\n";
+    for (path, code, body) in [
+        ("/livez", 200, "ok".to_string()),
+        (
+            "/livez?verbose",
+            200,
+            format!("{alive}livez check passed\n"),
+        ),
+        (
+            "/healthz?verbose=true",
+            200,
+            format!("{alive}healthz check passed\n"),
+        ),
+        (
+            "/readyz?verbose",
+            200,
+            format!(
+                "{alive}[+]etcd-readiness ok\n[+]informer-sync ok\n[+]shutdown ok\nreadyz check passed\n"
+            ),
+        ),
+        (
+            "/livez?verbose&exclude=etcd&exclude=nono",
+            200,
+            format!("[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n{warn}livez check passed\n"),
+        ),
+        ("/readyz/informer-sync", 200, "ok".into()),
+        ("/livez/informer-sync", 404, lost.into()),
+        ("/livez/nono", 404, lost.into()),
+        ("/livez/", 404, lost.into()),
+        ("/foo", 404, lost.into()),
+        ("/foo/bar?x=y", 404, lost.into()),
+        ("/apis/foo.com", 404, lost.into()),
+        ("/apis/foo.com/v1", 404, lost.into()),
+        ("/apis/foo.com/v1/bars", 404, lost.into()),
+    ] {
+        let reply = env.get(path).await;
+        assert_eq!(reply.code, code, "{path}: {reply:?}");
+        assert_eq!(String::from_utf8_lossy(&reply.body), body, "{path}");
+        assert_eq!(
+            reply.headers["content-type"], "text/plain; charset=utf-8",
+            "{path}"
+        );
+    }
+    for (method, path, code, reason) in [
+        ("GET", "/api/v2", 404, "NotFound"),
+        ("GET", "/api/v2/pods", 404, "NotFound"),
+        ("GET", "/api/v1/nono", 404, "NotFound"),
+        ("GET", "/apis/apps/v9", 404, "NotFound"),
+        ("GET", "/apis/apps/v9/deployments", 404, "NotFound"),
+        ("GET", "/version/x", 404, "NotFound"),
+        ("DELETE", "/version", 405, "MethodNotAllowed"),
+        ("POST", "/apis/apps/v1", 405, "MethodNotAllowed"),
+    ] {
+        let reply = env.ask(method, path, &[], Vec::new()).await;
+        assert_eq!(reply.code, code, "{method} {path}: {reply:?}");
+        assert_eq!(text(&reply.json(), "/reason"), reason, "{method} {path}");
+    }
+    let metrics = env.get("/metrics").await;
+    let body = String::from_utf8(metrics.body).unwrap();
+    assert!(body.contains("\napiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} "));
+    env.shut_down();
+    let reply = env.get("/readyz?verbose").await;
+    assert_eq!(reply.code, 500, "{reply:?}");
+    let body = String::from_utf8(reply.body).unwrap();
+    assert!(
+        body.ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n"),
+        "{body}"
+    );
+    assert_eq!(env.get("/livez").await.code, 200);
+}

@@ -140,6 +140,11 @@ impl Env {
         env
     }
 
+    /// Tells the server to stop.
+    pub fn shut_down(&self) {
+        self.server.shutdown();
+    }
+
     /// Sends a request in process.
     pub async fn send(&self, method: &str, path: &str, content: &str, body: Vec<u8>) -> Reply {
         self.ask(method, path, &[("content-type", content)], body)
