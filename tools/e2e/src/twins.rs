@@ -77,6 +77,7 @@ pub fn all() -> Vec<&'static Twin> {
         auth::trust_bundles::TWINS,
         cli::TWINS,
         cli::describe::TWINS,
+        cli::guestbook::TWINS,
         cli::proxy::TWINS,
         cli::update_demo::TWINS,
         instrumentation::TWINS,

@@ -12,6 +12,7 @@ use crate::rest::{Cx, POD_START, labelled};
 use crate::waits::{self, name, number};
 
 pub mod describe;
+pub mod guestbook;
 pub mod proxy;
 pub mod update_demo;
 

@@ -63,11 +63,7 @@ pub async fn show(cx: &Context, infos: &[Info], revision: i64) -> Result<()> {
                 .find(|(n, _)| *n == revision)
                 .ok_or_else(|| Error::text("unable to find the specified revision"))?;
             println!("{} with revision #{revision}", info.display());
-            println!("Pod Template:");
-            print!(
-                "{}",
-                super::super::describe::template(template(info, found))
-            );
+            println!("{}", crate::describe::template_text(template(info, found)));
             continue;
         }
         println!("{} ", info.display());

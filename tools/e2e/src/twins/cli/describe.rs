@@ -135,6 +135,7 @@ async fn others(cx: &Cx) -> Result<()> {
         &["Kernel Version:"],
         &["OS Image:"],
         &["Container Runtime Version:"],
+        // kubectl no longer prints the version of kube-proxy, and upstream's test no longer asks for it.
         &["Kubelet Version:"],
         &["Pods:"],
     ];
