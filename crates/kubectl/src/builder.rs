@@ -62,6 +62,17 @@ impl Info {
         format!("{}/{}", self.resource.singular_name(), self.name)
     }
 
+    /// Is called as the answer of a subresource is, as `scale.autoscaling`.
+    pub fn of_answer(&mut self, answer: &Value) {
+        let (group, version) = match object::text(answer, "/apiVersion").split_once('/') {
+            Some((group, version)) => (group, version),
+            None => ("", object::text(answer, "/apiVersion")),
+        };
+        self.resource.group = group.to_string();
+        self.resource.version = version.to_string();
+        self.resource.kind = object::text(answer, "/kind").to_string();
+    }
+
     /// Reads the object's present state.
     pub async fn read(&self, cx: &Context) -> Result<Value> {
         cx.rest().await?.json(&Call::get(self.path())).await
@@ -253,7 +264,7 @@ pub async fn targets(cx: &Context, args: &[String]) -> Result<Targets> {
     let Some((types, names)) = args.split_first() else {
         return Ok(found);
     };
-    for word in types.split(',').filter(|w| !w.is_empty()) {
+    for word in types.split(',') {
         let members = discovery.category(word);
         if members.is_empty() {
             found.types.push(discovery.resolve(word)?.clone());
@@ -269,6 +280,17 @@ pub async fn targets(cx: &Context, args: &[String]) -> Result<Targets> {
         }
     }
     Ok(found)
+}
+
+/// Whether commands can be run in a pod: it has not ended.
+pub fn is_live(pod: &Info) -> Result<()> {
+    let phase = object::text(&pod.object, "/status/phase");
+    if ["Succeeded", "Failed"].contains(&phase) {
+        return Err(Error::text(format!(
+            "cannot exec into a container in a completed pod; current phase is {phase}"
+        )));
+    }
+    Ok(())
 }
 
 /// How lists are narrowed.

@@ -37,11 +37,13 @@ pub fn run(args: Vec<OsString>, default_kubeconfig: Option<PathBuf>) -> Result<(
     result
 }
 
-fn root() -> clap::Command {
+/// The whole command line.
+pub fn root() -> clap::Command {
     let root = clap::Command::new("kubectl")
         .about("kubectl controls the Kubernetes cluster manager")
         .disable_help_subcommand(true)
-        .disable_version_flag(true);
+        .disable_version_flag(true)
+        .args_override_self(true);
     let root = <Globals as clap::Args>::augment_args(root);
     let root = root.mut_args(|a| optional_bool(a).global(true));
     root.subcommands(commands::COMMANDS.iter().map(build))
@@ -52,12 +54,16 @@ fn build(command: &Command) -> clap::Command {
         .about(command.about)
         .visible_aliases(command.aliases);
     (command.augment)(built)
+        .args_override_self(true)
         .mut_args(optional_bool)
         .mut_subcommands(below)
 }
 
 fn below(command: clap::Command) -> clap::Command {
-    command.mut_args(optional_bool).mut_subcommands(below)
+    command
+        .args_override_self(true)
+        .mut_args(optional_bool)
+        .mut_subcommands(below)
 }
 
 /// pflag's booleans: `--flag`, `--flag=true`, `--flag=false`.
@@ -76,7 +82,12 @@ fn optional_bool(arg: Arg) -> Arg {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::text(format!("unknown command \"{name}\" for \"kubectl\""))
+    match commands::MISSING.contains(&name) {
+        true => Error::text(format!(
+            "the command \"kubectl {name}\" is not there yet in this version"
+        )),
+        false => Error::Plain(format!("Error: unknown command \"{name}\" for \"kubectl\"")),
+    }
 }
 
 fn usage(e: &clap::Error, args: &[OsString]) -> Result<()> {
@@ -103,12 +114,13 @@ fn usage(e: &clap::Error, args: &[OsString]) -> Result<()> {
             let arg = text(ContextKind::InvalidArg);
             let arg = arg.split(['=', ' ']).next().unwrap_or_default();
             match arg.strip_prefix('-') {
-                Some(short) if !short.starts_with('-') => Error::text(format!(
-                    "unknown shorthand flag: '{short}' in {arg}\n{help}"
+                Some(short) if !short.starts_with('-') => Error::Plain(format!(
+                    "Error: unknown shorthand flag: '{short}' in {arg}\n{help}"
                 )),
-                _ => Error::text(format!("unknown flag: {arg}\n{help}")),
+                _ => Error::Plain(format!("Error: unknown flag: {arg}\n{help}")),
             }
         }
+        ErrorKind::MissingRequiredArgument => missing(e, &help),
         _ => Error::text(
             e.to_string()
                 .trim_start_matches("error: ")
@@ -116,6 +128,23 @@ fn usage(e: &clap::Error, args: &[OsString]) -> Result<()> {
                 .to_string(),
         ),
     })
+}
+
+/// What must be there and is not: flags in upstream's words, arguments by their names.
+fn missing(e: &clap::Error, help: &str) -> Error {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::Strings(all)) = e.get(ContextKind::InvalidArg) else {
+        return Error::text(format!("an argument is missing\n{help}"));
+    };
+    let flags: Vec<String> = all
+        .iter()
+        .filter_map(|a| a.strip_prefix("--"))
+        .map(|a| format!("\"{}\"", a.split([' ', '=']).next().unwrap_or(a)))
+        .collect();
+    match flags.as_slice() {
+        [] => Error::text(format!("{} is required\n{help}", all.join(", "))),
+        some => Error::text(format!("required flag(s) {} not set", some.join(", "))),
+    }
 }
 
 /// The flags of a command, read from its matches.

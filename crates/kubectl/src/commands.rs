@@ -6,15 +6,22 @@ mod api_versions;
 mod apply;
 mod attach;
 mod auth;
+mod autoscale;
+mod certificate;
 mod cluster_info;
+mod completion;
 mod config;
 mod cordon;
+mod cp;
 mod create;
 mod delete;
 mod describe;
+mod diff;
 mod drain;
 mod edit;
+mod events;
 mod exec;
+mod explain;
 mod expose;
 mod get;
 mod label;
@@ -22,12 +29,14 @@ mod logs;
 mod modify;
 mod patch;
 mod port_forward;
+mod proxy;
 mod replace;
 mod rollout;
 mod run;
 mod scale;
 mod set;
 mod taint;
+mod top;
 mod uncordon;
 mod version;
 mod wait;
@@ -96,12 +105,16 @@ pub static COMMANDS: &[Command] = &[
     expose::COMMAND,
     run::COMMAND,
     set::COMMAND,
+    explain::COMMAND,
     get::COMMAND,
     edit::COMMAND,
     delete::COMMAND,
     rollout::COMMAND,
     scale::COMMAND,
+    autoscale::COMMAND,
+    certificate::COMMAND,
     cluster_info::COMMAND,
+    top::COMMAND,
     cordon::COMMAND,
     uncordon::COMMAND,
     drain::COMMAND,
@@ -111,15 +124,23 @@ pub static COMMANDS: &[Command] = &[
     attach::COMMAND,
     exec::COMMAND,
     port_forward::COMMAND,
+    proxy::COMMAND,
+    cp::COMMAND,
     auth::COMMAND,
+    events::COMMAND,
+    diff::COMMAND,
     apply::COMMAND,
     patch::COMMAND,
     replace::COMMAND,
     wait::COMMAND,
     label::COMMAND,
     annotate::COMMAND,
+    completion::COMMAND,
     api_resources::COMMAND,
     api_versions::COMMAND,
     config::COMMAND,
     version::COMMAND,
 ];
+
+/// Commands of upstream's kubectl that are not there yet: they say so.
+pub static MISSING: &[&str] = &["alpha", "debug", "kuberc", "kustomize", "options", "plugin"];

@@ -12,6 +12,7 @@ mod lines;
 mod namespace;
 mod node;
 mod pod;
+mod policy;
 mod service;
 mod storage;
 mod volumes;
@@ -27,6 +28,7 @@ use crate::error::Result;
 use crate::object;
 use crate::rest::Call;
 use lines::Lines;
+pub use lines::since;
 
 /// How a kind is described.
 pub struct Describer {
@@ -59,6 +61,10 @@ static DESCRIBERS: &[Describer] = &[
     service::SERVICE,
     service::ENDPOINT_SLICE,
     namespace::NAMESPACE,
+    policy::QUOTA,
+    policy::LIMIT_RANGE,
+    policy::DISRUPTION_BUDGET,
+    policy::PRIORITY_CLASS,
     config::CONFIG_MAP,
     config::SECRET,
     config::SERVICE_ACCOUNT,

@@ -78,7 +78,8 @@ impl Resource {
         self.verbs.iter().any(|v| v == verb)
     }
 
-    fn is_called(&self, word: &str) -> bool {
+    /// Whether a word in small letters names it.
+    pub fn is_called(&self, word: &str) -> bool {
         self.plural == word
             || self.singular == word
             || self.kind.to_lowercase() == word

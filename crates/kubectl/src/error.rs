@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::discovery::Resource;
+
 /// The result of a command and of its helpers.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -79,6 +81,40 @@ impl Error {
                 doing: Some(text),
             },
             Self::Text(t) => Self::Text(format!("{text}: {t}")),
+            other => other,
+        }
+    }
+
+    /// Says which list was asked for. Upstream: cli-runtime's EnhanceListError.
+    pub fn of_list(self, resource: &Resource, labels: &str, fields: &str) -> Self {
+        if !["BadRequest", "NotFound"].contains(&self.reason()) {
+            return self;
+        }
+        let Self::Status { mut status, doing } = self else {
+            return self;
+        };
+        let message = status["message"].as_str().unwrap_or("unknown");
+        let what = format!(
+            "{}/{}, Resource={}",
+            resource.group, resource.version, resource.plural
+        );
+        let message = match labels.is_empty() && fields.is_empty() {
+            true => format!("Unable to list \"{what}\": {message}"),
+            false => format!(
+                "Unable to find \"{what}\" that match label selector \"{labels}\", field selector \"{fields}\": {message}"
+            ),
+        };
+        status["message"] = message.into();
+        Self::Status { status, doing }
+    }
+
+    /// The server's message behind words of ours.
+    pub fn because(self, doing: &str) -> Self {
+        match self {
+            Self::Status { status, .. } => {
+                let message = status["message"].as_str().unwrap_or("unknown");
+                Self::Text(format!("{doing}: {message}"))
+            }
             other => other,
         }
     }

@@ -20,6 +20,7 @@ mod rules;
 mod streaming;
 mod tabwriter;
 mod three_way;
+mod unified;
 mod yaml;
 
 use std::ffi::OsString;

@@ -4,6 +4,10 @@
 pub const PAGE: usize = 500;
 /// Bytes of an answer that is held in memory as a whole.
 pub const ANSWER_BYTES: usize = 1 << 30;
+/// Lines of an object that a diff compares one by one; more are shown as replaced as a whole.
+pub const DIFF_LINES: usize = 4000;
+/// Bytes of the body of a request that goes through `kubectl proxy`.
+pub const PROXIED_BYTES: usize = 256 << 20;
 /// Bytes read from a terminal or socket at once.
 pub const READ_BYTES: usize = 32 * 1024;
 /// Times an update is tried again after a conflict.

@@ -41,9 +41,7 @@ impl Output {
             "none" | "false" => Ok(DryRun::No),
             "client" | "true" => Ok(DryRun::Client),
             "server" => Ok(DryRun::Server),
-            "unchanged" => Err(Error::text(
-                "--dry-run flag without a value was specified. A value must be set: \"none\", \"server\", or \"client\".",
-            )),
+            "unchanged" => Ok(DryRun::Client),
             other => Err(Error::text(format!(
                 "Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."
             ))),

@@ -18,6 +18,8 @@ pub enum Printer {
     Yaml,
     Name,
     JsonPath(jsonpath::Template),
+    /// The values a path finds, as a JSON list.
+    JsonPathValues(jsonpath::Template),
     Columns(custom_columns::Columns),
 }
 
@@ -41,6 +43,10 @@ impl Printer {
             "name" => Ok(Self::Name),
             "jsonpath" => jsonpath::Template::parse(&argument.ok_or_else(|| missing(name))?)
                 .map(Self::JsonPath),
+            "jsonpath-as-json" => {
+                jsonpath::Template::parse(&argument.ok_or_else(|| missing(name))?)
+                    .map(Self::JsonPathValues)
+            }
             "jsonpath-file" => jsonpath::Template::parse(&file(argument)?).map(Self::JsonPath),
             "custom-columns" => {
                 let spec = argument.filter(|s| !s.is_empty()).ok_or_else(|| {
@@ -51,11 +57,16 @@ impl Printer {
             "custom-columns-file" => {
                 custom_columns::Columns::parse_file(&file(argument)?).map(Self::Columns)
             }
-            "go-template" | "go-template-file" | "template" | "templatefile" => Err(Error::text(
-                format!("output format \"{name}\" is not there yet in this version"),
+            "template" | "go-template" if argument.is_none() => Err(Error::text(
+                "template format specified but no template given",
             )),
+            "kyaml" | "go-template" | "go-template-file" | "template" | "templatefile" => {
+                Err(Error::text(format!(
+                    "output format \"{name}\" is not there yet in this version"
+                )))
+            }
             _ => Err(Error::text(format!(
-                "unable to match a printer suitable for the output format \"{name}\", allowed formats are: custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,wide,yaml"
+                "unable to match a printer suitable for the output format \"{name}\", allowed formats are: custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,wide,yaml"
             ))),
         }
     }
@@ -71,6 +82,10 @@ impl Printer {
             Self::Yaml => yaml::to_string(&value),
             Self::Name => names(&value),
             Self::JsonPath(t) => t.render(&value)?,
+            Self::JsonPathValues(t) => {
+                let found = t.values(&value)?.into_iter().cloned().collect();
+                json(&Value::Array(found))
+            }
             Self::Columns(c) => c.render(&value, false)?,
         })
     }

@@ -212,6 +212,22 @@ impl Rest {
         ))
     }
 
+    /// Sends somebody else's request as it is, with this client's credentials.
+    pub async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>> {
+        for (name, value) in &self.headers {
+            let header = (
+                http::HeaderName::try_from(name.as_str()),
+                http::HeaderValue::try_from(value.as_str()),
+            );
+            let (Ok(name), Ok(value)) = header else {
+                return Err(Error::text(format!("invalid header {name}")));
+            };
+            request.headers_mut().append(name, value);
+        }
+        let answer = self.client.send(request).await;
+        answer.map_err(|e| self.transport_error(&e))
+    }
+
     /// The JSON of an answer.
     pub async fn json(&self, call: &Call) -> Result<Value> {
         let bytes = collect(self.send(call).await?).await?;

@@ -11,7 +11,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustix::termios;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
@@ -111,6 +111,44 @@ fn framed(channel: u8, data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Where a remote command's output goes.
+pub struct Outputs {
+    pub stdout: Box<dyn AsyncWrite + Unpin>,
+    pub stderr: Box<dyn AsyncWrite + Unpin>,
+}
+
+impl Outputs {
+    fn own() -> Self {
+        Self {
+            stdout: Box::new(tokio::io::stdout()),
+            stderr: Box::new(tokio::io::stderr()),
+        }
+    }
+}
+
+/// Runs a command whose input comes from a channel, where there is one, and whose output goes elsewhere.
+pub async fn piped_command(
+    socket: Socket,
+    input: Option<mpsc::Receiver<Vec<u8>>>,
+    outputs: Outputs,
+) -> Result<()> {
+    let (send, out) = mpsc::channel::<Vec<u8>>(16);
+    if let Some(mut input) = input {
+        let send = send.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(data) = input.recv().await {
+                if send.send(framed(STDIN, &data)).await.is_err() {
+                    return;
+                }
+            }
+            drop(send.send(vec![CLOSE, STDIN]).await);
+        });
+    }
+    let result = pump(socket, out, outputs).await;
+    drop(send);
+    result
+}
+
 /// Runs exec or attach over a socket until the server says how it ended.
 pub async fn remote_command(socket: Socket, streams: Streams) -> Result<()> {
     let raw = (streams.tty && std::io::stdin().is_terminal())
@@ -123,7 +161,7 @@ pub async fn remote_command(socket: Socket, streams: Streams) -> Result<()> {
     if streams.stdin {
         tokio::task::spawn_local(input(send.clone()));
     }
-    let result = pump(socket, out).await;
+    let result = pump(socket, out, Outputs::own()).await;
     drop((send, raw));
     result
 }
@@ -163,7 +201,11 @@ async fn input(send: mpsc::Sender<Vec<u8>>) {
 }
 
 /// One task writes, one reads, so that a frame half read is never dropped.
-async fn pump(socket: Socket, mut out: mpsc::Receiver<Vec<u8>>) -> Result<()> {
+async fn pump(
+    socket: Socket,
+    mut out: mpsc::Receiver<Vec<u8>>,
+    mut outputs: Outputs,
+) -> Result<()> {
     let (mut reader, mut writer) = socket.split(tokio::io::split);
     let (pongs, mut answers) = mpsc::channel::<Vec<u8>>(4);
     let writes = async move {
@@ -207,14 +249,12 @@ async fn pump(socket: Socket, mut out: mpsc::Receiver<Vec<u8>>) -> Result<()> {
             };
             match *channel {
                 STDOUT => {
-                    let mut stdout = tokio::io::stdout();
-                    stdout.write_all(data).await?;
-                    stdout.flush().await?;
+                    outputs.stdout.write_all(data).await?;
+                    outputs.stdout.flush().await?;
                 }
                 STDERR => {
-                    let mut stderr = tokio::io::stderr();
-                    stderr.write_all(data).await?;
-                    stderr.flush().await?;
+                    outputs.stderr.write_all(data).await?;
+                    outputs.stderr.flush().await?;
                 }
                 ERROR => return ended(data),
                 _ => {}

@@ -79,7 +79,7 @@ impl Run for Flags {
                         && !self.overwrite
                     {
                         return Err(Error::text(format!(
-                            "'{k}' already has a value ({old}), and --overwrite is false"
+                            "--overwrite is false but found the following declared annotation(s): '{k}' already has a value ({old})"
                         )));
                     }
                     o["metadata"]["annotations"][k] = json!(v);

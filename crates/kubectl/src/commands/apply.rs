@@ -1,7 +1,9 @@
 //! `kubectl apply`: three-way by the client, or `--server-side`. Upstream: kubectl/pkg/cmd/apply.
 
+mod last_applied;
+
 use api::schema::{self, Schema};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Command, Run};
@@ -54,10 +56,25 @@ pub struct Flags {
     /// If true, wait for resources to be gone before returning
     #[arg(long)]
     wait: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// View the latest last-applied-configuration annotations of a resource/object
+    ViewLastApplied(last_applied::View),
+    /// Set the last-applied-configuration annotation on a live object to match the contents of a file
+    SetLastApplied(last_applied::Set),
 }
 
 impl Run for Flags {
     async fn run(self, cx: Context) -> Result<()> {
+        match self.what {
+            Some(What::ViewLastApplied(f)) => return f.run(&cx).await,
+            Some(What::SetLastApplied(f)) => return f.run(&cx).await,
+            None => {}
+        }
         if self.files.is_empty() {
             return Err(Error::text("must specify one of -f and -k"));
         }

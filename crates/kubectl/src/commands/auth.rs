@@ -31,8 +31,13 @@ enum What {
 
 #[derive(Clone, Debug, Args)]
 struct CanI {
-    #[arg(required = true)]
     words: Vec<String>,
+    /// If true, prints all allowed actions
+    #[arg(long)]
+    list: bool,
+    /// If true, prints allowed actions without headers
+    #[arg(long)]
+    no_headers: bool,
     /// If true, check the specified action in all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -61,7 +66,47 @@ impl Run for Flags {
 }
 
 impl CanI {
+    /// Everything the user may do in the namespace.
+    async fn all(&self, cx: &Context) -> Result<()> {
+        if !self.words.is_empty() {
+            return Err(Error::text(
+                "list option must be specified with no arguments",
+            ));
+        }
+        let body = json!({"apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview", "spec": {"namespace": cx.namespace()?}});
+        let call = Call::new(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+        )
+        .json(&body);
+        let answer = cx.rest().await?.json(&call).await?;
+        if answer["status"]["incomplete"] == true {
+            let why = object::text(&answer, "/status/evaluationError");
+            let why = match why.is_empty() {
+                true => String::new(),
+                false => format!(": {why}"),
+            };
+            eprintln!("warning: the list may be incomplete{why}");
+        }
+        let all = object::items(&answer, "/status/resourceRules")
+            .iter()
+            .chain(object::items(&answer, "/status/nonResourceRules"));
+        let mut text = String::new();
+        if !self.no_headers {
+            text.push_str("Resources\tNon-Resource URLs\tResource Names\tVerbs\n");
+        }
+        for rule in crate::rules::compact(all) {
+            text.push_str(&format!("{}\n", rule.cells().join("\t")));
+        }
+        print!("{}", TabWriter::table().layout(&text));
+        Ok(())
+    }
+
     async fn run(&self, cx: &Context) -> Result<()> {
+        if self.list {
+            return self.all(cx).await;
+        }
         let [verb, what, name @ ..] = self.words.as_slice() else {
             return Err(Error::text(
                 "you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'kubectl auth can-i -h' for help and examples.",

@@ -1,6 +1,8 @@
 //! `kubectl create`: from files, or a kind by its flags (`create/kinds.rs`).
 //! Upstream: kubectl/pkg/cmd/create.
 
+mod disruption;
+mod ingress;
 mod kinds;
 mod rbac;
 mod secret;
@@ -11,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::apply::field_validation;
 use super::{Command, Run};
-use crate::builder::{Files, Info, info_of};
+use crate::builder::{Files, Info};
 use crate::context::Context;
+use crate::discovery::Resource;
 use crate::error::{Error, Result};
 use crate::output::{DryRun, Output};
 use crate::rest::Call;
@@ -20,6 +23,14 @@ use crate::three_way;
 
 pub const COMMAND: Command =
     Command::of::<Flags>("create", &[], "Create a resource from a file or from stdin");
+
+/// Generated kinds that are in no namespace.
+const CLUSTER_WIDE: &[&str] = &[
+    "Namespace",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "PriorityClass",
+];
 
 /// Flags of `create`.
 #[derive(Clone, Debug, Args)]
@@ -84,6 +95,12 @@ enum Kind {
     /// Create a quota with the specified name
     #[command(alias = "resourcequota")]
     Quota(kinds::Quota),
+    /// Create a pod disruption budget with the specified name
+    #[command(alias = "pdb")]
+    Poddisruptionbudget(disruption::Budget),
+    /// Create an ingress with the specified name
+    #[command(alias = "ing")]
+    Ingress(ingress::Ingress),
     /// Create a priority class with the specified name
     #[command(alias = "pc")]
     Priorityclass(kinds::PriorityClass),
@@ -92,7 +109,14 @@ enum Kind {
 }
 
 impl Run for Flags {
-    async fn run(self, cx: Context) -> Result<()> {
+    async fn run(self, mut cx: Context) -> Result<()> {
+        if matches!(
+            self.kind,
+            Some(Kind::Rolebinding(_) | Kind::Clusterrolebinding(_))
+        ) {
+            // Their `--user` is a subject, not the one who asks.
+            cx.globals.user = None;
+        }
         let Some(kind) = self.kind else {
             return from_files(&cx, &self.files, &self.common).await;
         };
@@ -110,11 +134,12 @@ impl Run for Flags {
             Kind::Rolebinding(f) => f.object()?,
             Kind::Clusterrolebinding(f) => f.object()?,
             Kind::Quota(f) => f.object()?,
+            Kind::Poddisruptionbudget(f) => f.object()?,
+            Kind::Ingress(f) => f.object()?,
             Kind::Priorityclass(f) => f.object(),
             Kind::Token(f) => return f.run(&cx).await,
         };
-        let info = info_of(&cx, "", object).await?;
-        post(&cx, info, &common).await
+        post(&cx, generated(&cx, object)?, &common, "created").await
     }
 }
 
@@ -125,20 +150,58 @@ async fn from_files(cx: &Context, files: &Files, common: &Common) -> Result<()> 
     let (infos, mut errors) = files.infos(cx).await?;
     for info in infos {
         let source = info.source.clone();
-        let done = post(cx, info, common).await;
+        let done = post(cx, info, common, "created").await;
         errors.extend(done.err().map(|e| e.when("creating", &source)));
     }
     Error::collect(errors)
 }
 
+/// An object made from flags. No server is asked what its kind is, and it says its namespace only where
+/// the command line does.
+pub fn generated(cx: &Context, mut object: Value) -> Result<Info> {
+    let (api_version, kind) = (
+        crate::object::text(&object, "/apiVersion").to_string(),
+        crate::object::text(&object, "/kind").to_string(),
+    );
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let namespaced = !CLUSTER_WIDE.contains(&kind.as_str());
+    if let (true, Some(ns)) = (namespaced, &cx.globals.namespace) {
+        object["metadata"]["namespace"] = ns.clone().into();
+    }
+    let singular = kind.to_lowercase();
+    let plural = match singular.ends_with('s') {
+        true => format!("{singular}es"),
+        false => format!("{singular}s"),
+    };
+    Ok(Info {
+        namespace: namespaced.then(|| cx.namespace()).transpose()?,
+        name: crate::object::name(&object).to_string(),
+        object,
+        source: String::new(),
+        resource: Resource {
+            group: group.to_string(),
+            version: version.to_string(),
+            plural,
+            singular,
+            kind,
+            namespaced,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            verbs: Vec::new(),
+            subresources: Vec::new(),
+            preferred: true,
+        },
+    })
+}
+
 /// Creates an object and prints it.
-pub async fn post(cx: &Context, mut info: Info, common: &Common) -> Result<()> {
+pub async fn post(cx: &Context, mut info: Info, common: &Common, deed: &str) -> Result<()> {
     if common.save_config {
         three_way::annotate(&mut info.object);
     }
     let dry = common.output.dry_run()?;
     if dry == DryRun::Client {
-        return common.output.print(&info, &info.object, "created");
+        return common.output.print(&info, &info.object, deed);
     }
     let mut call = Call::new("POST", info.resource.path(info.namespace.as_deref()))
         .json(&info.object)
@@ -149,7 +212,7 @@ pub async fn post(cx: &Context, mut info: Info, common: &Common) -> Result<()> {
     }
     let done = cx.rest().await?.json(&call).await?;
     info.name = crate::object::name(&done).to_string();
-    common.output.print(&info, &done, "created")
+    common.output.print(&info, &done, deed)
 }
 
 /// `apiVersion`, `kind` and a name.

@@ -26,9 +26,9 @@ pub struct Flags {
     /// Selector (label query) to filter on
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     selector: String,
-    /// If true, display events related to the described object
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
-    show_events: bool,
+    /// Display events related to the described object; true for a single object, false for several
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    show_events: Option<bool>,
     /// Return large lists in chunks rather than all at once; accepted, the server's pages are used
     #[arg(long, default_value_t = crate::limits::PAGE)]
     chunk_size: usize,
@@ -44,9 +44,11 @@ impl Run for Flags {
         };
         let (mut infos, mut errors) =
             builder::existing(&cx, &self.words, &self.files, &narrow).await?;
+        let mut by_prefix = false;
         if infos.is_empty() && errors.iter().all(Error::is_not_found) && !errors.is_empty() {
             infos = self.by_prefix(&cx).await?;
             if !infos.is_empty() {
+                by_prefix = true;
                 errors.clear();
             }
         }
@@ -57,11 +59,13 @@ impl Run for Flags {
                 eprintln!("No resources found in {} namespace.", cx.namespace()?);
             }
         }
+        let with_events = self.show_events.unwrap_or(infos.len() == 1 && !by_prefix);
         for (i, info) in infos.iter().enumerate() {
-            if i > 0 {
+            if i > 0 && !by_prefix {
                 println!("\n");
             }
-            match describe::text(&cx, info, self.show_events).await {
+            match describe::text(&cx, info, with_events).await {
+                Ok(text) if by_prefix => println!("{text}"),
                 Ok(text) => print!("{text}"),
                 Err(e) => errors.push(e),
             }

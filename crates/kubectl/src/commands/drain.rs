@@ -10,7 +10,7 @@ use crate::builder::{self, Files, Info, Narrow};
 use crate::context::{Context, timeout};
 use crate::error::{Error, Result};
 use crate::object;
-use crate::output::Output;
+use crate::output::{DryRun, Output};
 use crate::rest::Call;
 
 pub const COMMAND: Command =
@@ -95,7 +95,8 @@ impl Run for Flags {
                 })??,
                 None => done.await?,
             }
-            println!("{} drained", node.display());
+            let object = &node.object;
+            self.output.print(node, object, "drained")?;
         }
         Ok(())
     }
@@ -103,7 +104,8 @@ impl Run for Flags {
 
 /// What is to be done with a pod.
 enum Fate {
-    Evict,
+    /// With a warning.
+    Evict(Option<&'static str>),
     Skip(Option<&'static str>),
     Refuse(&'static str),
 }
@@ -130,7 +132,7 @@ impl Flags {
             };
         }
         if finished {
-            return Fate::Evict;
+            return Fate::Evict(None);
         }
         if owner.is_none() && !self.force {
             return Fate::Refuse(
@@ -145,7 +147,11 @@ impl Flags {
                 "cannot delete Pods with local storage (use --delete-emptydir-data to override)",
             );
         }
-        Fate::Evict
+        Fate::Evict(
+            owner
+                .is_none()
+                .then_some("deleting Pods that declare no controller"),
+        )
     }
 
     async fn empty(&self, cx: &Context, node: &Info) -> Result<()> {
@@ -156,7 +162,7 @@ impl Flags {
             all_namespaces: true,
             all: true,
         };
-        let (mut going, mut refused) = (Vec::new(), Vec::new());
+        let (mut going, mut refused, mut warned) = (Vec::new(), Vec::new(), Vec::new());
         for pod in builder::list(cx, &pods, &narrow).await? {
             let place = format!(
                 "{}/{}",
@@ -164,11 +170,18 @@ impl Flags {
                 pod.name
             );
             match self.fate(&pod) {
-                Fate::Evict => going.push(pod),
+                Fate::Evict(warning) => {
+                    going.push(pod);
+                    warned.extend(warning.map(|why| (why, place)));
+                }
                 Fate::Skip(None) => {}
-                Fate::Skip(Some(why)) => eprintln!("Warning: {why}: {place}"),
-                Fate::Refuse(why) => refused.push(format!("{why}: {place}")),
+                Fate::Skip(Some(why)) => warned.push((why, place)),
+                Fate::Refuse(why) => refused.push((why, place)),
             }
+        }
+        let (warned, refused) = (by_reason(warned), by_reason(refused));
+        if !warned.is_empty() {
+            eprintln!("Warning: {}", warned.join("; "));
         }
         if !refused.is_empty() {
             return Err(Error::text(format!(
@@ -178,6 +191,13 @@ impl Flags {
                 node.name,
                 refused.join("\n")
             )));
+        }
+        if self.output.dry_run()? == DryRun::Client {
+            for pod in &going {
+                let ns = pod.namespace.as_deref().unwrap_or_default();
+                println!("evicting pod {ns}/{} (dry run)", pod.name);
+            }
+            return Ok(());
         }
         let evictions = going.iter().map(|pod| self.evict(cx, pod));
         futures::future::try_join_all(evictions).await.map(|_| ())
@@ -222,5 +242,30 @@ impl Flags {
             }
         );
         Ok(())
+    }
+}
+
+/// `why: place, place`, in the order the reasons came.
+fn by_reason(all: Vec<(&'static str, String)>) -> Vec<String> {
+    let mut grouped: Vec<(&str, Vec<String>)> = Vec::new();
+    for (why, place) in all {
+        match grouped.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, places)) => places.push(place),
+            None => grouped.push((why, vec![place])),
+        }
+    }
+    let text = |(why, places): (&str, Vec<String>)| format!("{why}: {}", places.join(", "));
+    grouped.into_iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_grouped_by_reason() {
+        let all = [("a", "n/1"), ("b", "n/2"), ("a", "n/3")];
+        let all = all.map(|(why, place)| (why, place.to_string())).to_vec();
+        assert_eq!(by_reason(all), ["a: n/1, n/3", "b: n/2"]);
     }
 }

@@ -46,12 +46,7 @@ impl Run for Flags {
             ));
         }
         let pod = pod_of(&cx, std::slice::from_ref(&self.target)).await?;
-        let phase = object::text(&pod.object, "/status/phase");
-        if ["Succeeded", "Failed"].contains(&phase) {
-            return Err(Error::text(format!(
-                "cannot exec into a container in a completed pod; current phase is {phase}"
-            )));
-        }
+        builder::is_live(&pod)?;
         let container = container(&pod.object, self.container.as_deref(), self.quiet)?;
         let tty = terminal(self.tty, self.stdin);
         let mut call = Call::get(format!("{}/exec", pod.path()));

@@ -186,8 +186,12 @@ impl Flags {
             }
             let page = match cx.rest().await?.json(&call).await {
                 Err(e) if e.is_not_found() && self.ignore_not_found => return Ok(pages),
+                Err(e) if part.name.is_none() => {
+                    return Err(e.of_list(&part.resource, &self.selector, &self.field_selector));
+                }
                 other => other?,
             };
+            let page = if tables { as_table(page) } else { page };
             next = object::text(&page, "/metadata/continue").to_string();
             pages.push(page);
             if next.is_empty() || part.name.is_some() {
@@ -208,26 +212,14 @@ impl Flags {
     }
 
     async fn tables(&self, cx: &Context, parts: &[Part]) -> Result<()> {
-        let several = self.show_kind || parts.iter().any(|p| p.resource != parts[0].resource);
-        let mut errors = Vec::new();
+        let (mut tables, errors) = self.read_tables(cx, parts).await;
+        let first = tables.first().map(|(r, _)| *r);
+        let several = self.show_kind || tables.iter().any(|(r, _)| Some(*r) != first);
         let mut shown = 0;
-        let mut at = 0;
-        while at < parts.len() {
-            let resource = &parts[at].resource;
-            let mut whole = json!({"rows": []});
-            while at < parts.len() && parts[at].resource == *resource {
-                match self.pages(cx, &parts[at], true).await {
-                    Ok(pages) => pages.into_iter().for_each(|p| add(&mut whole, p)),
-                    Err(e) => errors.push(e),
-                }
-                at += 1;
-            }
+        for (resource, whole) in &mut tables {
             let Some(Value::Array(rows)) = whole.get_mut("rows") else {
                 continue;
             };
-            if rows.is_empty() {
-                continue;
-            }
             if let Some(path) = &self.sort_by {
                 sort(rows, path, true)?;
             }
@@ -237,7 +229,7 @@ impl Flags {
             shown += rows.len();
             let mut options = self.options(several.then(|| resource.singular_name()));
             options.with_namespace &= resource.namespaced;
-            print!("{}", TablePrinter::new(options).text(&whole));
+            print!("{}", TablePrinter::new(options).text(whole));
         }
         if shown == 0 && !self.ignore_not_found && errors.is_empty() {
             let namespaced = !self.all_namespaces && parts.iter().all(|p| p.resource.namespaced);
@@ -248,6 +240,27 @@ impl Flags {
             }
         }
         Error::collect(errors)
+    }
+
+    /// A table with rows for every type, types that follow each other in one.
+    async fn read_tables<'a>(
+        &self,
+        cx: &Context,
+        parts: &'a [Part],
+    ) -> (Vec<(&'a Resource, Value)>, Vec<Error>) {
+        let (mut all, mut errors): (Vec<(&Resource, Value)>, _) = (Vec::new(), Vec::new());
+        for part in parts {
+            if all.last().is_none_or(|(r, _)| **r != part.resource) {
+                all.push((&part.resource, json!({"rows": []})));
+            }
+            match (self.pages(cx, part, true).await, all.last_mut()) {
+                (Ok(pages), Some((_, whole))) => pages.into_iter().for_each(|p| add(whole, p)),
+                (Ok(_), None) => {}
+                (Err(e), _) => errors.push(e),
+            }
+        }
+        all.retain(|(_, whole)| !object::items(whole, "/rows").is_empty());
+        (all, errors)
     }
 
     async fn objects(&self, cx: &Context, parts: &[Part], printer: &Printer) -> Result<()> {
@@ -381,6 +394,19 @@ fn with_events(table: &Value, kind: Option<&str>) -> Value {
         }
     }
     table
+}
+
+/// An answer that is no table becomes one of names and ages.
+fn as_table(page: Value) -> Value {
+    if page["rows"].is_array() || page["metadata"]["name"].is_null() {
+        return page;
+    }
+    let age = match page["metadata"]["creationTimestamp"].as_str() {
+        Some(then) => crate::describe::since(&then.into()),
+        None => "<unknown>".into(),
+    };
+    json!({"columnDefinitions": [{"name": "Name", "format": "name"}, {"name": "Age"}],
+        "rows": [{"cells": [page["metadata"]["name"], age], "object": {"metadata": page["metadata"]}}]})
 }
 
 fn add(whole: &mut Value, mut page: Value) {

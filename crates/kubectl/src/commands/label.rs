@@ -49,6 +49,9 @@ impl Run for Flags {
             return Err(Error::text("at least one label update is required"));
         }
         let (set, removed) = modify::pairs(&changes, "label")?;
+        for (key, value) in &set {
+            check(key, value)?;
+        }
         let narrow = Narrow {
             labels: self.selector.clone(),
             fields: self.field_selector.clone(),
@@ -89,13 +92,34 @@ impl Run for Flags {
                     o["metadata"]["labels"][k] = json!(v);
                 }
                 if let Some(all) = o["metadata"]["labels"].as_object_mut() {
-                    removed.iter().for_each(|k| {
-                        all.remove(k);
-                    });
+                    for k in &removed {
+                        if all.remove(k).is_none() {
+                            println!("label \"{k}\" not found.");
+                        }
+                    }
+                } else {
+                    for k in &removed {
+                        println!("label \"{k}\" not found.");
+                    }
                 }
                 Ok(())
             },
         )
         .await
+    }
+}
+
+/// A label that no server would take is refused before it is asked.
+fn check(key: &str, value: &str) -> Result<()> {
+    if let Some(why) = api::names::qualified_name(key).into_iter().next() {
+        return Err(Error::text(format!(
+            "invalid label key \"{key}={value}\": {why}"
+        )));
+    }
+    match api::names::label_value(value).into_iter().next() {
+        Some(why) => Err(Error::text(format!(
+            "invalid label value: \"{key}={value}\": {why}"
+        ))),
+        None => Ok(()),
     }
 }

@@ -62,8 +62,10 @@ impl Run for Flags {
                 ));
             }
         };
-        let parsed = yaml::parse_all(&text)
-            .map_err(|e| Error::text(format!("unable to parse \"{text}\": {e}")))?;
+        let parsed = yaml::parse_all(&text).map_err(|e| {
+            let first = e.lines().next().unwrap_or_default();
+            Error::text(format!("unable to parse \"{text}\": {first}"))
+        })?;
         let patch: Value = parsed.into_iter().next().unwrap_or_default();
         let (infos, mut errors) =
             builder::existing(&cx, &self.words, &self.files, &Narrow::default()).await?;
@@ -80,6 +82,10 @@ impl Run for Flags {
             }
             match cx.rest().await?.json(&call).await {
                 Ok(done) => {
+                    let mut info = info;
+                    if self.subresource.is_some() {
+                        info.of_answer(&done);
+                    }
                     let version =
                         |v: &Value| object::text(v, "/metadata/resourceVersion").to_string();
                     let same = version(&done) == version(&info.object);

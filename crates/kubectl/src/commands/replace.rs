@@ -53,8 +53,12 @@ impl Run for Flags {
                         .await;
                     match gone {
                         Ok(v) => {
+                            let place = match &info.namespace {
+                                Some(ns) => format!(" from {ns} namespace"),
+                                None => String::new(),
+                            };
                             println!(
-                                "{} \"{}\" deleted",
+                                "{} \"{}\" deleted{place}",
                                 info.resource.singular_name(),
                                 info.name
                             );

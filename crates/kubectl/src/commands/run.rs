@@ -5,7 +5,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::{Command, Run};
-use crate::builder::{Info, info_of};
+use crate::builder::Info;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::object;
@@ -64,6 +64,12 @@ pub struct Flags {
     /// If true, suppress prompt messages
     #[arg(short, long)]
     quiet: bool,
+    /// If true, create a ClusterIP service associated with the pod
+    #[arg(long)]
+    expose: bool,
+    /// The length of time to wait until at least one pod is running
+    #[arg(long, default_value = "1m0s")]
+    pod_running_timeout: String,
     /// If true, run the container in privileged mode
     #[arg(long)]
     privileged: bool,
@@ -79,7 +85,8 @@ impl Run for Flags {
                 "--rm should only be used for attached containers",
             ));
         }
-        let info = info_of(&cx, "", self.pod()?).await?;
+        let service = self.service()?;
+        let info = super::create::generated(&cx, self.pod()?)?;
         let mut created = info.object.clone();
         let dry = self.output.dry_run()?;
         if dry != DryRun::Client {
@@ -90,6 +97,10 @@ impl Run for Flags {
                 call = call.query("dryRun", "All");
             }
             created = cx.rest().await?.json(&call).await?;
+        }
+        if let Some(service) = service {
+            self.output.print(&info, &created, "created")?;
+            return self.expose(&cx, service).await;
         }
         if !attach || dry != DryRun::No {
             return self.output.print(&info, &created, "created");
@@ -112,6 +123,41 @@ impl Run for Flags {
 // === Flags ===
 
 impl Flags {
+    /// The service of `--expose`.
+    fn service(&self) -> Result<Option<Value>> {
+        if !self.expose {
+            return Ok(None);
+        }
+        let Some(port) = self.port else {
+            return Err(Error::text("--port must be set when exposing a service"));
+        };
+        let labels = self.pod()?["metadata"]["labels"].clone();
+        Ok(Some(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name},
+            "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": labels},
+            "status": {"loadBalancer": {}}}),
+        ))
+    }
+
+    async fn expose(&self, cx: &Context, service: Value) -> Result<()> {
+        let info = super::create::generated(cx, service)?;
+        if matches!(self.output.output.as_deref(), Some("yaml")) {
+            println!("---");
+        }
+        let dry = self.output.dry_run()?;
+        let mut done = info.object.clone();
+        if dry != DryRun::Client {
+            let mut call = Call::new("POST", info.resource.path(info.namespace.as_deref()))
+                .json(&info.object)
+                .query("fieldManager", "kubectl-run");
+            if dry == DryRun::Server {
+                call = call.query("dryRun", "All");
+            }
+            done = cx.rest().await?.json(&call).await?;
+        }
+        self.output.print(&info, &done, "created")
+    }
+
     fn pod(&self) -> Result<Value> {
         let mut container = json!({"name": self.name, "image": self.image, "resources": {}});
         if !self.args.is_empty() {
@@ -191,7 +237,25 @@ impl Flags {
         let tty = super::exec::terminal(self.tty, self.stdin);
         let call = Call::get(format!("{}/attach", info.path()));
         let call = super::exec::stream_query(call, &self.name, self.stdin, tty);
-        let socket = streaming::connect(rest, call, "v5.channel.k8s.io").await?;
+        let socket = match streaming::connect(rest, call, "v5.channel.k8s.io").await {
+            Ok(socket) => socket,
+            // It ended meanwhile: its log tells what it said.
+            Err(e) => {
+                let text = e.to_string();
+                eprintln!(
+                    "warning: couldn't attach to pod/{}, falling back to streaming logs: {}",
+                    info.name,
+                    text.trim_start_matches("error: ")
+                );
+                let log = Call::get(format!("{}/log", info.path())).query("follow", "true");
+                let mut chunks = rest.stream(&log).await?;
+                while let Some(chunk) = chunks.next().await {
+                    use std::io::Write;
+                    std::io::stdout().write_all(&chunk?)?;
+                }
+                return Ok(());
+            }
+        };
         let streams = Streams {
             stdin: self.stdin,
             tty,

@@ -1,4 +1,6 @@
-//! `kubectl set image|env|resources`.
+//! `kubectl set image|env|resources|selector|serviceaccount|subject`.
+
+mod subject;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -27,6 +29,13 @@ enum What {
     Env(Target),
     /// Update resource requests/limits on objects with pod templates
     Resources(Target),
+    /// Set the selector on a resource
+    Selector(Target),
+    /// Update the service account of a resource
+    #[command(visible_alias = "sa")]
+    Serviceaccount(Target),
+    /// Update the user, group, or service account in a role binding or cluster role binding
+    Subject(subject::Subject),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -51,6 +60,9 @@ struct Target {
     /// The resource requirement limits
     #[arg(long)]
     limits: Option<String>,
+    /// If true, display the environment and any changes in the standard format
+    #[arg(long)]
+    list: bool,
 }
 
 impl Run for Flags {
@@ -74,6 +86,10 @@ impl Run for Flags {
                 )
                 .await
             }
+            What::Env(t) if t.list => t.list_env(&cx).await,
+            What::Selector(t) => subject::selector(&cx, t).await,
+            What::Serviceaccount(t) => subject::service_account(&cx, t).await,
+            What::Subject(s) => s.run(cx).await,
             What::Env(t) => {
                 let (changes, t) = t.split();
                 let (set, removed) = modify::pairs(&changes, "environment variable")?;
@@ -130,6 +146,34 @@ fn env(container: &mut Value, set: &[(String, String)], removed: &[String]) {
     container["env"] = all.into();
 }
 
+/// A variable of a container, or where it comes from.
+fn env_line(e: &Value) -> String {
+    let name = object::text(e, "/name");
+    let from = &e["valueFrom"];
+    for (field, kind) in [("configMapKeyRef", "configmap"), ("secretKeyRef", "secret")] {
+        if from[field].is_object() {
+            let (of, key) = (
+                object::text(&from[field], "/name"),
+                object::text(&from[field], "/key"),
+            );
+            return format!("# {name} from {kind} {of}, key {key}");
+        }
+    }
+    for (field, path) in [
+        ("fieldRef", "/fieldPath"),
+        ("resourceFieldRef", "/resource"),
+    ] {
+        if from[field].is_object() {
+            let path = object::text(&from[field], path);
+            return match field {
+                "fieldRef" => format!("# {name} from field path {path}"),
+                _ => format!("# {name} from resource field {path}"),
+            };
+        }
+    }
+    format!("{name}={}", object::text(e, "/value"))
+}
+
 // === Target ===
 
 impl Target {
@@ -167,6 +211,32 @@ impl Target {
                 modify::send(cx, &info, &after, "kubectl-set", self.output.dry_run()?).await?;
             if changed {
                 self.output.print(&info, &done, deed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the environment of every container.
+    async fn list_env(self, cx: &Context) -> Result<()> {
+        let narrow = Narrow {
+            labels: self.selector.clone(),
+            all: self.all,
+            ..Narrow::default()
+        };
+        let (infos, errors) = builder::existing(cx, &self.words, &self.files, &narrow).await?;
+        Error::collect(errors)?;
+        for info in infos {
+            let Some(spec) = object::pod_spec_pointer(&info.resource.kind) else {
+                continue;
+            };
+            for list in ["initContainers", "containers"] {
+                for c in object::items(&info.object, &format!("{spec}/{list}")) {
+                    let (kind, name) = (&info.resource.kind, object::text(c, "/name"));
+                    println!("# {kind} {}, container {name}", info.name);
+                    object::items(c, "/env")
+                        .iter()
+                        .for_each(|e| println!("{}", env_line(e)));
+                }
             }
         }
         Ok(())

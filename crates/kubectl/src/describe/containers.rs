@@ -137,7 +137,7 @@ fn state(title: &str, state: &Value, w: &mut Lines) {
 fn probe(probe: &Value) -> String {
     let n = |field: &str| probe[field].as_i64().unwrap_or_default();
     let numbers = format!(
-        "delay={}s timeout={}s period={}s #success={} #failure={}",
+        "delay={}s timeout={}s period={}s successThreshold={} failureThreshold={}",
         n("initialDelaySeconds"),
         n("timeoutSeconds"),
         n("periodSeconds"),

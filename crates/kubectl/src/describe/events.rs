@@ -47,7 +47,8 @@ pub fn put(events: &[Value], w: &mut Lines) {
         return w.put(0, "Events:\t<none>");
     }
     w.put(0, "Events:");
-    w.table(1, &["Type", "Reason", "Age", "From", "Message"]);
+    w.put(1, "Type\tReason\tAge\tFrom\tMessage");
+    w.put(1, "----\t------\t----\t----\t-------");
     for e in events {
         let from = ["/source/component", "/reportingComponent"].map(|p| object::text(e, p));
         let from = from.into_iter().find(|f| !f.is_empty()).unwrap_or_default();

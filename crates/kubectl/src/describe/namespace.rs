@@ -67,13 +67,18 @@ fn quotas(all: &[Value], w: &mut Lines) {
         w.some(1, "Scopes", &scopes.join(", ").into());
         w.put(1, "Resource\tUsed\tHard");
         w.put(1, "--------\t---\t---");
-        for (name, hard) in object::pairs(&quota["status"]["hard"]) {
-            let used = match object::plain(&quota["status"]["used"][&name]) {
-                used if used.is_empty() => "0".into(),
-                used => used,
-            };
-            w.put(1, format!("{name}\t{used}\t{hard}"));
-        }
+        quota_rows(quota, 1, w);
+    }
+}
+
+/// What a quota allows and what is used of it.
+pub fn quota_rows(quota: &Value, level: usize, w: &mut Lines) {
+    for (name, hard) in object::pairs(&quota["status"]["hard"]) {
+        let used = match object::plain(&quota["status"]["used"][&name]) {
+            used if used.is_empty() => "0".into(),
+            used => used,
+        };
+        w.put(level, format!("{name}\t{used}\t{hard}"));
     }
 }
 
@@ -99,18 +104,23 @@ fn limits(all: &[Value], w: &mut Lines) {
         " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
     );
     for item in all.iter().flat_map(|r| object::items(r, "/spec/limits")) {
-        let names: BTreeSet<String> = COLUMNS
-            .iter()
-            .flat_map(|c| object::pairs(&item[*c]))
-            .map(|(name, _)| name)
-            .collect();
-        for name in names {
-            let cells = COLUMNS.map(|c| match object::plain(&item[c][&name]) {
-                cell if cell.is_empty() => "-".to_string(),
-                cell => cell,
-            });
-            let kind = object::text(item, "/type");
-            w.put(0, format!(" {kind}\t{name}\t{}", cells.join("\t")));
-        }
+        limit_rows(item, " ", w);
+    }
+}
+
+/// The rows of one limit.
+pub fn limit_rows(item: &Value, before: &str, w: &mut Lines) {
+    let names: BTreeSet<String> = COLUMNS
+        .iter()
+        .flat_map(|c| object::pairs(&item[*c]))
+        .map(|(name, _)| name)
+        .collect();
+    for name in names {
+        let cells = COLUMNS.map(|c| match object::plain(&item[c][&name]) {
+            cell if cell.is_empty() => "-".to_string(),
+            cell => cell,
+        });
+        let kind = object::text(item, "/type");
+        w.put(0, format!("{before}{kind}\t{name}\t{}", cells.join("\t")));
     }
 }

@@ -185,7 +185,7 @@ fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let sum = to
             .get(name)
-            .map_or_else(|| amount.clone(), |a| a.add(amount));
+            .map_or_else(|| *amount, |a| a.add(amount));
         to.insert(name.clone(), sum);
     }
 }
@@ -193,7 +193,7 @@ fn add(to: &mut Amounts, more: &Amounts) {
 fn at_least(to: &mut Amounts, other: &Amounts) {
     for (name, amount) in other {
         if to.get(name).is_none_or(|a| a < amount) {
-            to.insert(name.clone(), amount.clone());
+            to.insert(name.clone(), *amount);
         }
     }
 }

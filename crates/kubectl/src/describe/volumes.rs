@@ -34,6 +34,11 @@ static KINDS: &[Kind] = &[
         &[("Name", "name"), ("Optional", "optional")],
     ),
     (
+        "local",
+        "LocalVolume (a persistent volume backed by local storage on a node)",
+        &[("Path", "path")],
+    ),
+    (
         "nfs",
         "NFS (an NFS mount that lasts the lifetime of a pod)",
         &[
@@ -58,6 +63,7 @@ static KINDS: &[Kind] = &[
         &[
             ("Driver", "driver"),
             ("FSType", "fsType"),
+            ("VolumeHandle", "volumeHandle"),
             ("ReadOnly", "readOnly"),
         ],
     ),
@@ -102,6 +108,10 @@ pub fn source(volume: &Value, w: &mut Lines) {
     w.put(2, format!("Type:\t{title}"));
     for (title, name) in *fields {
         let value = &volume[*field][*name];
+        // Only persistent volumes have a handle.
+        if *title == "VolumeHandle" && value.is_null() {
+            continue;
+        }
         let text = match (*title, value) {
             ("Optional" | "ReadOnly", v) => (v == true).to_string(),
             ("HostPathType", Value::Null) => "<none>".into(),

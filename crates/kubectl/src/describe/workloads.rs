@@ -227,6 +227,12 @@ fn stateful_set(seen: &Seen<'_>, w: &mut Lines) {
     created(o, w);
     w.put(0, format!("Selector:\t{}", selector(&spec["selector"])));
     seen.marks(w);
+    w.put(
+        0,
+        format!("Service Name:\t{}", object::text(spec, "/serviceName")),
+    );
+    let policy = object::text(spec, "/podManagementPolicy");
+    w.put(0, format!("Pod Management Policy:\t{policy}"));
     let (desired, total) = (number(&spec["replicas"]), number(&o["status"]["replicas"]));
     w.put(0, format!("Replicas:\t{desired} desired | {total} total"));
     let strategy = &spec["updateStrategy"];
@@ -240,6 +246,12 @@ fn stateful_set(seen: &Seen<'_>, w: &mut Lines) {
         "MaxUnavailable",
         &strategy["rollingUpdate"]["maxUnavailable"],
     );
+    let retention = &spec["persistentVolumeClaimRetentionPolicy"];
+    if retention.is_object() {
+        w.put(0, "Persistent Volume Claim Retention Policy:");
+        w.some(1, "WhenDeleted", &retention["whenDeleted"]);
+        w.some(1, "WhenScaled", &retention["whenScaled"]);
+    }
     w.put(0, format!("Pods Status:\t{}", pod_phases(seen)));
     containers::template(&spec["template"], w);
     claims(object::items(spec, "/volumeClaimTemplates"), w);

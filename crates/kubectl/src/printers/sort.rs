@@ -17,7 +17,8 @@ pub fn sort(objects: &mut [Value], path: &str, in_rows: bool) -> Result<()> {
         let key = template.values(at)?.first().map(|v| (*v).clone());
         keyed.push((key, o.clone()));
     }
-    if !keyed.is_empty() && keyed.iter().all(|(k, _)| k.is_none()) {
+    // Tables are shown as they are where nothing has the field.
+    if !keyed.is_empty() && !in_rows && keyed.iter().all(|(k, _)| k.is_none()) {
         return Err(Error::text(format!(
             "couldn't find any field with path \"{{{}}}\" in the list of objects",
             path.trim_matches(['{', '}'])

@@ -133,7 +133,10 @@ pub struct Token {
 
 impl Namespace {
     pub fn object(self) -> Made {
-        (self.common, head("v1", "Namespace", &self.name))
+        let mut made = head("v1", "Namespace", &self.name);
+        made["spec"] = json!({});
+        made["status"] = json!({});
+        (self.common, made)
     }
 }
 
@@ -224,6 +227,7 @@ impl Job {
             }
             _ => return Err(Error::text("either --image or --from must be specified")),
         }
+        made["status"] = json!({});
         Ok((self.common, made))
     }
 }
@@ -255,6 +259,7 @@ impl Quota {
         if !self.scopes.is_empty() {
             made["spec"]["scopes"] = self.scopes.split(',').collect();
         }
+        made["status"] = json!({});
         Ok((self.common, made))
     }
 }
@@ -302,7 +307,8 @@ impl Token {
             .rest()
             .await?
             .json(&Call::new("POST", path).json(&body))
-            .await?;
+            .await
+            .map_err(|e| e.because("failed to create token"))?;
         match self.common.output.output.as_deref() {
             None => println!("{}", object::text(&answer, "/status/token")),
             Some(format) => print!(
