@@ -183,9 +183,7 @@ fn amounts(value: &Value) -> Amounts {
 
 fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
-        let sum = to
-            .get(name)
-            .map_or_else(|| *amount, |a| a.add(amount));
+        let sum = to.get(name).map_or_else(|| *amount, |a| a.add(amount));
         to.insert(name.clone(), sum);
     }
 }
