@@ -93,7 +93,12 @@ fn collect(dir: &Path, pids: &mut BTreeSet<i32>) -> io::Result<()> {
         Err(e) if gone(&e) => return Ok(()),
         Err(e) => return Err(e),
     }
-    for entry in fs::read_dir(dir)? {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if gone(&e) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), pids)?;
