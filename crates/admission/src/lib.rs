@@ -29,6 +29,7 @@ mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+mod webhook;
 
 /// What plugins look at.
 #[derive(Clone)]
@@ -111,6 +112,8 @@ pub fn chain(context: &Context) -> Vec<Arc<dyn Admission>> {
         Arc::new(pod_topology_labels::PodTopologyLabels(c())),
         Arc::new(node_declared_feature_validator::NodeDeclaredFeatureValidator(c())),
         Arc::new(pod_resize_validator::PodResizeValidator(c())),
+        Arc::new(webhook::MutatingAdmissionWebhook::new(c())),
+        Arc::new(webhook::ValidatingAdmissionWebhook::new(c())),
         Arc::new(resource_quota::ResourceQuota::new(c())),
     ]
 }

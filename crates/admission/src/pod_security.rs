@@ -296,8 +296,9 @@ impl Admission for PodSecurity {
     /// Warns and notes for the audit; later plugins change nothing that the checks look at.
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {
         if a.is("", "namespaces") {
-            let warnings = self.namespace_warnings(a);
-            a.warnings.extend(warnings);
+            for warning in self.namespace_warnings(a) {
+                a.warnings.push(warning);
+            }
             return Ok(());
         }
         let Some(object) = a.object.clone() else {

@@ -165,7 +165,7 @@ pub(crate) async fn run(world: &World, plugin: &str, w: Write) -> Result<Outcome
         before: w.before.as_ref(),
         dry_run: false,
         options: Value::Null,
-        warnings: Vec::new(),
+        warnings: Default::default(),
         audit_annotations: BTreeMap::new(),
     };
     let all = chain(&world.context);
@@ -181,7 +181,7 @@ pub(crate) async fn run(world: &World, plugin: &str, w: Write) -> Result<Outcome
     }
     Ok(Outcome {
         object: a.object.unwrap_or_default(),
-        warnings: a.warnings,
+        warnings: a.warnings.take(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Connect subresources whose answer is a stream or an upgraded connection: `pods/log`, `pods/exec`.
 //! Each is a file below; `kubelet::CONNECTORS` lists them.
 
+pub mod admission;
 mod exec;
 mod html;
 pub mod kubelet;

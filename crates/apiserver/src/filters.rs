@@ -276,6 +276,10 @@ async fn resource(
         if let Err(e) = may_connect(&server, &served.descriptor, &i, &info, &user).await {
             return response::error(&e, &PLAIN);
         }
+        let d = &served.descriptor;
+        if let Err(e) = crate::connect::admission::admit(&server, d, &info, &user, &query).await {
+            return response::error(&e, &PLAIN);
+        }
         let request = crate::connect::ConnectRequest {
             user,
             namespace: info.namespace,

@@ -3,6 +3,7 @@
 //! authorization and admission interfaces.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -111,10 +112,14 @@ pub struct Attempt<'a> {
     /// CreateOptions, UpdateOptions or DeleteOptions as given.
     pub options: Value,
     /// Texts to send as `Warning` headers.
-    pub warnings: Vec<String>,
+    pub warnings: Warnings,
     /// Annotations for the audit event.
     pub audit_annotations: BTreeMap<String, String>,
 }
+
+/// Texts for the client; validating plugins may add some too.
+#[derive(Debug, Default)]
+pub struct Warnings(Mutex<Vec<String>>);
 
 /// One admission plugin. Chain order is the order of the slice in crate `admission`.
 #[async_trait]
@@ -148,6 +153,24 @@ impl User {
     /// Whether the user is in a group.
     pub fn in_group(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
+    }
+}
+
+// === Warnings ===
+
+impl Warnings {
+    /// Adds one.
+    pub fn push(&self, text: String) {
+        self.lock().push(text);
+    }
+
+    /// Takes all there are.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod tour;
 pub mod twins;
 pub mod waits;
 pub mod watch;
+pub mod webhooks;
 
 pub use cluster::Cluster;
 pub use rest::{Cx, Failure};

@@ -61,6 +61,7 @@ pub fn all() -> Vec<&'static Twin> {
         api_machinery::operations::TWINS,
         api_machinery::publish_openapi::TWINS,
         api_machinery::resource_quota::TWINS,
+        api_machinery::webhook::TWINS,
         apps::controller_revision::TWINS,
         apps::cron_job::TWINS,
         apps::daemon_set::TWINS,

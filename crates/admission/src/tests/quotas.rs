@@ -177,7 +177,7 @@ async fn concurrent_writes_never_exceed_the_quota() {
             before: None,
             dry_run: false,
             options: Value::Null,
-            warnings: Vec::new(),
+            warnings: Default::default(),
             audit_annotations: BTreeMap::new(),
         };
         let plugin = &plugin;

@@ -51,7 +51,11 @@ pub async fn mutate(
             plugin.mutate(&mut attempt).await?;
         }
     }
-    attempt.warnings.drain(..).for_each(|w| call.warn(w));
+    attempt
+        .warnings
+        .take()
+        .into_iter()
+        .for_each(|w| call.warn(w));
     Ok(attempt.object)
 }
 
@@ -62,13 +66,17 @@ pub async fn validate(
     object: Option<Value>,
     before: Option<&Value>,
 ) -> Result<Option<Value>, ApiError> {
-    let mut attempt = attempt(call, t, object, before);
+    let attempt = attempt(call, t, object, before);
     for plugin in call.server.admission() {
         if plugin.handles(t.operation) {
             plugin.validate(&attempt).await?;
         }
     }
-    attempt.warnings.drain(..).for_each(|w| call.warn(w));
+    attempt
+        .warnings
+        .take()
+        .into_iter()
+        .for_each(|w| call.warn(w));
     Ok(attempt.object)
 }
 
@@ -89,7 +97,7 @@ fn attempt<'a>(
         before,
         dry_run: t.dry_run,
         options: t.options.clone(),
-        warnings: Vec::new(),
+        warnings: Default::default(),
         audit_annotations: BTreeMap::new(),
     }
 }

@@ -409,7 +409,7 @@ async fn escalate(user: &User, resource: &'static str, object: Value) -> Result<
         before: None,
         dry_run: false,
         options: Value::Null,
-        warnings: Vec::new(),
+        warnings: Default::default(),
         audit_annotations: Default::default(),
     };
     check.validate(&attempt).await.map_err(|e| e.message)

@@ -19,6 +19,7 @@ pub mod namespaces;
 pub mod operations;
 pub mod publish_openapi;
 pub mod resource_quota;
+pub mod webhook;
 
 pub const TWINS: &[Twin] = &[
     Twin {
