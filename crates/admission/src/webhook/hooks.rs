@@ -29,6 +29,8 @@ pub struct Hook {
     pub review: &'static str,
     /// Whether it may be called for writes that are only tried.
     pub dry_runs: bool,
+    /// Whether expressions are to tell which writes it is called for.
+    pub conditional: bool,
     /// Whether it is called again when a later one changed the object.
     pub again: bool,
     rules: Vec<Value>,
@@ -115,6 +117,7 @@ impl Hook {
             fails: str_at(hook, "failurePolicy") != "Ignore",
             review: known.next().unwrap_or(REVIEWS[0]),
             dry_runs: matches!(str_at(hook, "sideEffects"), "None" | "NoneOnDryRun"),
+            conditional: !list_at(hook, "matchConditions").is_empty(),
             again: str_at(hook, "reinvocationPolicy") == "IfNeeded",
             rules: list_at(hook, "rules").to_vec(),
             equivalent: str_at(hook, "matchPolicy") != "Exact",
@@ -176,5 +179,29 @@ impl Hook {
         let object = context.get("", "namespaces", "", namespace);
         let object = object.ok_or_else(|| ApiError::not_found("", "namespaces", namespace))?;
         Ok(labels_match(&self.namespaces, &object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn hooks_have_upstreams_order_and_defaults() {
+        let hook = |name: &str| {
+            json!({"name": name, "admissionReviewVersions": ["v2", "v1beta1", "v1"],
+                "sideEffects": "None"})
+        };
+        let all = of(&[
+            json!({"metadata": {"name": "b"}, "webhooks": [hook("b1"), hook("b2")]}),
+            json!({"metadata": {"name": "a"}, "webhooks": [hook("a1")]}),
+        ]);
+        let names: Vec<&str> = all.iter().map(|h| h.name.as_str()).collect();
+        assert_eq!(names, ["a1", "b1", "b2"]);
+        let one = &all[0];
+        assert_eq!(one.review, "v1beta1", "the first that is known");
+        assert_eq!(one.timeout, Duration::from_secs(10));
+        assert!(one.fails && one.dry_runs && !one.again && !one.conditional);
     }
 }

@@ -214,3 +214,72 @@ pub fn refused(hook: &str, status: &Value) -> ApiError {
     error.details = details.and_then(|d| serde_json::from_value(d).ok());
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::hooks;
+
+    fn hook() -> Hook {
+        let hook = json!({"name": "h", "admissionReviewVersions": ["v1"], "sideEffects": "None"});
+        hooks::of(&[json!({"webhooks": [hook]})]).remove(0)
+    }
+
+    fn read(response: Value) -> Result<Verdict, String> {
+        let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "response": response});
+        verdict(&hook(), "u", &answer)
+    }
+
+    #[test]
+    fn answers_are_read_or_refused() {
+        let passed = read(json!({"uid": "u", "allowed": true, "warnings": ["w"]}));
+        assert_eq!(passed.expect("passes").warnings, ["w"]);
+        let patch = BASE64_STANDARD.encode("[]");
+        let changed =
+            read(json!({"uid": "u", "allowed": true, "patchType": "JSONPatch", "patch": patch}));
+        assert_eq!(changed.expect("passes").patch.as_deref(), Some(&b"[]"[..]));
+        for (response, text) in [
+            (
+                json!({"uid": "x", "allowed": true}),
+                "expected response.uid=\"u\", got \"x\"",
+            ),
+            (
+                json!({"uid": "u", "allowed": true, "patch": patch}),
+                "not response.patchType JSONPatch",
+            ),
+            (
+                json!({"uid": "u", "allowed": true, "patchType": "JSONPatch"}),
+                "not response.patch",
+            ),
+            (Value::Null, "webhook response was absent"),
+        ] {
+            let error = read(response).expect_err(text);
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn refusals_read_as_upstreams() {
+        for (status, code, text) in [
+            (
+                json!({"message": "no"}),
+                400,
+                "admission webhook \"h\" denied the request: no",
+            ),
+            (
+                json!({"reason": "r", "code": 403}),
+                403,
+                "admission webhook \"h\" denied the request: r",
+            ),
+            (
+                json!({"code": 200}),
+                400,
+                "admission webhook \"h\" denied the request without explanation",
+            ),
+        ] {
+            let error = refused("h", &status);
+            assert_eq!((error.code, error.message.as_str()), (code, text));
+        }
+    }
+}

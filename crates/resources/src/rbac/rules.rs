@@ -1,7 +1,7 @@
 //! What roles and bindings share. Upstream: pkg/apis/rbac/validation.
 
 use machinery::Causes;
-use machinery::object::{at_mut, list_at, set_default, str_at};
+use machinery::object::{at_mut, list_at, set, str_at};
 use serde_json::{Value, json};
 
 /// The API group of all RBAC kinds.
@@ -49,13 +49,16 @@ pub fn validate(obj: &Value, namespaced: bool, causes: &mut Causes) {
 
 /// Defaults of a binding.
 pub fn binding_defaults(obj: &mut Value) {
-    set_default(obj, "roleRef.apiGroup", json!(GROUP));
+    // Go's clients send the empty text.
+    if str_at(obj, "roleRef.apiGroup").is_empty() {
+        set(obj, "roleRef.apiGroup", json!(GROUP));
+    }
     let Some(Value::Array(subjects)) = at_mut(obj, "subjects") else {
         return;
     };
     for s in subjects {
         if matches!(str_at(s, "kind"), "User" | "Group") && str_at(s, "apiGroup").is_empty() {
-            machinery::object::set(s, "apiGroup", json!(GROUP));
+            set(s, "apiGroup", json!(GROUP));
         }
     }
 }
