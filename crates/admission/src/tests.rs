@@ -230,6 +230,8 @@ fn chain_has_upstreams_order() {
             "PodTopologyLabels",
             "NodeDeclaredFeatureValidator",
             "PodResizeValidator",
+            "MutatingAdmissionWebhook",
+            "ValidatingAdmissionWebhook",
             "ResourceQuota",
         ]
     );

@@ -72,6 +72,19 @@ impl Cx {
 
     /// The same twin in a further namespace with further labels.
     pub async fn another(&self, base: &str, labels: Value) -> Result<Self> {
+        let cx = self.bare(base, labels).await?;
+        for path in ["serviceaccounts/default", "configmaps/kube-root-ca.crt"] {
+            let path = cx.core(path);
+            cx.eventually(Duration::from_millis(50), MADE, &path, || async {
+                cx.exists(&path).await
+            })
+            .await?;
+        }
+        Ok(cx)
+    }
+
+    /// As `another`, not waiting for what every namespace has.
+    pub async fn bare(&self, base: &str, labels: Value) -> Result<Self> {
         let mut cx = self.clone();
         cx.namespace = format!("{base}-{}", random(5));
         let mut all = json!({"e2e-framework": base, "e2e-run": "twins"});
@@ -85,13 +98,6 @@ impl Cx {
             "metadata": {"name": cx.namespace, "labels": all}});
         cx.ok(Method::POST, "/api/v1/namespaces", &object).await?;
         cx.clean(format!("/api/v1/namespaces/{}", cx.namespace));
-        for path in ["serviceaccounts/default", "configmaps/kube-root-ca.crt"] {
-            let path = cx.core(path);
-            cx.eventually(Duration::from_millis(50), MADE, &path, || async {
-                cx.exists(&path).await
-            })
-            .await?;
-        }
         Ok(cx)
     }
 

@@ -254,7 +254,7 @@ async fn fails_closed(cx: Cx) -> Result<()> {
         .register(Kind::Validating, &hooks.unique, vec![hook])
         .await?;
     let labels = json!({"fail-closed-webhook": "yes", &hooks.unique: "true"});
-    let closed = cx.another("fail-closed-namespace", labels).await?;
+    let closed = cx.bare("fail-closed-namespace", labels).await?;
     let object = config_map("foo", &Value::Null);
     let failure = cx
         .refused(Method::POST, &closed.core("configmaps"), &object)
