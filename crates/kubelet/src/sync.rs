@@ -66,7 +66,9 @@ impl PodWorker {
         if plan != Actions::default() {
             tracing::debug!(pod = pod::format(&p), ?plan, "sync");
         }
-        let backoff = self.carry_out(&p, &plan, seen, &volumes, &keyring).await?;
+        let backoff = self.carry_out(&p, &plan, seen, &volumes, &keyring).await;
+        self.show();
+        let backoff = backoff?;
         let seen = self.observe().await?;
         self.prune(&p, &seen).await;
         self.prune_sandboxes(&seen).await;
@@ -173,6 +175,10 @@ impl PodWorker {
         if plan.kill_pod && !plan.create_sandbox {
             return Ok(None);
         }
+        if !plan.kill.is_empty() {
+            // The status waits for the successors of what is ended.
+            self.hold(&seen);
+        }
         for kill in &plan.kill {
             let Some(status) = seen.containers.iter().find(|c| c.id == kill.id) else {
                 continue;
@@ -193,7 +199,6 @@ impl PodWorker {
             seen = self.observe().await?;
             self.publish();
         } else if !plan.kill.is_empty() {
-            // The status waits for the successors of what was ended.
             seen = self.observe().await?;
         }
         let host_ips = self.kubelet.host_ips();

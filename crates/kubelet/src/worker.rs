@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub resize_error: Option<String>,
     /// The volumes of the last sync.
     pub volumes: volumes::Volumes,
+    /// While a sync replaces containers: what the status shows instead of its half-done work.
+    pub held: Option<Arc<Observed>>,
 }
 
 // === PodWorker ===
@@ -107,6 +109,7 @@ impl PodWorker {
                 resize: None,
                 resize_error: None,
                 volumes: volumes::Volumes::new(),
+                held: None,
             }),
             observed: watch::channel(Arc::default()).0,
             results: Mutex::default(),
@@ -352,6 +355,7 @@ impl PodWorker {
             self.status.write(state.status.clone());
             return true;
         }
+        let seen = state.held.clone().unwrap_or(seen);
         let made = status::generate(&Input {
             pod: &state.pod,
             seen: &seen,
@@ -370,6 +374,16 @@ impl PodWorker {
         state.status = made.status.clone();
         self.status.write(made.status);
         made.terminal
+    }
+
+    /// The status goes on with what is seen now until [`Self::show`], whoever else writes it meanwhile.
+    pub fn hold(&self, seen: &Arc<Observed>) {
+        self.state.lock().held = Some(seen.clone());
+    }
+
+    /// The status shows everything again.
+    pub fn show(&self) {
+        self.state.lock().held = None;
     }
 
     /// Ends probe tasks of some kinds.

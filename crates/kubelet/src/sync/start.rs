@@ -72,6 +72,7 @@ impl PodWorker {
                 self.kubelet
                     .container_event(p, user, warning, "Failed", &text);
                 self.note_start(&user.container.name, Err(e.clone()));
+                self.show();
                 self.publish();
                 return Err(SyncError::Pod(e.message));
             }
@@ -125,6 +126,7 @@ impl PodWorker {
         match failed {
             Some(message) => {
                 self.observe().await?;
+                self.show();
                 self.publish();
                 Err(SyncError::Pod(message))
             }
