@@ -1,0 +1,1 @@
+//! The Kubernetes environment of the Common Expression Language over the parser of the crate `cel`.
