@@ -15,6 +15,11 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
         "ground crates may use the small additions to std",
     ),
     (
+        "celenv",
+        "machinery",
+        "expressions ask the authorizer of a request",
+    ),
+    (
         "client",
         "machinery",
         "a client speaks of descriptors and users",

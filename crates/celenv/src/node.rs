@@ -1,0 +1,56 @@
+//! What the checker makes of a syntax tree: names are resolved, overloads chosen as far as types are known.
+
+use std::sync::Arc;
+
+use crate::library::Overload;
+use crate::value::Value;
+
+/// One step of a program.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Const(Value),
+    /// A variable of the environment, by its place among the declarations.
+    Variable(usize),
+    /// A variable of a macro, by its depth.
+    Local(usize),
+    Select(Box<Node>, Arc<str>),
+    /// `has(a.b)`.
+    Has(Box<Node>, Arc<str>),
+    /// `a.?b`.
+    OptionalSelect(Box<Node>, Arc<str>),
+    Index(Box<Node>, Box<Node>),
+    /// `a[?b]`.
+    OptionalIndex(Box<Node>, Box<Node>),
+    And(Box<Node>, Box<Node>),
+    Or(Box<Node>, Box<Node>),
+    Conditional(Box<Node>, Box<Node>, Box<Node>),
+    NotStrictlyFalse(Box<Node>),
+    Call(Box<Call>),
+    /// Each with whether it is an optional's value.
+    List(Vec<(Node, bool)>),
+    Map(Vec<(Node, Node, bool)>),
+    Struct(Arc<str>, Vec<(Arc<str>, Node, bool)>),
+    Fold(Box<Fold>),
+    /// `accumulator + [item]`, which grows the accumulator in place.
+    Push(usize, Box<Node>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub function: &'static str,
+    /// What goes with the types that are known; values decide between several.
+    pub overloads: Vec<&'static Overload>,
+    /// The receiver first, if there is one.
+    pub args: Vec<Node>,
+}
+
+/// A comprehension. Locals at run time: the accumulator, then one or two variables.
+#[derive(Debug)]
+pub(crate) struct Fold {
+    pub range: Node,
+    pub two: bool,
+    pub init: Node,
+    pub condition: Node,
+    pub step: Node,
+    pub result: Node,
+}

@@ -1,0 +1,227 @@
+//! Environments, and the programs compiled in them. Upstream: cel-go cel/env.go and cel/program.go with the
+//! options of k8s.io/apiserver/pkg/cel/environment.
+
+use std::fmt;
+
+use cel::parser::Parser;
+
+use crate::check::Checker;
+use crate::eval::{Evaluation, Lookup};
+use crate::limits;
+use crate::node::Node;
+use crate::types::Type;
+use crate::value::Value;
+
+/// The variables and types that expressions may use.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    pub(crate) variables: Vec<(String, Type)>,
+    pub(crate) patch_types: bool,
+}
+
+/// A checked expression: immutable, shared by all who evaluate it.
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) root: Node,
+    output: Type,
+    source: String,
+}
+
+/// Why an expression does not compile: one per place, in upstream's words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CompileErrors {
+    pub(crate) issues: Vec<Issue>,
+    pub(crate) source: String,
+}
+
+/// Something wrong at a place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Issue {
+    /// From 1.
+    pub line: usize,
+    /// From 0.
+    pub column: usize,
+    pub message: String,
+}
+
+/// Why an evaluation gave no value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EvalError {
+    Failed(String),
+    /// The cost limit of one call.
+    TooCostly,
+}
+
+/// A value or an error, and what it cost.
+#[derive(Debug)]
+pub struct Outcome {
+    pub result: Result<Value, EvalError>,
+    pub cost: u64,
+}
+
+// === Environment ===
+
+impl Environment {
+    /// The libraries alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Declares a variable.
+    pub fn variable(mut self, name: &str, t: Type) -> Self {
+        self.variables.push((name.to_string(), t));
+        self
+    }
+
+    /// Lets expressions make `Object…` and `JSONPatch` values, as mutating policies do.
+    pub fn patch_types(mut self) -> Self {
+        self.patch_types = true;
+        self
+    }
+
+    /// Compiles an expression.
+    pub fn compile(&self, source: &str) -> Result<Program, CompileErrors> {
+        let alone = |message: String| CompileErrors {
+            issues: vec![Issue {
+                line: 1,
+                column: 0,
+                message,
+            }],
+            source: source.to_string(),
+        };
+        let points = source.chars().count();
+        if points > limits::EXPRESSION_CODE_POINTS_MAX {
+            return Err(alone(format!(
+                "expression code point size exceeds limit: size: {points}, limit {}",
+                limits::EXPRESSION_CODE_POINTS_MAX
+            )));
+        }
+        if nesting(source) > limits::EXPRESSION_DEPTH_MAX {
+            let max = limits::EXPRESSION_DEPTH_MAX;
+            return Err(alone(format!("expression recursion limit exceeded: {max}")));
+        }
+        let parser = Parser::new()
+            .enable_optional_syntax(true)
+            .enable_ident_escape_syntax(true);
+        let (expr, info) = parser
+            .parse_with_source_info(source)
+            .map_err(|e| syntax_errors(&e, source))?;
+        let mut checker = Checker::new(self, &info, source);
+        let (root, output) = checker.check_root(&expr);
+        if checker.issues.is_empty() {
+            return Ok(Program {
+                root,
+                output,
+                source: source.to_string(),
+            });
+        }
+        Err(CompileErrors {
+            issues: checker.issues,
+            source: source.to_string(),
+        })
+    }
+}
+
+/// How deep brackets nest: the parser recurses on them.
+fn nesting(source: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for b in source.bytes() {
+        match b {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+fn syntax_errors(errors: &cel::parser::ParseErrors, source: &str) -> CompileErrors {
+    let issue = |e: &cel::parser::ParseError| Issue {
+        line: usize::try_from(e.pos.0).unwrap_or(1).max(1),
+        column: usize::try_from(e.pos.1 - 1).unwrap_or(0),
+        message: e.msg.clone(),
+    };
+    CompileErrors {
+        issues: errors.errors.iter().map(issue).collect(),
+        source: source.to_string(),
+    }
+}
+
+// === Program ===
+
+impl Program {
+    /// The type of the result.
+    pub fn output(&self) -> &Type {
+        &self.output
+    }
+
+    /// The expression's text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Evaluates. `lookup` gives the values of variables by the order of their declarations.
+    pub fn evaluate(&self, lookup: &dyn Lookup) -> Outcome {
+        let mut e = Evaluation::new(lookup, limits::PER_CALL_COST);
+        let result = e.run(&self.root);
+        Outcome {
+            result,
+            cost: e.cost(),
+        }
+    }
+}
+
+// === CompileErrors ===
+
+impl fmt::Display for CompileErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, i) in self.issues.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            write!(
+                f,
+                "ERROR: <input>:{}:{}: {}",
+                i.line,
+                i.column + 1,
+                i.message
+            )?;
+            if let Some(line) = self.source.lines().nth(i.line - 1) {
+                let line = line.replace('\t', " ");
+                let dots = line.chars().take(i.column);
+                let dots: String = dots
+                    .map(|c| if c.len_utf8() > 1 { '\u{ff0e}' } else { '.' })
+                    .collect();
+                let wide = line.chars().nth(i.column).is_some_and(|c| c.len_utf8() > 1);
+                write!(
+                    f,
+                    "\n | {line}\n | {dots}{}",
+                    if wide { '\u{ff3e}' } else { '^' }
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CompileErrors {}
+
+// === EvalError ===
+
+impl EvalError {
+    pub(crate) fn of(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+}
+
+impl fmt::Display for EvalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) => f.write_str(text),
+            Self::TooCostly => f.write_str("operation cancelled: actual cost limit exceeded"),
+        }
+    }
+}
+
+impl std::error::Error for EvalError {}
