@@ -290,7 +290,7 @@ impl<'a> Evaluation<'a> {
                     *pending = None;
                 }
                 self.locals[depth] = Value::Bool(b);
-                Ok(!(b == deciding))
+                Ok(b != deciding)
             }
             (Ok(v), _) => {
                 self.locals[depth] = v;

@@ -27,18 +27,18 @@ impl Checker<'_> {
         }
         let Some(target) = c.target.as_deref() else {
             let name = c.func_name.trim_start_matches('.');
-            return self.function(id, name, false, args, types, c);
+            return self.function(id, name, false, (args, types), c);
         };
         if let Some(prefix) = qualified(target) {
             let name = format!("{prefix}.{}", c.func_name);
             if library::function(&name).is_some() {
-                return self.function(id, &name, false, args, types, c);
+                return self.function(id, &name, false, (args, types), c);
             }
         }
         let (node, t) = self.check(target);
         args.insert(0, node);
         types.insert(0, t);
-        self.function(id, &c.func_name, true, args, types, c)
+        self.function(id, &c.func_name, true, (args, types), c)
     }
 
     fn function(
@@ -46,10 +46,10 @@ impl Checker<'_> {
         id: u64,
         name: &str,
         member: bool,
-        args: Vec<Node>,
-        types: Vec<Type>,
+        given: (Vec<Node>, Vec<Type>),
         call: &CallExpr,
     ) -> (Node, Type) {
+        let (args, types) = given;
         let Some(function) = library::function(name) else {
             return self.undeclared(id, name);
         };
