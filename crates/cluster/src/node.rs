@@ -60,7 +60,10 @@ pub async fn controller(options: Options) -> Result<(), Error> {
         true => Some(worker::start(&plane, &options, &shutdown, &mut parts, &progress).await?),
         false => None,
     };
-    let status_task = tokio::spawn(serve_status(options.clone(), images));
+    let own = plane
+        .server
+        .client_for(auth::identity::node(&host::node_name()));
+    let status_task = tokio::spawn(serve_status(options.clone(), images, own));
     progress.ready("node", "press Ctrl-C to stop");
     let ended = wait(fatal).await;
     end.send_replace(true);
@@ -72,10 +75,10 @@ pub async fn controller(options: Options) -> Result<(), Error> {
     ended
 }
 
-async fn serve_status(options: Options, images: Option<oci::ImageStore>) {
+async fn serve_status(options: Options, images: Option<oci::ImageStore>, client: client::Client) {
     let socket = options.paths.status_socket();
     let node = status::Node {
-        describe: Arc::new(move || describe(&options)),
+        describe: Arc::new(move || describe(&options, &client)),
         images,
     };
     if let Err(error) = status::serve(&socket, node).await {
@@ -107,7 +110,11 @@ fn make_dirs(paths: &Paths) -> Result<(), Error> {
 }
 
 /// What `k0s status -o json` prints, under k0s's names.
-fn describe(options: &Options) -> Value {
+fn describe(options: &Options, client: &client::Client) -> Value {
+    let problem = match options.worker {
+        true => worker::problem(client),
+        false => Some("this controller runs no worker".to_string()),
+    };
     json!({
         "Version": options.version,
         "Pid": std::process::id(),
@@ -120,7 +127,10 @@ fn describe(options: &Options) -> Value {
         "Workloads": options.worker,
         "SingleNode": options.single,
         "Args": options.args,
-        "WorkerToAPIConnectionStatus": {"Message": "", "Success": false},
+        "WorkerToAPIConnectionStatus": {
+            "Success": problem.is_none(),
+            "Message": problem.unwrap_or_default(),
+        },
         "ClusterConfig": options.config,
         "K0sVars": {
             "AdminKubeConfigPath": options.paths.admin_conf(),

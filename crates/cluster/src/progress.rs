@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 /// Notes each step of the start: a line on a terminal, a log record otherwise.
+#[derive(Clone, Copy)]
 pub struct Progress {
     begun: Instant,
     terminal: bool,

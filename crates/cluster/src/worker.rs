@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use api::core::v1::Node;
 use apiserver::Tls;
 use network::{BridgeNetwork, Cidr};
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ pub async fn start(
         authenticators: plane.authenticators.clone(),
         authorizers: plane.authorizers.clone(),
     };
+    parts.spawn(note_ready(parts_of_kubelet.client.clone(), *progress));
     let end = shutdown.clone();
     let (of_bundles, folder) = (images.clone(), options.paths.images());
     parts.spawn(async move {
@@ -58,6 +60,46 @@ pub async fn start(
         }
     });
     Ok(images)
+}
+
+fn is_ready(node: &Node) -> bool {
+    let status = node.status.as_ref().and_then(|s| s.conditions.as_deref());
+    let mut all = status.unwrap_or_default().iter();
+    all.any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Why the worker of this process does not take pods; nothing where it does.
+pub fn problem(client: &client::Client) -> Option<String> {
+    let name = host::node_name();
+    let nodes = match client.lister::<Node>() {
+        Ok(nodes) => nodes,
+        Err(error) => return Some(error.to_string()),
+    };
+    match nodes.get("", &name) {
+        None => Some(format!("node {name} is not registered yet")),
+        Some(node) if is_ready(&node) => None,
+        Some(_) => Some(format!("node {name} is not Ready")),
+    }
+}
+
+/// Tells when the node is Ready, which is when it takes pods.
+async fn note_ready(client: client::Client, progress: Progress) {
+    let name = host::node_name();
+    let nodes = match client.lister::<Node>() {
+        Ok(nodes) => nodes,
+        Err(error) => return tracing::error!(%error, "nodes cannot be watched"),
+    };
+    loop {
+        let mut seen = nodes.subscribe();
+        loop {
+            if nodes.get("", &name).is_some_and(|n| is_ready(&n)) {
+                return progress.ready("worker", &format!("node {name} is Ready"));
+            }
+            if seen.changes.recv().await.is_none() {
+                break;
+            }
+        }
+    }
 }
 
 fn cidr(text: &str) -> Result<Cidr, Error> {

@@ -8,6 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 
+/// What a shell says of a process that SIGPIPE ended.
+const BROKEN_PIPE: i32 = 128 + 13;
+
 /// k0s - the zero friction Kubernetes
 #[derive(Debug, Parser)]
 #[command(
@@ -83,6 +86,28 @@ enum Command {
     Start(Rest),
     /// Manage join tokens
     Token(Rest),
+    /// Run the controller API
+    #[command(hide = true)]
+    Api(Rest),
+    /// Print the configuration templates of keepalived
+    #[command(hide = true)]
+    KeepalivedConfig(Rest),
+    /// Hook of keepalived
+    #[command(hide = true)]
+    KeepalivedSetstate(Rest),
+    /// Output the default k0s configuration yaml to stdout
+    #[command(hide = true)]
+    DefaultConfig(commands::config::Create),
+    /// Validation related sub-commands
+    #[command(subcommand, hide = true)]
+    Validate(ValidateCommand),
+}
+
+/// Old names of commands.
+#[derive(Debug, Subcommand)]
+enum ValidateCommand {
+    /// Validate k0s configuration
+    Config(commands::config::Validate),
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,9 +156,13 @@ struct Words {
 /// Parses and runs a command line.
 pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     multi_call(&mut args);
+    end_with_the_reader();
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(e) => {
+            if let Some(flag) = commands::controller::flag_not_there(&e) {
+                return missing(&format!("controller {flag}"));
+            }
             // Help goes to standard output and is no failure; clap knows which is which.
             let code = if e.use_stderr() {
                 ExitCode::FAILURE
@@ -146,6 +175,8 @@ pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     };
     match command {
         Command::Controller(flags) => commands::controller::run(*flags),
+        Command::DefaultConfig(flags) => commands::config::create(&flags),
+        Command::Validate(ValidateCommand::Config(flags)) => commands::config::validate(&flags),
         Command::Config(ConfigCommand::Create(flags)) => commands::config::create(&flags),
         Command::Config(ConfigCommand::Validate(flags)) => commands::config::validate(&flags),
         Command::Kubeconfig(KubeconfigCommand::Admin(flags)) => {
@@ -196,6 +227,23 @@ fn multi_call(args: &mut Vec<OsString>) {
     }
 }
 
+/// A command whose output nobody reads any more ends at once, as others do: `k0s kubectl get pods | head`.
+fn end_with_the_reader() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload_as_str().unwrap_or_default();
+        let printing = [
+            "failed printing to stdout",
+            "failed to write completion file",
+        ];
+        let closed = text.contains("Broken pipe") || text.contains("BrokenPipe");
+        if closed && printing.iter().any(|p| text.starts_with(p)) {
+            std::process::exit(BROKEN_PIPE);
+        }
+        before(info);
+    }));
+}
+
 fn missing(name: &str) -> anyhow::Result<ExitCode> {
     anyhow::bail!("k0s {name} is not there yet in this version")
 }
@@ -227,6 +275,11 @@ impl Command {
             Self::Install(_) => "install",
             Self::Start(_) => "start",
             Self::Token(_) => "token",
+            Self::Api(_) => "api",
+            Self::KeepalivedConfig(_) => "keepalived-config",
+            Self::KeepalivedSetstate(_) => "keepalived-setstate",
+            Self::DefaultConfig(_) => "default-config",
+            Self::Validate(_) => "validate config",
         }
     }
 }
@@ -256,7 +309,7 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_there_yet_say_so() {
-        for command in ["worker", "backup", "token"] {
+        for command in ["worker", "backup", "token", "api", "keepalived-config"] {
             let e = run(vec!["k0s".into(), command.into(), "--some-flag".into()]).unwrap_err();
             assert_eq!(
                 e.to_string(),

@@ -50,10 +50,10 @@ pub fn root() -> clap::Command {
 }
 
 fn build(command: &Command) -> clap::Command {
-    let built = clap::Command::new(command.name)
-        .about(command.about)
-        .visible_aliases(command.aliases);
+    let built = clap::Command::new(command.name).visible_aliases(command.aliases);
     (command.augment)(built)
+        .about(command.about)
+        .long_about(None)
         .args_override_self(true)
         .mut_args(optional_bool)
         .mut_subcommands(below)
@@ -99,16 +99,33 @@ fn usage(e: &clap::Error, args: &[OsString]) -> Result<()> {
     let command = args
         .iter()
         .filter_map(|a| a.to_str())
-        .find(|a| commands::COMMANDS.iter().any(|c| c.is(a)));
-    let path = command.map_or("kubectl".to_string(), |c| format!("kubectl {c}"));
+        .find(|a| commands::COMMANDS.iter().any(|c| c.is(a)))
+        .map(ToString::to_string);
+    let path = match &command {
+        Some(c) => format!("kubectl {c}"),
+        None => "kubectl".to_string(),
+    };
     let help = format!("See '{path} --help' for usage.");
     Err(match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             e.print()?;
             return Ok(());
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            e.print()?;
+            return Err(Error::Exit(1));
+        }
         ErrorKind::InvalidSubcommand if command.is_none() => {
             unknown(&text(ContextKind::InvalidSubcommand))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let sub = text(ContextKind::InvalidSubcommand);
+            match commands::missing_below(command.as_deref().unwrap_or_default(), &sub) {
+                true => Error::text(format!(
+                    "the command \"{path} {sub}\" is not there yet in this version"
+                )),
+                false => Error::Plain(format!("Error: unknown command \"{sub}\" for \"{path}\"")),
+            }
         }
         ErrorKind::UnknownArgument => {
             let arg = text(ContextKind::InvalidArg);

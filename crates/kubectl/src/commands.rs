@@ -27,6 +27,7 @@ mod get;
 mod label;
 mod logs;
 mod modify;
+mod options;
 mod patch;
 mod port_forward;
 mod proxy;
@@ -140,7 +141,32 @@ pub static COMMANDS: &[Command] = &[
     api_versions::COMMAND,
     config::COMMAND,
     version::COMMAND,
+    options::COMMAND,
 ];
 
 /// Commands of upstream's kubectl that are not there yet: they say so.
-pub static MISSING: &[&str] = &["alpha", "debug", "kuberc", "kustomize", "options", "plugin"];
+pub static MISSING: &[&str] = &["alpha", "debug", "kuberc", "kustomize", "plugin"];
+
+/// Commands below others that are not there yet.
+static MISSING_BELOW: &[(&str, &[&str])] = &[
+    ("apply", &["edit-last-applied"]),
+    ("auth", &["reconcile"]),
+    (
+        "config",
+        &[
+            "delete-cluster",
+            "delete-user",
+            "rename-context",
+            "set",
+            "set-cluster",
+            "set-credentials",
+            "unset",
+        ],
+    ),
+];
+
+/// Whether upstream has this command below another, and we have it not yet.
+pub fn missing_below(command: &str, sub: &str) -> bool {
+    let found = MISSING_BELOW.iter().find(|(name, _)| *name == command);
+    found.is_some_and(|(_, all)| all.contains(&sub))
+}

@@ -172,14 +172,17 @@ impl Discovery {
         }
         found(name, &|r| r.preferred && r.group == rest)
             .or_else(|| found(name, &|r| r.preferred && r.group.starts_with(rest)))
-            .or_else(|| found(name, &|r| r.group.is_empty() && r.version == rest))
     }
 
     /// The resource a word means, or kubectl's error.
     pub fn resolve(&self, word: &str) -> Result<&Resource> {
         self.find(word).ok_or_else(|| {
+            let (name, group) = match word.split_once('.') {
+                Some((name, group)) => (name, format!(" in group \"{group}\"")),
+                None => (word, String::new()),
+            };
             Error::text(format!(
-                "the server doesn't have a resource type \"{word}\""
+                "the server doesn't have a resource type \"{name}\"{group}"
             ))
         })
     }

@@ -165,6 +165,34 @@ impl Rest {
 
     /// The answer's head; answers of 400 and more are errors.
     pub async fn send(&self, call: &Call) -> Result<Response<Body>> {
+        let answer = self.exchange(call).await?;
+        let code = answer.status();
+        if code.as_u16() < 400 {
+            return Ok(answer);
+        }
+        let bytes = collect(answer).await?;
+        let status = status_of(&bytes).unwrap_or_else(|| unknown_status(code, &bytes, call));
+        Err(Error::status(status))
+    }
+
+    /// The answer to a request to become another protocol.
+    pub async fn upgrade(&self, call: &Call) -> Result<Response<Body>> {
+        let answer = self.exchange(call).await?;
+        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let bytes = collect(answer).await?;
+        Err(match status_of(&bytes) {
+            Some(status) => Error::status(status),
+            None => Error::text(format!(
+                "unable to upgrade connection: {}",
+                String::from_utf8_lossy(&bytes).trim()
+            )),
+        })
+    }
+
+    /// The answer, whatever it is.
+    async fn exchange(&self, call: &Call) -> Result<Response<Body>> {
         let mut request = Request::builder()
             .method(call.method)
             .uri(call.uri())
@@ -199,17 +227,7 @@ impl Rest {
             );
         }
         self.warn(&answer)?;
-        if answer.status().as_u16() < 400 {
-            return Ok(answer);
-        }
-        let code = answer.status();
-        let bytes = collect(answer).await?;
-        Err(Error::status(
-            match serde_json::from_slice::<Value>(&bytes) {
-                Ok(v) if v["kind"] == "Status" => v,
-                _ => unknown_status(code, &bytes, call),
-            },
-        ))
+        Ok(answer)
     }
 
     /// Sends somebody else's request as it is, with this client's credentials.
@@ -347,6 +365,11 @@ async fn collect(answer: Response<Body>) -> Result<Bytes> {
         .await
         .map_err(|e| Error::text(format!("cannot read the server's answer: {e}")))?;
     Ok(whole.to_bytes())
+}
+
+fn status_of(bytes: &[u8]) -> Option<Value> {
+    let parsed = serde_json::from_slice::<Value>(bytes).ok();
+    parsed.filter(|v| v["kind"] == "Status")
 }
 
 fn unknown_status(code: http::StatusCode, body: &[u8], call: &Call) -> Value {

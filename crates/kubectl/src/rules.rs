@@ -69,7 +69,11 @@ pub fn compact<'a>(rules: impl IntoIterator<Item = &'a Value>) -> Vec<Rule> {
                     && (&r.group, &r.resource, &r.name) == (&one.group, &one.resource, &one.name)
             };
             match all.iter_mut().find(same) {
-                Some(known) => known.verbs.extend(one.verbs),
+                Some(known) => {
+                    let new = one.verbs.into_iter().filter(|v| !known.verbs.contains(v));
+                    let new: Vec<String> = new.collect();
+                    known.verbs.extend(new);
+                }
                 None => all.push(one),
             }
         }

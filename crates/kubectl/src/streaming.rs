@@ -48,13 +48,7 @@ pub async fn connect(rest: &Rest, mut call: Call, protocol: &str) -> Result<Sock
     ] {
         call.headers.push((name.into(), value.into()));
     }
-    let answer = rest.send(&call).await?;
-    if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Error::text(format!(
-            "unable to upgrade connection: the server answered {}",
-            answer.status()
-        )));
-    }
+    let answer = rest.upgrade(&call).await?;
     let upgraded = hyper::upgrade::on(answer)
         .await
         .map_err(|e| Error::text(format!("unable to upgrade connection: {e}")))?;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::credentials::Keyring;
 use crate::limits;
 use crate::pod;
+use crate::pull_notes;
 use crate::restart::Backoff;
 
 /// Why a container could not be started: the waiting reason and message of its status.
@@ -223,10 +224,8 @@ impl ImageManager {
         }
         let mut last = cri::Error::internal("no credentials to try");
         for auth in auths {
-            let name = image.to_string();
-            let progress: cri::ProgressSink = Arc::new(move |p: cri::PullProgress| {
-                tracing::debug!(image = name, bytes = p.bytes_done, of = p.bytes, "pulling");
-            });
+            let about = wanted.about.clone();
+            let progress = pull_notes::sink(image, about, self.recorder.clone());
             match self.images.pull_image(image, auth, progress).await {
                 Ok(id) => return Ok(id),
                 Err(e) => last = e,

@@ -30,6 +30,7 @@ mod paths;
 pub mod pod;
 mod pods;
 pub mod probes;
+mod pull_notes;
 pub mod resize;
 pub mod resources;
 pub mod restart;

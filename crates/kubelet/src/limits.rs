@@ -94,3 +94,7 @@ pub const EVICTION_IMAGEFS_PERCENT: u64 = 15;
 pub const IMAGE_GC: Duration = Duration::from_secs(300);
 /// Images are never removed younger than this.
 pub const IMAGE_GC_MIN_AGE: Duration = Duration::from_secs(120);
+/// A pull that takes longer than this is told of.
+pub const PULL_NOTE_FIRST: Duration = Duration::from_secs(5);
+/// And again at most this often.
+pub const PULL_NOTE_EVERY: Duration = Duration::from_secs(10);

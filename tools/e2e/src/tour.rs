@@ -74,24 +74,49 @@ fn cluster_free(args: &[&str]) -> Result<String> {
 fn own_kubectl(cluster: &Cluster) -> Result<()> {
     let nodes = cluster.k0s(&["kubectl", "get", "nodes"])?;
     ensure!(nodes.contains(" Ready "), "k0s kubectl printed {nodes}");
+    web(&ours(cluster))?;
+    let missing = cluster.k0s(&["kubectl", "debug", "web"]).err();
+    let missing = missing.context("k0s kubectl debug did not fail")?;
+    ensure!(
+        missing.to_string().contains("is not there yet"),
+        "k0s kubectl debug said {missing}"
+    );
     Ok(())
 }
 
-/// README's workloads: from the manifest to an answer over a forwarded port.
+/// A kubectl on the cluster: how it is run.
+type Kubectl<'a> = dyn Fn(&[&str]) -> std::process::Command + 'a;
+
+/// README's workloads with a kubectl of upstream's, and with the node's own.
 fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
-    let run = |args: &[&str]| cluster.kubectl(kubectl, args);
+    let theirs = |args: &[&str]| {
+        let mut command = std::process::Command::new(kubectl);
+        command.args(args).env("KUBECONFIG", cluster.kubeconfig());
+        command
+    };
+    crate::checks::until("the node is registered", || {
+        let nodes = crate::cluster::run(&mut theirs(&["get", "nodes", "--output=name"]))?;
+        Ok((!nodes.is_empty()).then_some(()))
+    })?;
+    web(&theirs)
+}
+
+fn ours<'a>(cluster: &'a Cluster) -> impl Fn(&[&str]) -> std::process::Command + 'a {
+    |args: &[&str]| {
+        let mut command = std::process::Command::new(binary::k0s());
+        command.arg("kubectl");
+        command.arg("--data-dir").arg(cluster.data_dir()).args(args);
+        command
+    }
+}
+
+/// From the manifest to an answer over a forwarded port.
+fn web(kubectl: &Kubectl<'_>) -> Result<()> {
+    let run = |args: &[&str]| crate::cluster::run(&mut kubectl(args));
     let example = binary::root().join("examples/web.yaml");
     let example = example.to_str().context("the example's path")?;
-    crate::checks::until("the node is registered", || {
-        Ok((!run(&["get", "nodes", "--output=name"])?.is_empty()).then_some(()))
-    })?;
-    run(&[
-        "wait",
-        "--for=condition=Ready",
-        "node",
-        "--all",
-        "--timeout=60s",
-    ])?;
+    let ready = "--for=condition=Ready";
+    run(&["wait", ready, "node", "--all", "--timeout=60s"])?;
     run(&["apply", "-f", example])?;
     let rolled = run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     ensure!(
@@ -103,37 +128,49 @@ fn workloads(cluster: &Cluster, kubectl: &std::path::Path) -> Result<()> {
         pods.matches("Running").count() == 2,
         "get pods printed {pods}"
     );
+    let described = run(&["describe", "deployment", "web"])?;
+    ensure!(
+        described.contains("2 desired | 2 updated | 2 total | 2 available | 0 unavailable"),
+        "describe printed {described}"
+    );
     let logs = run(&["logs", "deployment/web"])?;
     ensure!(logs.trim() == "serving", "logs printed {logs}");
     let fetched = ["exec", "deployment/web", "--", "wget", "-qO-", "http://web"];
     let said = run(&fetched)?;
     ensure!(said.contains("hello from web-"), "exec printed {said}");
-    let forwards = ["port-forward", "service/web", ":80"];
-    let mut theirs = std::process::Command::new(kubectl);
-    theirs
-        .args(forwards)
-        .env("KUBECONFIG", cluster.kubeconfig());
-    let mut ours = std::process::Command::new(binary::k0s());
-    ours.arg("kubectl").args(forwards);
-    ours.arg("--data-dir").arg(cluster.data_dir());
-    for command in [&mut theirs, &mut ours] {
-        let answer = forwarded(command).with_context(|| format!("{command:?}"))?;
-        ensure!(
-            answer.contains("hello from web-"),
-            "the port that {command:?} forwards said {answer}"
-        );
-    }
+    let mut forward = kubectl(&["port-forward", "service/web", ":80"]);
+    let answer = forwarded(&mut forward).with_context(|| format!("{forward:?}"))?;
+    ensure!(
+        answer.contains("hello from web-"),
+        "the forwarded port said {answer}"
+    );
+    let explained = run(&["explain", "deployment.spec.replicas"])?;
+    ensure!(
+        explained.contains("FIELD: replicas <integer>"),
+        "explain printed {explained}"
+    );
+    copied(&run)?;
     run(&["scale", "deployment/web", "--replicas=3"])?;
     run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
     run(&["delete", "-f", example, "--wait"])?;
-    run(&[
-        "wait",
-        "--for=delete",
-        "pod",
-        "-l",
-        "app=web",
-        "--timeout=90s",
-    ])?;
+    let gone = ["wait", "--for=delete", "pod", "-l", "app=web"];
+    run(&[&gone[..], &["--timeout=90s"]].concat())?;
+    Ok(())
+}
+
+/// A file goes into a pod and comes back.
+fn copied(run: &dyn Fn(&[&str]) -> Result<String>) -> Result<()> {
+    let first = "jsonpath={.items[0].metadata.name}";
+    let pod = run(&["get", "pods", "-l", "app=web", "-o", first])?;
+    let folder = tempfile::tempdir()?;
+    let (there, back) = (folder.path().join("there"), folder.path().join("back"));
+    std::fs::write(&there, "copied\n")?;
+    let (there, back) = (there.to_str(), back.to_str());
+    let (there, back) = there.zip(back).context("the folder's path")?;
+    run(&["cp", there, &format!("{pod}:/tmp/copy")])?;
+    run(&["cp", &format!("{pod}:/tmp/copy"), back])?;
+    let text = std::fs::read_to_string(back)?;
+    ensure!(text == "copied\n", "{text:?} came back");
     Ok(())
 }
 

@@ -410,7 +410,10 @@ impl Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}: {}", self.path, self.text)
+        match self.path.as_str() {
+            "" => write!(out, "the configuration: {}", self.text),
+            path => write!(out, "{path}: {}", self.text),
+        }
     }
 }
 

@@ -52,7 +52,10 @@ fn every_mistake_is_named_with_its_path() {
             "kind: invalid value: \"Pod\": must be one of \"ClusterConfig\"",
         ),
         ("spec: 5", "spec: invalid value: 5: must be an object"),
-        ("[1, 2]", ": invalid value: [1,2]: must be an object"),
+        (
+            "[1, 2]",
+            "the configuration: invalid value: [1,2]: must be an object",
+        ),
     ] {
         assert_eq!(problems_of(text), expected, "{text}");
     }

@@ -34,6 +34,45 @@ pub struct Flags {
     common: Common,
 }
 
+/// Flags of k0s that this version does not have yet.
+const NOT_THERE: &[&str] = &[
+    "--api-server-stop-timeout",
+    "--cidr-range",
+    "--cri-socket",
+    "--debugListenOn",
+    "--disable-components",
+    "--enable-cloud-provider",
+    "--enable-dynamic-config",
+    "--enable-k0s-cloud-provider",
+    "--enable-metrics-scraper",
+    "--feature-gates",
+    "--ignore-pre-flight-checks",
+    "--init-only",
+    "--iptables-mode",
+    "--k0s-cloud-provider-port",
+    "--k0s-cloud-provider-update-frequency",
+    "--kube-controller-manager-extra-args",
+    "--kubelet-extra-args",
+    "--kubelet-root-dir",
+    "--labels",
+    "--logging",
+    "--profile",
+    "--taints",
+];
+
+/// The flag that the command line was refused for, where it is one of k0s's.
+pub fn flag_not_there(e: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if e.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(arg)) = e.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = arg.split('=').next().unwrap_or(arg);
+    NOT_THERE.contains(&flag).then(|| flag.to_string())
+}
+
 /// Runs until a signal comes.
 pub fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     logging(&flags.common)?;

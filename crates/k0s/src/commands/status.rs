@@ -61,12 +61,21 @@ fn text(status: &Value) -> String {
         Value::String(s) => s.clone(),
         other => other.to_string(),
     };
-    format!(
+    let mut text = format!(
         "Version: {}\nProcess ID: {}\nRole: {}\nWorkloads: {}\nSingleNode: {}\n",
         shown("Version"),
         shown("Pid"),
         shown("Role"),
         shown("Workloads"),
         shown("SingleNode"),
-    )
+    );
+    if status["Workloads"] == true {
+        let probed = &status["WorkerToAPIConnectionStatus"];
+        text.push_str(&format!(
+            "Kube-api probing successful: {}\nKube-api probing last error: {}\n",
+            probed["Success"],
+            probed["Message"].as_str().unwrap_or_default()
+        ));
+    }
+    text
 }

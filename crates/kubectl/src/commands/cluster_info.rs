@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Command, Run};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::object;
 use crate::rest::Call;
 
@@ -14,10 +14,26 @@ pub const COMMAND: Command =
 
 /// Flags of `cluster-info`.
 #[derive(Clone, Debug, Args)]
-pub struct Flags {}
+pub struct Flags {
+    #[arg(hide = true)]
+    words: Vec<String>,
+}
 
 impl Run for Flags {
     async fn run(self, cx: Context) -> Result<()> {
+        match self.words.first().map(String::as_str) {
+            None => {}
+            Some("dump") => {
+                return Err(Error::text(
+                    "the command \"kubectl cluster-info dump\" is not there yet in this version",
+                ));
+            }
+            Some(other) => {
+                return Err(Error::Plain(format!(
+                    "Error: unknown command \"{other}\" for \"kubectl cluster-info\""
+                )));
+            }
+        }
         let rest = cx.rest().await?;
         let call = Call::get("/api/v1/namespaces/kube-system/services")
             .query("labelSelector", "kubernetes.io/cluster-service=true");

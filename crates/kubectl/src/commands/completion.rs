@@ -22,13 +22,19 @@ pub struct Flags {
 impl Run for Flags {
     async fn run(self, _: Context) -> Result<()> {
         let shell = match self.shell.as_deref() {
-            None => return Err(Error::text("Shell not specified.")),
+            None => {
+                return Err(Error::text(
+                    "Shell not specified.\nSee 'kubectl completion -h' for help and examples",
+                ));
+            }
             Some("bash") => Shell::Bash,
             Some("zsh") => Shell::Zsh,
             Some("fish") => Shell::Fish,
             Some("powershell") => Shell::PowerShell,
             Some(other) => {
-                return Err(Error::text(format!("Unsupported shell type \"{other}\".")));
+                return Err(Error::text(format!(
+                    "Unsupported shell type \"{other}\".\nSee 'kubectl completion -h' for help and examples"
+                )));
             }
         };
         let mut root = crate::command_line::root();

@@ -110,6 +110,9 @@ fn merged(cx: &Context) -> Result<Value> {
     let mut v = serde_json::to_value(config).map_err(|e| Error::text(e.to_string()))?;
     v["apiVersion"] = "v1".into();
     v["kind"] = "Config".into();
+    if let Some(all) = v.as_object_mut() {
+        all.remove("preferences");
+    }
     Ok(v)
 }
 

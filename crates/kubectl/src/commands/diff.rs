@@ -92,9 +92,8 @@ impl Flags {
         let mut merged = self.merged(cx, info, live.as_ref()).await?;
         let mut live = live.unwrap_or(Value::Null);
         for side in [&mut live, &mut merged] {
-            if let (false, Some(meta)) =
-                (self.show_managed_fields, side["metadata"].as_object_mut())
-            {
+            let meta = side.get_mut("metadata").and_then(Value::as_object_mut);
+            if let (false, Some(meta)) = (self.show_managed_fields, meta) {
                 meta.remove("managedFields");
             }
         }
@@ -137,8 +136,10 @@ impl Flags {
         let r = &info.resource;
         let built_in = schema::lookup(&r.group, &r.version, &r.kind);
         let mut wanted = info.object.clone();
-        // The annotation itself is no difference where nothing was applied before.
-        three_way::annotate(&mut wanted);
+        // What was applied last stays as it is: only the object's own fields are compared.
+        if wanted["metadata"]["annotations"].is_null() {
+            wanted["metadata"]["annotations"] = json!({});
+        }
         let original = three_way::last_applied(live).unwrap_or(json!({}));
         let patch = three_way::patch(&original, &wanted, live, built_in.unwrap_or(Schema::any()));
         if patch == json!({}) {

@@ -120,7 +120,8 @@ pub fn container(pod: &Value, asked: Option<&str>, quiet: bool) -> Result<String
     Ok((*first).to_string())
 }
 
-fn named(pod: &Value) -> Vec<String> {
+/// The names of all containers, with what kind they are.
+pub fn named(pod: &Value) -> Vec<String> {
     let mut out = Vec::new();
     for (list, mark) in [
         ("containers", ""),

@@ -111,12 +111,15 @@ impl Flags {
                 && r.is_called(&word.to_lowercase())
                 && tail.is_some_and(|t| t.is_empty() || t.starts_with('.'))
         });
-        match with_group {
-            Some(r) => Ok((
-                r.clone(),
-                fields(rest.strip_prefix(&r.group).unwrap_or(rest)),
-            )),
-            None => Ok((discovery.resolve(word)?.clone(), fields(rest))),
+        if let Some(r) = with_group {
+            let rest = rest.strip_prefix(&r.group).unwrap_or(rest);
+            return Ok((r.clone(), fields(rest)));
         }
+        let found = discovery.find(word).ok_or_else(|| {
+            Error::Plain(format!(
+                "the server doesn't have a resource type \"{word}\""
+            ))
+        })?;
+        Ok((found.clone(), fields(rest)))
     }
 }

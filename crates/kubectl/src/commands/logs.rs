@@ -120,7 +120,15 @@ impl Flags {
                 "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
             ));
         }
-        let info = builder::one(cx, &self.target, "pod").await?;
+        let named = builder::one(cx, &self.target, "pod").await;
+        let info = named.map_err(|e| match &e {
+            Error::Status { status, .. } if e.is_not_found() => Error::text(format!(
+                "error from server (NotFound): {} in namespace \"{}\"",
+                object::text(status, "/message"),
+                cx.namespace().unwrap_or_default()
+            )),
+            _ => e,
+        })?;
         if info.resource.kind == "Pod" {
             return Ok(vec![info]);
         }
@@ -135,6 +143,18 @@ impl Flags {
 
     fn containers(&self, pod: &Value) -> Result<Vec<String>> {
         if !self.all_containers {
+            let known = super::exec::named(pod);
+            if let Some(asked) = &self.container
+                && !known
+                    .iter()
+                    .any(|n| n.split(' ').next() == Some(asked.as_str()))
+            {
+                return Err(Error::text(format!(
+                    "container {asked} is not valid for pod {} out of: {}",
+                    object::name(pod),
+                    known.join(", ")
+                )));
+            }
             return Ok(vec![container(pod, self.container.as_deref(), false)?]);
         }
         Ok(["initContainers", "containers", "ephemeralContainers"]

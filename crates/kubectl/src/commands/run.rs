@@ -132,11 +132,13 @@ impl Flags {
             return Err(Error::text("--port must be set when exposing a service"));
         };
         let labels = self.pod()?["metadata"]["labels"].clone();
-        Ok(Some(
-            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name},
+        let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": self.name},
             "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": labels},
-            "status": {"loadBalancer": {}}}),
-        ))
+            "status": {"loadBalancer": {}}});
+        if !self.labels.is_empty() {
+            service["metadata"]["labels"] = labels;
+        }
+        Ok(Some(service))
     }
 
     async fn expose(&self, cx: &Context, service: Value) -> Result<()> {
@@ -231,7 +233,10 @@ impl Flags {
             print!("{log}");
             return Ok(());
         }
-        if !self.quiet && self.stdin && self.tty {
+        if !self.quiet && self.stdin {
+            eprintln!(
+                "All commands and output from this session will be recorded in container logs, including credentials and sensitive information passed through the command prompt."
+            );
             eprintln!("If you don't see a command prompt, try pressing enter.");
         }
         let tty = super::exec::terminal(self.tty, self.stdin);

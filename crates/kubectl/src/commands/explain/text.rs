@@ -51,6 +51,7 @@ pub fn render(
         recursive,
     };
     if !page.output(schema, path, &mut Vec::new(), &mut out) {
+        print!("{out}");
         let last = path.last().map_or("", String::as_str);
         return Err(Error::text(format!("field \"{last}\" does not exist")));
     }
