@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ::webhook::Caller;
 use client::{Cache, Client, Reads};
 use machinery::GroupResource;
 use machinery::request::{Admission, Authorizer};
@@ -13,8 +14,10 @@ mod certificates;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod hooks;
 mod limit_ranger;
 pub mod limits;
+mod mutating_admission_webhook;
 mod namespace_lifecycle;
 mod node_declared_feature_validator;
 mod node_restriction;
@@ -29,7 +32,9 @@ mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
-mod webhook;
+mod validating_admission_webhook;
+
+pub use hooks::conditions;
 
 /// What plugins look at.
 #[derive(Clone)]
@@ -38,6 +43,10 @@ pub struct Context {
     pub authorizer: Arc<dyn Authorizer>,
     /// For the status of quotas. Empty until the server that the plugins belong to can be written to.
     pub writer: Arc<OnceLock<Client>>,
+    /// Calls webhooks.
+    pub webhooks: Caller,
+    /// Compiles the match conditions of webhooks; without one they fail as their failurePolicy says.
+    pub conditions: Option<Arc<dyn conditions::Compiler>>,
 }
 
 impl Context {
@@ -112,8 +121,8 @@ pub fn chain(context: &Context) -> Vec<Arc<dyn Admission>> {
         Arc::new(pod_topology_labels::PodTopologyLabels(c())),
         Arc::new(node_declared_feature_validator::NodeDeclaredFeatureValidator(c())),
         Arc::new(pod_resize_validator::PodResizeValidator(c())),
-        Arc::new(webhook::MutatingAdmissionWebhook::new(c())),
-        Arc::new(webhook::ValidatingAdmissionWebhook::new(c())),
+        Arc::new(mutating_admission_webhook::MutatingAdmissionWebhook(c())),
+        Arc::new(validating_admission_webhook::ValidatingAdmissionWebhook(c())),
         Arc::new(resource_quota::ResourceQuota::new(c())),
     ]
 }

@@ -16,3 +16,5 @@ pub const QUOTA_TIMEOUT: Duration = Duration::from_secs(10);
 pub const QUOTA_OWN_WRITES_MAX: usize = 10_000;
 /// Pods looked at when a namespace gets a stricter level.
 pub const PODS_CHECKED_MAX: usize = 3000;
+/// Bytes of a webhook's answer. Upstream reads any length; a patch that replaces the largest object, in base64, fits.
+pub const REVIEW_BYTES: usize = 8 << 20;

@@ -296,9 +296,8 @@ impl Admission for PodSecurity {
     /// Warns and notes for the audit; later plugins change nothing that the checks look at.
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {
         if a.is("", "namespaces") {
-            for warning in self.namespace_warnings(a) {
-                a.warnings.push(warning);
-            }
+            let warnings = self.namespace_warnings(a);
+            warnings.into_iter().for_each(|w| a.warnings.push(w));
             return Ok(());
         }
         let Some(object) = a.object.clone() else {

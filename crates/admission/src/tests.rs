@@ -1,6 +1,5 @@
 //! Tables over plugins: the write that comes in, and what comes out or the refusal's text.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{Context, chain};
 
+mod hooks;
 mod namespaces;
 mod nodes;
 mod pods;
@@ -55,6 +55,16 @@ const CACHES: &[(&str, &str)] = &[
     ("scheduling.k8s.io", "priorityclasses"),
     ("storage.k8s.io", "storageclasses"),
     ("node.k8s.io", "runtimeclasses"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("", "services"),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+    ),
 ];
 
 pub(crate) struct World {
@@ -70,6 +80,8 @@ impl World {
             reads: reads.clone(),
             authorizer: Arc::new(Nobody),
             writer: Arc::new(OnceLock::new()),
+            webhooks: webhook::Caller::new(reads.clone(), "test"),
+            conditions: None,
         };
         let world = Self { reads, context };
         world.put(
@@ -151,8 +163,6 @@ pub(crate) async fn run(world: &World, plugin: &str, w: Write) -> Result<Outcome
     };
     let d = Descriptor::new(group, "v1", "K", resource, scope, Plain);
     let mut a = Attempt {
-        operation: w.operation,
-        descriptor: &d,
         subresource: parts.get(2).copied().unwrap_or(""),
         namespace: if scope == Scope::Cluster {
             ""
@@ -160,13 +170,9 @@ pub(crate) async fn run(world: &World, plugin: &str, w: Write) -> Result<Outcome
             w.namespace
         },
         name: w.name,
-        user: &w.user,
         object: w.object,
         before: w.before.as_ref(),
-        dry_run: false,
-        options: Value::Null,
-        warnings: Default::default(),
-        audit_annotations: BTreeMap::new(),
+        ..Attempt::new(w.operation, &d, &w.user)
     };
     let all = chain(&world.context);
     let chosen: Vec<&Arc<dyn Admission>> = all

@@ -1,10 +1,12 @@
 //! One request on its way through a verb: what it is about, who asks, which options it carries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderMap;
 use jiff::Timestamp;
-use machinery::request::User;
+use machinery::request::{Attempt, User};
 use machinery::{ApiError, Descriptor};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -27,7 +29,10 @@ pub struct Call {
     pub headers: HeaderMap,
     pub format: Format,
     pub now: Timestamp,
+    /// When the request is answered with a timeout.
+    pub deadline: Option<Instant>,
     warnings: Mutex<Vec<String>>,
+    annotations: Mutex<BTreeMap<String, String>>,
     upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
 }
 
@@ -61,9 +66,16 @@ impl Call {
             headers,
             format,
             now,
+            deadline: None,
             warnings,
+            annotations: Mutex::default(),
             upgrade: Mutex::default(),
         }
+    }
+
+    /// The same call with a deadline.
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
     }
 
     /// The same call on a connection that can be upgraded.
@@ -156,6 +168,21 @@ impl Call {
     /// The texts for `Warning` headers.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().clone()
+    }
+
+    /// Takes over what admission plugins have to say.
+    pub fn note(&self, attempt: &Attempt<'_>) {
+        let (warnings, annotations) = (attempt.warnings.take(), attempt.audit_annotations.take());
+        warnings.into_iter().for_each(|w| self.warn(w));
+        let mut all = self.annotations.lock();
+        for (key, value) in annotations {
+            all.entry(key).or_insert(value);
+        }
+    }
+
+    /// The annotations for the audit event.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.annotations.lock().clone()
     }
 
     /// Whether nothing may be written. 422 for an unknown directive.

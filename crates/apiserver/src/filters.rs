@@ -72,7 +72,12 @@ pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
     answer
 }
 
-async fn timed(server: Arc<Inner>, incoming: Incoming, query: Query, info: RequestInfo) -> Answer {
+async fn timed(
+    server: Arc<Inner>,
+    mut incoming: Incoming,
+    query: Query,
+    info: RequestInfo,
+) -> Answer {
     if info.is_long_running() {
         return authenticated(server, incoming, query, info).await;
     }
@@ -80,6 +85,7 @@ async fn timed(server: Arc<Inner>, incoming: Incoming, query: Query, info: Reque
         Ok(limit) => limit,
         Err(e) => return response::error(&e, &PLAIN),
     };
+    incoming.deadline = Some(Instant::now() + limit);
     let work = authenticated(server, incoming, query, info);
     match tokio::time::timeout(limit, work).await {
         Ok(answer) => answer,
@@ -276,11 +282,7 @@ async fn resource(
         if let Err(e) = may_connect(&server, &served.descriptor, &i, &info, &user).await {
             return response::error(&e, &PLAIN);
         }
-        let d = &served.descriptor;
-        if let Err(e) = crate::connect::admission::admit(&server, d, &info, &user, &query).await {
-            return response::error(&e, &PLAIN);
-        }
-        let request = crate::connect::ConnectRequest {
+        let mut request = crate::connect::ConnectRequest {
             user,
             namespace: info.namespace,
             name: info.name,
@@ -294,10 +296,15 @@ async fn resource(
             body: i.body,
             upgrade: i.upgrade,
         };
-        return connector
-            .connect(request)
-            .await
-            .unwrap_or_else(|e| response::error(&e, &PLAIN));
+        let d = &served.descriptor;
+        let admitted = crate::connect::admission::admit(&server, d, &mut request).await;
+        let (answer, warnings) = match admitted {
+            Ok(warnings) => (connector.connect(request).await, warnings),
+            Err((e, warnings)) => (Err(e), warnings),
+        };
+        let mut answer = answer.unwrap_or_else(|e| response::error(&e, &PLAIN));
+        response::warn(&mut answer, &warnings);
+        return answer;
     }
     let d = &served.descriptor;
     let offer = Offer {
@@ -310,18 +317,12 @@ async fn resource(
         Err(e) => return response::error(&e, &PLAIN),
     };
     let call = Call::new(server, served, info, user, (query, i.headers, format));
-    let call = call.upgradable(i.upgrade);
+    let call = call.upgradable(i.upgrade).until(i.deadline);
     let mut answer = match crate::verbs::dispatch(&call, i.body).await {
         Ok(answer) => answer,
         Err(e) => response::error(&e, &call.format),
     };
-    for text in call.warnings() {
-        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
-        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            answer.headers_mut().append(http::header::WARNING, v);
-        }
-    }
+    response::warn(&mut answer, &call.warnings());
     crate::gzip::compressed(answer, &call.headers).await
 }
 

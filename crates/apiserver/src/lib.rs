@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admit;
 pub mod body;
 pub mod cache;
 pub mod call;

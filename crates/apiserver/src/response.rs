@@ -96,3 +96,28 @@ pub fn json(code: u16, object: &Value) -> Answer {
     data.push(b'\n');
     bytes(code, Media::Json.text(), data)
 }
+
+/// Most characters of all warnings before each is cut, and to how many (upstream's warning recorder).
+const WARNINGS_LENGTH: usize = 4_096;
+const CUT_LENGTH: usize = 256;
+
+/// Adds `Warning` headers, each text once.
+pub fn warn(answer: &mut Answer, texts: &[String]) {
+    let mut seen: Vec<String> = Vec::new();
+    for text in texts {
+        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+        if !clean.is_empty() && !seen.contains(&clean) {
+            seen.push(clean);
+        }
+    }
+    let total: usize = seen.iter().map(|t| t.chars().count()).sum();
+    for text in &mut seen {
+        if total > WARNINGS_LENGTH {
+            *text = text.chars().take(CUT_LENGTH).collect();
+        }
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            answer.headers_mut().append(http::header::WARNING, v);
+        }
+    }
+}

@@ -22,19 +22,7 @@ struct Paths<'a> {
 
 /// GET, PUT and PATCH of a Scale.
 pub async fn scale(call: &Call, body: &Bytes, kind: &SubresourceKind) -> Result<Answer, ApiError> {
-    let SubresourceKind::Scale {
-        spec,
-        status,
-        selector,
-    } = kind
-    else {
-        return Err(ApiError::path_not_found());
-    };
-    let paths = Paths {
-        spec,
-        status,
-        selector,
-    };
+    let paths = paths(kind).ok_or_else(ApiError::path_not_found)?;
     let value = match call.info.verb.as_str() {
         "get" => {
             let cache = call.cache()?;
@@ -49,6 +37,39 @@ pub async fn scale(call: &Call, body: &Bytes, kind: &SubresourceKind) -> Result<
         _ => change(call, body, &paths).await?,
     };
     Ok(response::value(200, &value, &call.format))
+}
+
+/// What admission plugins see of a write through `/scale`: the Scale of the object.
+pub fn shown(kind: &SubresourceKind, obj: &Value) -> Option<Value> {
+    paths(kind).map(|p| of(obj, &p))
+}
+
+/// The object with what admission plugins made of its Scale.
+pub fn with_shown(
+    call: &Call,
+    kind: &SubresourceKind,
+    obj: &Value,
+    scale: &Value,
+) -> Result<Value, ApiError> {
+    match paths(kind) {
+        Some(p) => apply(call, obj, scale, &p),
+        None => Ok(obj.clone()),
+    }
+}
+
+fn paths(kind: &SubresourceKind) -> Option<Paths<'_>> {
+    match kind {
+        SubresourceKind::Scale {
+            spec,
+            status,
+            selector,
+        } => Some(Paths {
+            spec,
+            status,
+            selector,
+        }),
+        _ => None,
+    }
 }
 
 /// The Scale of an object.

@@ -262,6 +262,8 @@ pub struct Incoming {
     pub peer: Peer,
     /// For connects: the request whose connection can be upgraded.
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    /// When the request is answered with a timeout, if it ever is.
+    pub deadline: Option<std::time::Instant>,
 }
 
 impl Incoming {
@@ -278,6 +280,7 @@ impl Incoming {
             body: Bytes::new(),
             peer,
             upgrade,
+            deadline: None,
         }
     }
 }

@@ -268,6 +268,8 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         reads: reads.clone(),
         authorizer: authorizer.clone(),
         writer: Arc::new(server.client_for(auth::identity::api_server()).into()),
+        webhooks: webhook::Caller::new(reads.clone(), "kube-apiserver-admission"),
+        conditions: None,
     }));
     let keys = accounts.verifier().keys();
     let issuer = signer.issuer();

@@ -10,10 +10,12 @@ pub use strategic::strategic;
 
 /// Most operations of a JSON patch, as upstream's.
 const JSON_PATCH_OPS: usize = 10_000;
+/// Most bytes that the copy operations of one JSON patch may add: ten times the largest request.
+const COPIED_BYTES: usize = 10 * (3 << 20);
 
-/// RFC 6902.
+/// RFC 6902, as a client asks for it.
 pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
-    let ops: Vec<Value> = serde_json::from_slice(patch)
+    let ops = operations(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     if ops.len() > JSON_PATCH_OPS {
         return Err(ApiError::too_large(format!(
@@ -21,16 +23,49 @@ pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
             ops.len()
         )));
     }
-    let ops: json_patch::Patch = serde_json::from_value(Value::Array(ops))
-        .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    let mut after = before.clone();
     // Upstream answers with the generic text of the code; which operation failed is not told.
-    json_patch::patch(&mut after, &ops).map_err(|_| {
+    apply_operations(before, &ops).map_err(|_| {
         let text = "the server rejected our request due to an error in our request";
         let mut e = ApiError::new(422, "Invalid", text);
         e.details = Some(Box::default());
         e
-    })?;
+    })
+}
+
+/// The operations of a JSON patch.
+pub fn operations(patch: &[u8]) -> Result<Vec<Value>, String> {
+    let ops: Vec<Value> = serde_json::from_slice(patch).map_err(|e| e.to_string())?;
+    let known = serde_json::from_value::<json_patch::Patch>(Value::Array(ops.clone()));
+    known.map_err(|e| e.to_string())?;
+    Ok(ops)
+}
+
+/// Applies the operations of a JSON patch, one after the other. The error is upstream's text
+/// (evanphx/json-patch), which says which one failed.
+pub fn apply_operations(before: &Value, ops: &[Value]) -> Result<Value, String> {
+    let mut after = before.clone();
+    let mut copied = 0;
+    for op in ops {
+        let kind = crate::object::str_at(op, "op");
+        let path = crate::object::str_at(op, "path");
+        if kind == "copy" {
+            let from = crate::object::str_at(op, "from");
+            copied += after.pointer(from).map_or(0, |v| v.to_string().len());
+            if copied > COPIED_BYTES {
+                return Err(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {COPIED_BYTES}"
+                ));
+            }
+        }
+        let one = serde_json::from_value::<json_patch::PatchOperation>(op.clone());
+        let one = one.map_err(|e| e.to_string())?;
+        json_patch::patch(&mut after, &[one]).map_err(|_| match kind {
+            "test" => format!("testing value {path} failed: test failed"),
+            kind => format!(
+                "{kind} operation does not apply: doc is missing path: \"{path}\": missing value"
+            ),
+        })?;
+    }
     Ok(after)
 }
 
@@ -61,6 +96,10 @@ mod tests {
         assert_eq!(missing.expect_err("no such path").code, 422);
         let test = json_patch(&before, br#"[{"op":"test","path":"/a/b","value":9}]"#);
         assert_eq!(test.expect_err("the test fails").code, 422);
+        let mut bomb = vec![json!({"op": "add", "path": "/0", "value": {"x": "y".repeat(1_000)}})];
+        bomb.extend((0..40).map(|i| json!({"op": "copy", "from": "", "path": format!("/c{i}")})));
+        let e = apply_operations(&json!({}), &bomb).expect_err("too much");
+        assert!(e.starts_with("Unable to complete the copy"), "{e}");
         let after = merge_patch(&before, br#"{"a":{"b":null,"d":"x"}}"#).expect("applies");
         assert_eq!(after, json!({"a": {"c": [1, 2], "d": "x"}}));
         assert_eq!(merge_patch(&before, b"5").expect_err("no object").code, 400);

@@ -2,13 +2,16 @@
 //! authorizers and admission plugins implement. Upstream: k8s.io/apiserver authentication,
 //! authorization and admission interfaces.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, SubresourceKind};
 use crate::error::ApiError;
 
 /// Upstream's `user.Info`.
@@ -109,17 +112,62 @@ pub struct Attempt<'a> {
     /// The object as stored; `None` for creates.
     pub before: Option<&'a Value>,
     pub dry_run: bool,
-    /// CreateOptions, UpdateOptions or DeleteOptions as given.
+    /// CreateOptions, UpdateOptions or DeleteOptions as given; null for connects.
     pub options: Value,
+    /// When the request is answered with a timeout; plugins that call others must be done before.
+    pub deadline: Option<Instant>,
     /// Texts to send as `Warning` headers.
     pub warnings: Warnings,
     /// Annotations for the audit event.
-    pub audit_annotations: BTreeMap<String, String>,
+    pub audit_annotations: Annotations,
+    /// The second round that plugins may ask for.
+    pub reinvocation: Reinvocation,
+    /// The other served versions of the resource.
+    pub versions: &'a dyn Versions,
 }
 
 /// Texts for the client; validating plugins may add some too.
 #[derive(Debug, Default)]
 pub struct Warnings(Mutex<Vec<String>>);
+
+/// Annotations for the audit event; validating plugins may add some too.
+#[derive(Debug, Default)]
+pub struct Annotations(Mutex<BTreeMap<String, String>>);
+
+/// Whether and why mutating plugins run once more. Upstream: admission.ReinvocationContext.
+#[derive(Default)]
+pub struct Reinvocation {
+    /// This is the second round.
+    pub again: bool,
+    /// Something that another plugin should see has changed: there shall be a second round.
+    pub wanted: bool,
+    state: HashMap<&'static str, Box<dyn Any + Send + Sync>>,
+}
+
+/// The served versions of what is stored. Upstream: EquivalentResourceMapper and the object convertor.
+#[async_trait]
+pub trait Versions: Send + Sync {
+    /// Every served version of what is stored where `d`'s objects are, in order; `d`'s own is among them.
+    fn equivalents(&self, d: &Descriptor) -> Vec<Arc<Descriptor>>;
+    /// An object of one version as another shows it.
+    async fn convert(
+        &self,
+        object: Value,
+        from: &Descriptor,
+        to: &Descriptor,
+    ) -> Result<Value, ApiError>;
+}
+
+/// For resources of one version.
+pub struct OneVersion;
+
+/// Group, version and kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupVersionKind {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+}
 
 /// One admission plugin. Chain order is the order of the slice in crate `admission`.
 #[async_trait]
@@ -161,22 +209,112 @@ impl User {
 impl Warnings {
     /// Adds one.
     pub fn push(&self, text: String) {
-        self.lock().push(text);
+        self.0.lock().push(text);
     }
 
     /// Takes all there are.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.lock())
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+// === Annotations ===
+
+impl Annotations {
+    /// Adds one. What is there already under its key stays, as upstream has it.
+    pub fn insert(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.0.lock().entry(key.into()).or_insert(value.into());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes all there are.
+    pub fn take(&self) -> BTreeMap<String, String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+// === Reinvocation ===
+
+impl Reinvocation {
+    /// What a plugin remembers from round to round.
+    pub fn state<T: Any + Send + Sync + Default>(&mut self, plugin: &'static str) -> &mut T {
+        let known = self.state.entry(plugin);
+        let state = known.or_insert_with(|| Box::new(T::default()));
+        if !state.is::<T>() {
+            *state = Box::new(T::default());
+        }
+        state.downcast_mut::<T>().expect("it was just made of T")
+    }
+}
+
+// === Versions ===
+
+#[async_trait]
+impl Versions for OneVersion {
+    fn equivalents(&self, d: &Descriptor) -> Vec<Arc<Descriptor>> {
+        vec![Arc::new(d.clone())]
+    }
+
+    async fn convert(
+        &self,
+        object: Value,
+        _from: &Descriptor,
+        _to: &Descriptor,
+    ) -> Result<Value, ApiError> {
+        Ok(object)
+    }
+}
+
+impl Descriptor {
+    /// The kind of the objects that an endpoint takes: `""` is the main resource.
+    pub fn kind_of(&self, subresource: &str) -> GroupVersionKind {
+        let of = |group: &str, version: &str, kind: &str| GroupVersionKind {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        };
+        let sub = self.subresources.iter().find(|s| s.name == subresource);
+        match sub.map(|s| &s.kind) {
+            Some(SubresourceKind::Scale { .. }) => of("autoscaling", "v1", "Scale"),
+            Some(SubresourceKind::Connect {
+                kind,
+                group,
+                version,
+                ..
+            }) => of(group, version, kind),
+            _ => of(&self.group, &self.version, &self.kind),
+        }
     }
 }
 
 // === Attempt ===
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    /// A write of the main resource that says nothing but this.
+    pub fn new(operation: Operation, descriptor: &'a Descriptor, user: &'a User) -> Self {
+        Self {
+            operation,
+            descriptor,
+            subresource: "",
+            namespace: "",
+            name: "",
+            user,
+            object: None,
+            before: None,
+            dry_run: false,
+            options: Value::Null,
+            deadline: None,
+            warnings: Warnings::default(),
+            audit_annotations: Annotations::default(),
+            reinvocation: Reinvocation::default(),
+            versions: &OneVersion,
+        }
+    }
+
+    /// The kind of the object: that of the subresource where one is written.
+    pub fn kind(&self) -> GroupVersionKind {
+        self.descriptor.kind_of(self.subresource)
+    }
+
     /// Whether this is a write of the main resource `group`/`resource`.
     pub fn is(&self, group: &str, resource: &str) -> bool {
         self.subresource.is_empty()

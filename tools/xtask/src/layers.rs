@@ -39,6 +39,16 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
         "cri",
         "exec and attach join a client's streams with a container's",
     ),
+    (
+        "webhook",
+        "client",
+        "webhooks are Services that the shared caches know",
+    ),
+    (
+        "webhook",
+        "machinery",
+        "and read their configurations as the API has them",
+    ),
     ("k0s", "cluster", "the binary starts the whole"),
 ];
 

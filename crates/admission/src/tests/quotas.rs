@@ -167,18 +167,9 @@ async fn concurrent_writes_never_exceed_the_quota() {
     let user = User::default();
     let attempts = (0..20).map(|_| {
         let a = Attempt {
-            operation: Operation::Create,
-            descriptor: &d,
-            subresource: "",
             namespace: "d",
-            name: "",
-            user: &user,
             object: Some(pod(json!({}))),
-            before: None,
-            dry_run: false,
-            options: Value::Null,
-            warnings: Default::default(),
-            audit_annotations: BTreeMap::new(),
+            ..Attempt::new(Operation::Create, &d, &user)
         };
         let plugin = &plugin;
         async move { plugin.validate(&a).await }

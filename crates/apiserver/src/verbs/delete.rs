@@ -116,6 +116,9 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
             format!("DeleteOptions.meta.k8s.io \"\" is invalid: {text}"),
         )
     };
+    // As admission plugins see it.
+    set(&mut object, "kind", json!("DeleteOptions"));
+    set(&mut object, "apiVersion", json!("meta.k8s.io/v1"));
     let orphan = at(&object, "orphanDependents").and_then(Value::as_bool);
     let propagation = match str_at(&object, "propagationPolicy") {
         "" => orphan.map(|o| {

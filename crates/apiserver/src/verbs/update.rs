@@ -5,7 +5,7 @@ use bytes::Bytes;
 use client::Cache;
 use machinery::object::{at, is_deleting, remove, set, str_at};
 use machinery::request::Operation;
-use machinery::{ApiError, Causes};
+use machinery::{ApiError, Causes, SubresourceKind};
 use serde_json::{Value, json};
 use store::WriteError;
 
@@ -176,8 +176,7 @@ impl One<'_> {
         if !call.applies() {
             managed::track(call, Some(self.before), &mut obj, self.sub);
         }
-        let obj = write::mutate(call, &target, Some(obj), Some(self.before)).await?;
-        let mut obj = obj.unwrap_or_default();
+        let mut obj = self.mutated(&target, obj).await?;
         d.strategy.set_defaults(&mut obj);
         let owners = at(&obj, "metadata.managedFields").cloned();
         self.prepare(&mut obj);
@@ -195,8 +194,7 @@ impl One<'_> {
             .warnings(&obj, before)
             .into_iter()
             .for_each(|w| call.warn(w));
-        let obj = write::validate(call, &target, Some(obj), before).await?;
-        let mut obj = obj.unwrap_or_default();
+        let mut obj = self.admitted(&target, obj).await?;
         managed::keep_times(&mut obj, self.before);
         if self.dry_run || obj == *self.before {
             return Ok(Changed::Done(obj));
@@ -225,6 +223,38 @@ impl One<'_> {
             Err(WriteError::Conflict(Some(_))) => Ok(Changed::Conflict),
             Err(WriteError::Store(e)) => Err(write::store_error(e)),
         }
+    }
+
+    /// The Scale that stands for an object, where this is a write of one.
+    fn scale(&self, obj: &Value) -> Option<(&SubresourceKind, Value)> {
+        let subs = &self.call.descriptor().subresources;
+        let kind = &subs.iter().find(|s| s.name == self.sub)?.kind;
+        Some((kind, crate::scale::shown(kind, obj)?))
+    }
+
+    async fn mutated(&self, target: &Target<'_>, obj: Value) -> Result<Value, ApiError> {
+        let call = self.call;
+        if let (Some((kind, scale)), Some((_, before))) =
+            (self.scale(&obj), self.scale(self.before))
+        {
+            let after = write::mutate(call, target, Some(scale.clone()), Some(&before)).await?;
+            return match after {
+                Some(after) if after != scale => crate::scale::with_shown(call, kind, &obj, &after),
+                _ => Ok(obj),
+            };
+        }
+        let obj = write::mutate(call, target, Some(obj), Some(self.before)).await?;
+        Ok(obj.unwrap_or_default())
+    }
+
+    async fn admitted(&self, target: &Target<'_>, obj: Value) -> Result<Value, ApiError> {
+        let call = self.call;
+        if let (Some((_, scale)), Some((_, before))) = (self.scale(&obj), self.scale(self.before)) {
+            write::validate(call, target, Some(scale), Some(&before)).await?;
+            return Ok(obj);
+        }
+        let obj = write::validate(call, target, Some(obj), Some(self.before)).await?;
+        Ok(obj.unwrap_or_default())
     }
 
     /// The strategy's preparation, and the metadata that clients cannot change.

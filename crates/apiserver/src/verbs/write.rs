@@ -1,7 +1,5 @@
 //! What every write shares: system fields, admission, validation, encoding, storing.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use client::Cache;
 use machinery::descriptor::Reservation;
@@ -11,6 +9,7 @@ use machinery::{ApiError, Causes, WriteContext};
 use rand::Rng;
 use serde_json::{Value, json};
 
+use crate::admit;
 use crate::call::Call;
 use crate::limits;
 
@@ -46,17 +45,9 @@ pub async fn mutate(
     before: Option<&Value>,
 ) -> Result<Option<Value>, ApiError> {
     let mut attempt = attempt(call, t, object, before);
-    for plugin in call.server.admission() {
-        if plugin.handles(t.operation) {
-            plugin.mutate(&mut attempt).await?;
-        }
-    }
-    attempt
-        .warnings
-        .take()
-        .into_iter()
-        .for_each(|w| call.warn(w));
-    Ok(attempt.object)
+    let done = admit::mutate(call.server.admission(), &mut attempt).await;
+    call.note(&attempt);
+    done.map(|()| attempt.object)
 }
 
 /// Runs the validating plugins over an object.
@@ -67,17 +58,9 @@ pub async fn validate(
     before: Option<&Value>,
 ) -> Result<Option<Value>, ApiError> {
     let attempt = attempt(call, t, object, before);
-    for plugin in call.server.admission() {
-        if plugin.handles(t.operation) {
-            plugin.validate(&attempt).await?;
-        }
-    }
-    attempt
-        .warnings
-        .take()
-        .into_iter()
-        .for_each(|w| call.warn(w));
-    Ok(attempt.object)
+    let done = admit::validate(call.server.admission(), &attempt).await;
+    call.note(&attempt);
+    done.map(|()| attempt.object)
 }
 
 fn attempt<'a>(
@@ -87,18 +70,16 @@ fn attempt<'a>(
     before: Option<&'a Value>,
 ) -> Attempt<'a> {
     Attempt {
-        operation: t.operation,
-        descriptor: call.descriptor(),
         subresource: t.subresource,
         namespace: t.namespace,
         name: t.name,
-        user: &call.user,
         object,
         before,
         dry_run: t.dry_run,
         options: t.options.clone(),
-        warnings: Default::default(),
-        audit_annotations: BTreeMap::new(),
+        deadline: call.deadline,
+        versions: &*call.server,
+        ..Attempt::new(t.operation, call.descriptor(), &call.user)
     }
 }
 

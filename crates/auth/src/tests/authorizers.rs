@@ -399,18 +399,9 @@ async fn escalate(user: &User, resource: &'static str, object: Value) -> Result<
     let check = Escalation::new(rbac.clone(), rbac);
     let d = Descriptor::new(group, "v1", "K", resource, Scope::Namespaced, Plain);
     let attempt = Attempt {
-        operation: Operation::Create,
-        descriptor: &d,
-        subresource: "",
         namespace: "d",
-        name: "",
-        user,
         object: Some(object),
-        before: None,
-        dry_run: false,
-        options: Value::Null,
-        warnings: Default::default(),
-        audit_annotations: Default::default(),
+        ..Attempt::new(Operation::Create, &d, user)
     };
     check.validate(&attempt).await.map_err(|e| e.message)
 }
