@@ -7,6 +7,7 @@ mod bootstrap;
 pub mod config;
 mod control_plane;
 pub mod ctr;
+pub mod first_process;
 pub mod host;
 pub mod limits;
 mod manifests;

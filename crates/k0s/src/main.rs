@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     if let Some(code) = runtime::stage(&args) {
         return code;
     }
+    if let Some(code) = cluster::first_process::run(&args) {
+        return code;
+    }
     match cli::run(args) {
         Ok(code) => code,
         Err(error) => {

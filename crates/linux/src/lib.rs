@@ -1,9 +1,11 @@
 //! linux
 
+pub mod boot;
 pub mod capability;
 pub mod cgroup;
 pub mod host;
 pub mod inotify;
+pub mod module;
 pub mod mount;
 pub mod netlink;
 pub mod nftables;
