@@ -6,6 +6,7 @@ mod bare_root;
 mod crash;
 mod etcd;
 mod leftovers;
+mod machine;
 
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,10 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "a node keeps its objects in a real etcd",
         run: etcd::run,
+    },
+    Check {
+        name: "the first process of a machine of 512 MB that holds a kernel and the binary",
+        run: machine::run,
     },
 ];
 

@@ -20,6 +20,21 @@ pub fn end_to_end() -> Result<()> {
     program("conformance", &["--ci"])
 }
 
+/// The checks of the whole node whose name matches.
+pub fn checks(pattern: &str, environment: &[(&str, &str)]) -> Result<()> {
+    let args = [
+        "run",
+        "--quiet",
+        "--package",
+        "e2e",
+        "--bin",
+        "checks",
+        "--",
+        pattern,
+    ];
+    shell::run_with("cargo", &args, environment)
+}
+
 /// Runs a program of `tools/e2e`.
 fn program(name: &str, args: &[&str]) -> Result<()> {
     let mut all = vec!["run", "--quiet", "--package", "e2e", "--bin", name, "--"];

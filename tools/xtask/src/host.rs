@@ -18,6 +18,13 @@ const TEST: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
 ];
 
+/// What emulated machines need.
+const MACHINES: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("cpio", "cpio"),
+    ("depmod", "kmod"),
+];
+
 /// File systems without which no container starts, and the kernel option of each.
 const FILESYSTEMS: &[(&str, &str)] = &[("overlay", "CONFIG_OVERLAY_FS"), ("tmpfs", "CONFIG_TMPFS")];
 
@@ -30,6 +37,13 @@ pub fn ready_to_build() -> Result<()> {
 pub fn ready_to_test() -> Result<()> {
     ready(BUILD)?;
     ready(TEST)
+}
+
+/// Makes sure that an emulated machine can boot.
+pub fn ready_for_machines() -> Result<()> {
+    ready(BUILD)?;
+    ready(TEST)?;
+    ready(MACHINES)
 }
 
 /// Names what the kernel lacks.

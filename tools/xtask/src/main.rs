@@ -11,6 +11,7 @@ mod licences;
 mod run;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,11 @@ const COMMANDS: &[Command] = &[
         name: "conformance",
         about: "run the twins of the conformance tests [REGEX] [--kubeconfig FILE]",
         run: conformance::run,
+    },
+    Command {
+        name: "vm",
+        about: "boot an emulated machine of a kernel and the release binary",
+        run: vm::run,
     },
     Command {
         name: "bench",
