@@ -47,11 +47,12 @@ fn set_up() -> Result<()> {
     ] {
         run(Command::new("ip").args(command.split(' ')))?;
     }
-    own_etc()
+    Ok(())
 }
 
-/// A `/etc` whose changes end with the namespaces: the configuration of registries lies there.
-fn own_etc() -> Result<()> {
+/// A `/etc` whose changes end with the namespaces, for those who are in some: the configuration of registries
+/// lies there.
+pub fn own_etc() -> Result<()> {
     // What a container engine bind-mounted would be hidden.
     let kept = ["/etc/hosts", "/etc/resolv.conf"].map(|path| (path, std::fs::read(path)));
     let layers = tempfile::tempdir()?.keep();

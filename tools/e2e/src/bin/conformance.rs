@@ -74,6 +74,7 @@ async fn run(args: Args) -> Result<usize> {
         outcomes.push(report("README's tour", begun, done));
     }
     if args.kubeconfig.is_none() {
+        e2e::isolate::own_etc()?;
         let port = e2e::registry::serve(&e2e::binary::images()).await?;
         e2e::registry::mirror(port)?;
     }
