@@ -20,7 +20,7 @@ use crate::manifest::{
 use crate::records::BundleRecord;
 use crate::reference::Reference;
 use crate::store::{Arriving, ImageStore, Inner, layer_plan, parse_config};
-use crate::unpack::{Compression, Tape, decompress};
+use crate::unpack::{Compression, Tape, bounded};
 
 const IMAGE_NAME: &str = "io.containerd.image.name";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -377,15 +377,11 @@ impl Files {
         }
         (&file).seek(SeekFrom::Start(0)).map_err(io())?;
         let temp = inner.disk.fresh("archive");
-        let copied = decompress(file).and_then(|stream| {
+        let copied = bounded(file, limits::ARCHIVE_BYTES).and_then(|mut stream| {
             let mut out = std::fs::File::create(&temp)?;
-            std::io::copy(&mut stream.take(limits::ARCHIVE_BYTES + 1), &mut out)
+            std::io::copy(&mut stream, &mut out)
         });
         let scanned = match copied {
-            Ok(n) if n > limits::ARCHIVE_BYTES => Err(Error::Limit {
-                what: archive.display().to_string(),
-                limit: limits::ARCHIVE_BYTES,
-            }),
             Ok(_) => Self::scan(temp.clone(), true),
             Err(e) => Err(Error::io("decompress", archive)(e)),
         };
@@ -454,9 +450,15 @@ impl Files {
                 Ok((path.clone(), offset, size))
             }
             Self::Folder(root) => {
-                let path = root.join(clean("", name));
-                let size = std::fs::metadata(&path).map_err(|_| missing())?.len();
-                Ok((path, 0, size))
+                let path = root.join(clean("", name)).canonicalize();
+                let path = path.map_err(|_| missing())?;
+                let root = root.canonicalize().map_err(Error::io("read", root))?;
+                let meta = std::fs::metadata(&path).map_err(|_| missing())?;
+                // Links within the folder are fine; devices, pipes and the rest of the machine are not.
+                if !path.starts_with(&root) || !meta.is_file() {
+                    return Err(missing());
+                }
+                Ok((path, 0, meta.len()))
             }
         }
     }

@@ -5,8 +5,10 @@ mod apply;
 mod tape;
 mod tree;
 
+use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 pub use apply::Unpacked;
 pub(crate) use tape::Tape;
@@ -77,18 +79,15 @@ pub fn unpack(packed: impl Read, layer: &Layer<'_>, to: &Path) -> Result<Unpacke
     };
     let mut outer = Hashing::new(packed, layer.blob);
     let (unpacked, found) = {
-        let stream = decompress(&mut outer).map_err(|e| failed(e.to_string()))?;
-        let guarded = Guard {
-            inner: stream,
-            left: limits::LAYER_BYTES,
-        };
+        let guarded = bounded(&mut outer, limits::LAYER_BYTES);
+        let guarded = guarded.map_err(|e| failed(e.to_string()))?;
         let mut inner = Hashing::new(guarded, layer.diff_id);
         let unpacked =
             apply::apply(&mut inner, layer.lowers, to).map_err(|e| failed(e.to_string()))?;
         let (found, _) = inner.finish().map_err(|e| failed(e.to_string()))?;
         (unpacked, found)
     };
-    let (blob, bytes) = outer.finish().map_err(|e| failed(e.to_string()))?;
+    let (blob, _) = outer.finish().map_err(|e| failed(e.to_string()))?;
     if blob != *layer.blob {
         return Err(mismatch(layer, layer.blob, blob));
     }
@@ -97,15 +96,6 @@ pub fn unpack(packed: impl Read, layer: &Layer<'_>, to: &Path) -> Result<Unpacke
             "wrong diff id calculated on extraction {found}, expected {}",
             layer.diff_id
         )));
-    }
-    if unpacked.bytes > limits::RATIO_AFTER && unpacked.bytes / bytes.max(1) > limits::RATIO {
-        return Err(Error::Limit {
-            what: format!(
-                "the ratio of unpacked to packed bytes of layer {}",
-                layer.blob
-            ),
-            limit: limits::RATIO,
-        });
     }
     Ok(unpacked)
 }
@@ -118,19 +108,60 @@ fn mismatch(layer: &Layer<'_>, expected: &Digest, found: Digest) -> Error {
     }
 }
 
+/// As [`decompress`]; the stream fails where it gives more than `most` bytes, or more than a honest archive would for
+/// the packed bytes it took.
+pub(crate) fn bounded<'a>(packed: impl Read + 'a, most: u64) -> io::Result<impl Read + 'a> {
+    let taken = Rc::new(Cell::new(0));
+    let counted = Counted {
+        inner: packed,
+        taken: taken.clone(),
+    };
+    Ok(Guard {
+        inner: decompress(counted)?,
+        given: 0,
+        taken,
+        most,
+        ratio: (limits::RATIO_AFTER, limits::RATIO),
+    })
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    taken: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.taken.set(self.taken.get() + n as u64);
+        Ok(n)
+    }
+}
+
 /// Ends a stream that is longer than it may be.
 struct Guard<R> {
     inner: R,
-    left: u64,
+    given: u64,
+    /// Packed bytes so far.
+    taken: Rc<Cell<u64>>,
+    most: u64,
+    /// From which length on which ratio of given to taken bytes is too high.
+    ratio: (u64, u64),
 }
 
 impl<R: Read> Read for Guard<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.left = self
-            .left
-            .checked_sub(n as u64)
-            .ok_or_else(|| io::Error::other("the layer unpacks to more than the limit"))?;
+        self.given += n as u64;
+        if self.given > self.most {
+            return Err(io::Error::other("unpacks to more than the limit"));
+        }
+        let (after, ratio) = self.ratio;
+        if self.given > after && self.given / self.taken.get().max(1) > ratio {
+            let text = format!("unpacks to more than {ratio} times its size");
+            return Err(io::Error::other(text));
+        }
         Ok(n)
     }
 }

@@ -368,6 +368,45 @@ fn damaged_layers_are_refused() {
     assert!(error.contains("longer than the limit"), "{error}");
 }
 
+/// A stream is ended long before a bomb has unpacked.
+#[test]
+fn bombs_end_early() {
+    let nothing = vec![0u8; 8 << 20];
+    let mut gz = flate2::read::GzEncoder::new(nothing.as_slice(), flate2::Compression::best());
+    let mut gzip = Vec::new();
+    gz.read_to_end(&mut gzip).unwrap();
+    let zstd = zstd::encode_all(nothing.as_slice(), 3).unwrap();
+    for (what, packed) in [("gzip", gzip), ("zstd", zstd)] {
+        let guard = |most, ratio| {
+            let taken = std::rc::Rc::new(std::cell::Cell::new(0));
+            super::Guard {
+                inner: super::decompress(super::Counted {
+                    inner: packed.as_slice(),
+                    taken: taken.clone(),
+                })
+                .unwrap(),
+                given: 0,
+                taken,
+                most,
+                ratio,
+            }
+        };
+        let read = |mut guard: super::Guard<_>| std::io::copy(&mut guard, &mut std::io::sink());
+        assert_eq!(read(guard(8 << 20, (1 << 20, 1 << 20))).unwrap(), 8 << 20);
+        let error = read(guard((8 << 20) - 1, (1 << 20, 1 << 20))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unpacks to more than the limit",
+            "{what}"
+        );
+        let mut stopped = guard(8 << 20, (1 << 20, 100));
+        let error = std::io::copy(&mut stopped, &mut std::io::sink()).unwrap_err();
+        let text = "unpacks to more than 100 times its size";
+        assert_eq!(error.to_string(), text, "{what}");
+        assert!(stopped.given < 2 << 20, "{what} gave {}", stopped.given);
+    }
+}
+
 #[test]
 fn zeros_become_holes_in_gzip_and_zstd_too() {
     if !root() {

@@ -209,3 +209,181 @@ async fn damaged_archives_leave_nothing() {
         );
     }
 }
+
+/// Archives that lie, or reach for the machine's own files.
+#[tokio::test]
+async fn hostile_archives_leave_nothing() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("secret"), layer("f", b"secret")).unwrap();
+    let one = image(&[layer("f", b"x")]);
+    let entry = || one.entry(json!(null));
+    let with = |key: &str, value: serde_json::Value| {
+        let mut entry = entry();
+        entry[key] = value;
+        layout(vec![entry], &one.blobs())
+    };
+    let docker = |config: &str, layers: &[&str]| {
+        let list =
+            json!([{"Config": config, "RepoTags": ["q.io/a:1"], "Layers": layers}]).to_string();
+        tar_of(&[
+            ("manifest.json".into(), list.as_bytes()),
+            ("config.json".into(), &one.config),
+            ("layer.tar".into(), &one.layers[0]),
+        ])
+    };
+    let named = |data: &[u8]| Digest::of(data).to_string();
+    let wrap = |inner: serde_json::Value| {
+        json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": named(inner.to_string().as_bytes()),
+            "size": inner.to_string().len()})
+    };
+    // Six indexes, one in the other.
+    let mut inner = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry()]});
+    let mut blobs: Vec<Vec<u8>> = one.blobs().iter().map(|b| b.to_vec()).collect();
+    for _ in 0..6 {
+        blobs.push(inner.to_string().into_bytes());
+        inner = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [wrap(inner)]});
+    }
+    let outer: Vec<serde_json::Value> = inner["manifests"].as_array().unwrap().clone();
+    let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
+    let many: Vec<serde_json::Value> = (0..5_000).map(|_| entry()).collect();
+    let short = named(b"x")[..40].to_string();
+    let big = vec![b' '; 5 << 20];
+    let pipe = dir.path().join("folder/index.json");
+    std::fs::create_dir(dir.path().join("folder")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let linked = dir.path().join("linked");
+    std::fs::create_dir(&linked).unwrap();
+    std::fs::write(
+        linked.join("manifest.json"),
+        json!([{"Config": "config.json", "Layers": ["layer.tar"]}]).to_string(),
+    )
+    .unwrap();
+    std::fs::write(linked.join("config.json"), &one.config).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("secret"), linked.join("layer.tar")).unwrap();
+    let store = open(dir.path());
+    for (what, data, text) in [
+        (
+            "digest up",
+            with("digest", json!("sha256:../../../secret")),
+            "digest",
+        ),
+        ("digest short", with("digest", json!(short)), "digest"),
+        ("digest other", with("digest", json!("md5:00")), "digest"),
+        (
+            "digest absent",
+            with("digest", json!(named(b"nothing"))),
+            "not found",
+        ),
+        (
+            "no manifests",
+            layout(vec![], &one.blobs()),
+            "no match for platform",
+        ),
+        ("negative size", with("size", json!(-1)), "expected u64"),
+        ("too many", layout(many, &one.blobs()), "limit"),
+        ("too deep", layout(outer, &blobs), "limit"),
+        (
+            "index text",
+            tar_of(&[("index.json".into(), b"{")]),
+            "eof while parsing",
+        ),
+        (
+            "index null",
+            tar_of(&[("index.json".into(), b"null")]),
+            "invalid type",
+        ),
+        ("index big", tar_of(&[("index.json".into(), &big)]), "limit"),
+        (
+            "layer up",
+            docker("config.json", &["../secret"]),
+            "not found",
+        ),
+        (
+            "layer absolute",
+            docker("config.json", &["/etc/passwd"]),
+            "not found",
+        ),
+        (
+            "config up",
+            docker("../../secret", &["layer.tar"]),
+            "not found",
+        ),
+        (
+            "config is no config",
+            docker("layer.tar", &["layer.tar"]),
+            "expected ident",
+        ),
+        (
+            "layers differ",
+            docker("config.json", &["layer.tar", "layer.tar"]),
+            "mismatched",
+        ),
+        (
+            "layer is no layer",
+            docker("config.json", &["config.json"]),
+            "unexpected eof",
+        ),
+        (
+            "docker text",
+            tar_of(&[("manifest.json".into(), b"[{}]")]),
+            "missing field",
+        ),
+    ] {
+        let path = dir.path().join(what);
+        write(&path, &data);
+        let error = store.import(&path).await.unwrap_err().to_string();
+        assert!(error.to_lowercase().contains(text), "{what}: {error}");
+        nothing_is_left(&store, dir.path(), what);
+    }
+    for what in ["folder", "linked"] {
+        assert!(
+            store.import(&dir.path().join(what)).await.is_err(),
+            "{what}"
+        );
+        nothing_is_left(&store, dir.path(), what);
+    }
+}
+
+fn nothing_is_left(store: &ImageStore, dir: &Path, what: &str) {
+    assert!(store.list().is_empty(), "{what}");
+    assert_eq!(layers(dir), 0, "{what}");
+    let ingest = std::fs::read_dir(dir.join("store/ingest")).unwrap();
+    assert_eq!(ingest.count(), 0, "{what}");
+}
+
+/// Whatever byte of an archive is wrong: an answer, and never half an image.
+#[tokio::test]
+async fn no_flipped_byte_panics() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let one = image(&[layer("f", b"x")]);
+    let whole = layout(
+        vec![one.entry(json!({"io.containerd.image.name": "q.io/a:1"}))],
+        &one.blobs(),
+    );
+    let path = dir.path().join("archive");
+    for at in (0..whole.len()).step_by(37) {
+        let mut bent = whole.clone();
+        bent[at] ^= 0x41;
+        write(&path, &bent);
+        let fresh = tempfile::tempdir().unwrap();
+        let store = open(fresh.path());
+        match store.import(&path).await {
+            // The byte did not matter.
+            Ok(_) => assert_eq!(store.list().len(), 1, "at {at}"),
+            Err(_) => nothing_is_left(&store, fresh.path(), &at.to_string()),
+        }
+    }
+}
