@@ -47,6 +47,7 @@ fn decoded(
         }
     };
     if value.is_object() {
+        texts(&value).map_err(|why| unrecognized(&why))?;
         return Ok(Decoded { value, findings });
     }
     let what = match value {
@@ -59,6 +60,23 @@ fn decoded(
     Err(unrecognized(&format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
     )))
+}
+
+/// Makes sure that an object's version and kind are texts.
+fn texts(value: &Value) -> Result<(), String> {
+    for field in ["apiVersion", "kind"] {
+        let what = match value.get(field) {
+            None | Some(Value::Null | Value::String(_)) => continue,
+            Some(Value::Number(_)) => "number",
+            Some(Value::Bool(_)) => "bool",
+            Some(Value::Array(_)) => "array",
+            Some(Value::Object(_)) => "object",
+        };
+        return Err(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{field} of type string"
+        ));
+    }
+    Ok(())
 }
 
 /// YAML to a value; the last of repeated keys counts, and the first repetition is told.
@@ -213,6 +231,8 @@ mod tests {
             "null",
             "\"x\"",
             "{\"a\":}",
+            "{\"kind\":5}",
+            "{\"apiVersion\":[]}",
             "\u{0}\u{1}",
         ] {
             let e = object(&Bytes::from(text), Media::Json, "Pod").unwrap_err();

@@ -272,6 +272,10 @@ async fn resource(
     info: RequestInfo,
     user: User,
 ) -> Answer {
+    // Split as a resource's path it may be, so that nobody gets around authorization; served it is not.
+    if i.path.starts_with("//") {
+        return response::text(404, "404 page not found");
+    }
     let Some(served) = server
         .registry
         .find(&info.group, &info.version, &info.resource)

@@ -33,6 +33,12 @@ pub const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 pub const CONNECTIONS: usize = 10_000;
 /// Time for a TLS handshake.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Time between two requests of an HTTP/1.1 connection, headers included, as upstream's IdleTimeout.
+pub const HEADER_WAIT: Duration = Duration::from_secs(90);
+/// Between two pings to HTTP/2 clients from which nothing came, as upstream's HTTP2_READ_IDLE_TIMEOUT.
+pub const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long a client may take to answer one, as upstream's HTTP2_PING_TIMEOUT.
+pub const PING_WAIT: Duration = Duration::from_secs(15);
 /// Bytes of request headers.
 pub const HEADER_BYTES: usize = 1 << 20;
 /// Mutating and reading requests at a time, as upstream's max-in-flight.

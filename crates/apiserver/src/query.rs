@@ -1,5 +1,7 @@
 //! Query parameters, percent-decoded; the first value of a name counts.
 
+use machinery::ApiError;
+
 /// A decoded query string.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
@@ -26,6 +28,24 @@ impl Query {
             .iter()
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
+    }
+
+    /// A whole number; `None` where the name is absent or empty.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.get(name).filter(|t| !t.is_empty()) else {
+            return Ok(None);
+        };
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let why = match text.parse() {
+            Ok(n) => return Ok(Some(n)),
+            Err(_) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                "value out of range"
+            }
+            Err(_) => "invalid syntax",
+        };
+        Err(ApiError::bad_request(format!(
+            "strconv.ParseInt: parsing {text:?}: {why}"
+        )))
     }
 
     /// All values of a name.
@@ -87,5 +107,18 @@ mod tests {
         assert_eq!(q.get("f"), Some(""));
         assert_eq!(q.get("g"), Some("%"));
         assert_eq!(q.all("a").count(), 2);
+        let q = Query::parse("a=7&b=-1&c=x&d=99999999999999999999&e=");
+        assert_eq!(q.integer("a").unwrap(), Some(7));
+        assert_eq!(q.integer("b").unwrap(), Some(-1));
+        assert_eq!(q.integer("e").unwrap(), None);
+        for (name, why) in [
+            ("c", "strconv.ParseInt: parsing \"x\": invalid syntax"),
+            (
+                "d",
+                "strconv.ParseInt: parsing \"99999999999999999999\": value out of range",
+            ),
+        ] {
+            assert_eq!(q.integer(name).unwrap_err().message, why);
+        }
     }
 }

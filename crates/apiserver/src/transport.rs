@@ -11,8 +11,9 @@ use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use hyper::body::Incoming as HyperBody;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use machinery::ApiError;
 use machinery::request::User;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -24,7 +25,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::{self, Body};
 use crate::filters;
 use crate::limits;
-use crate::negotiate::{Format, Media, Transform};
 use crate::response;
 use crate::server::{Incoming, Inner, Peer, Server};
 
@@ -128,9 +128,16 @@ async fn connection(
     };
     let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().max_buf_size(limits::HEADER_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HEADER_WAIT)
+        .max_buf_size(limits::HEADER_BYTES);
     builder
         .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits::PING_EVERY)
+        .keep_alive_timeout(limits::PING_WAIT)
         .max_concurrent_streams(1_000)
         .max_header_list_size(limits::HEADER_BYTES as u32);
     builder
@@ -143,19 +150,25 @@ async fn network(
     mut request: Request<HyperBody>,
     peer: Peer,
 ) -> Result<Response<Body>, Infallible> {
-    let mut incoming = Incoming::of(&mut request, peer);
-    match body::read(request.into_body()).await {
-        Ok(bytes) => incoming.body = bytes,
-        Err(e) => {
-            let plain = Format {
-                media: Media::Json,
-                transform: Transform::None,
-                pretty: false,
-            };
-            return Ok(response::error(&e, &plain));
+    let incoming = Incoming::of(&mut request, peer);
+    Ok(answer(inner, incoming, request.into_body()).await)
+}
+
+/// Reads the body, and answers.
+async fn answer<B>(inner: Arc<Inner>, mut incoming: Incoming, body: B) -> Response<Body>
+where
+    B: http_body::Body<Data = bytes::Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match tokio::time::timeout(limits::REQUEST_TIMEOUT, body::read(body)).await {
+        Ok(Ok(bytes)) => incoming.body = bytes,
+        Ok(Err(e)) => return response::error(&e, &response::PLAIN),
+        Err(_) => {
+            let e = ApiError::timeout("the request's body did not come in time", 0);
+            return response::error(&e, &response::PLAIN);
         }
     }
-    Ok(filters::handle(inner, incoming).await)
+    filters::handle(inner, incoming).await
 }
 
 /// The tower service behind the clients of in-process parts.
@@ -210,8 +223,7 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
         Box::pin(async move {
             let mut incoming = Incoming::of(&mut request, peer);
             incoming.headers.entry(USER_AGENT).or_insert(agent);
-            incoming.body = body::read(request.into_body()).await?;
-            Ok(filters::handle(inner, incoming).await)
+            Ok(answer(inner, incoming, request.into_body()).await)
         })
     }
 }

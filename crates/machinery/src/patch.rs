@@ -10,8 +10,8 @@ pub use strategic::strategic;
 
 /// Most operations of a JSON patch, as upstream's.
 const JSON_PATCH_OPS: usize = 10_000;
-/// Most bytes that the copy operations of one JSON patch may add: ten times the largest request.
-const COPIED_BYTES: usize = 10 * (3 << 20);
+/// Most bytes that the copy operations of one JSON patch may add, as upstream's JSONPatchMaxCopyBytes.
+const COPIED_BYTES: usize = 3 << 20;
 
 /// RFC 6902, as a client asks for it.
 pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {

@@ -1,10 +1,11 @@
 //! DELETE and DELETECOLLECTION. Upstream: registry/generic/registry/store.go; api-semantics §5.6.
 
+use api::schema;
 use bytes::Bytes;
 use client::Cache;
-use machinery::ApiError;
 use machinery::object::{at, i64_at, is_deleting, list_at, set, str_at};
 use machinery::request::Operation;
+use machinery::{ApiError, conform};
 use serde_json::{Value, json};
 use store::WriteError;
 
@@ -99,15 +100,23 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
         let media = negotiate::request(&call.headers, true)?;
         decode::object(body, media, "DeleteOptions")?
     };
-    for name in [
-        "gracePeriodSeconds",
-        "propagationPolicy",
-        "orphanDependents",
-    ] {
-        if let Some(text) = call.query.get(name) {
-            let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
-            set(&mut object, name, value);
-        }
+    // An option that is not understood must not be passed over: the object would be gone.
+    if let Some(schema) = schema::lookup("meta.k8s.io", "v1", "DeleteOptions") {
+        conform::conform(schema, &mut object).map_err(|e| {
+            ApiError::bad_request(format!(
+                "DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {e}"
+            ))
+        })?;
+    }
+    if let Some(seconds) = call.query.integer("gracePeriodSeconds")? {
+        set(&mut object, "gracePeriodSeconds", json!(seconds));
+    }
+    if let Some(policy) = call.query.get("propagationPolicy") {
+        set(&mut object, "propagationPolicy", json!(policy));
+    }
+    if call.query.get("orphanDependents").is_some() {
+        let orphan = call.query.flag("orphanDependents");
+        set(&mut object, "orphanDependents", json!(orphan));
     }
     let invalid = |text: String| {
         ApiError::new(

@@ -46,14 +46,7 @@ pub async fn list(call: &Call) -> Result<Answer, ApiError> {
 
 async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
     let cache = call.cache()?;
-    let limit = match call.query.get("limit") {
-        None | Some("") => 0,
-        Some(text) => text.parse::<i64>().map_err(|_| {
-            ApiError::bad_request(format!(
-                "strconv.ParseInt: parsing \"{text}\": invalid syntax"
-            ))
-        })?,
-    };
+    let limit = call.query.integer("limit")?.unwrap_or(0);
     let limit = usize::try_from(limit).unwrap_or(0);
     let version = call.query.get("resourceVersion").unwrap_or("");
     let matching = call.query.get("resourceVersionMatch").unwrap_or("");

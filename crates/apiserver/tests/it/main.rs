@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // A test may panic, in its helpers too.
 
 mod apply;
+mod bad_input;
 mod connect;
 mod core;
 mod crd;

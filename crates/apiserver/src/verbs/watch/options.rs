@@ -66,7 +66,8 @@ pub fn options(call: &Call) -> Result<Options, ApiError> {
             ));
         }
     }
-    let timeout = match q.get("timeoutSeconds").and_then(|t| t.parse::<u64>().ok()) {
+    let seconds = q.integer("timeoutSeconds")?;
+    let timeout = match seconds.and_then(|s| u64::try_from(s).ok()) {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
         _ => limits::WATCH_MIN.mul_f64(rand::rng().random_range(1.0..2.0)),
     };
