@@ -9,7 +9,6 @@ pub mod limits;
 pub mod lister;
 pub mod memory;
 pub mod recorder;
-pub mod webhook;
 
 pub use cache::{Cache, Change, ChangeKind, Reads, Subscription};
 pub use entry::{Controller, Entry};

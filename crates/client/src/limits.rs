@@ -8,9 +8,3 @@ pub const RECORDER_QUEUE: usize = 1_024;
 
 /// Distinct recent events a recorder remembers to count repeats (upstream's LRU size).
 pub const RECORDER_MEMORY: usize = 4_096;
-
-/// Longest answer of a webhook (upstream reads as much of a response).
-pub const WEBHOOK_ANSWER_BYTES: usize = 3 << 20;
-
-/// TLS settings kept, one for each CA bundle; when full, forgotten.
-pub const WEBHOOK_BUNDLES: usize = 256;
