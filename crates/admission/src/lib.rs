@@ -17,6 +17,7 @@ mod default_toleration_seconds;
 mod hooks;
 mod limit_ranger;
 pub mod limits;
+mod mutating_admission_policy;
 mod mutating_admission_webhook;
 mod namespace_lifecycle;
 mod node_declared_feature_validator;
@@ -26,15 +27,18 @@ mod pod_requests;
 mod pod_resize_validator;
 mod pod_security;
 mod pod_topology_labels;
+mod policies;
 mod priority;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+mod validating_admission_policy;
 mod validating_admission_webhook;
 
 pub use hooks::conditions;
+pub use policies::Expressions;
 
 /// What plugins look at.
 #[derive(Clone)]
@@ -121,7 +125,11 @@ pub fn chain(context: &Context) -> Vec<Arc<dyn Admission>> {
         Arc::new(pod_topology_labels::PodTopologyLabels(c())),
         Arc::new(node_declared_feature_validator::NodeDeclaredFeatureValidator(c())),
         Arc::new(pod_resize_validator::PodResizeValidator(c())),
+        Arc::new(mutating_admission_policy::MutatingAdmissionPolicy::new(c())),
         Arc::new(mutating_admission_webhook::MutatingAdmissionWebhook(c())),
+        Arc::new(validating_admission_policy::ValidatingAdmissionPolicy::new(
+            c(),
+        )),
         Arc::new(validating_admission_webhook::ValidatingAdmissionWebhook(c())),
         Arc::new(resource_quota::ResourceQuota::new(c())),
     ]

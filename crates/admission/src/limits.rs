@@ -18,3 +18,7 @@ pub const QUOTA_OWN_WRITES_MAX: usize = 10_000;
 pub const PODS_CHECKED_MAX: usize = 3000;
 /// Bytes of a webhook's answer. Upstream reads any length; a patch that replaces the largest object, in base64, fits.
 pub const REVIEW_BYTES: usize = 8 << 20;
+/// Longest value of a policy's audit annotation.
+pub const ANNOTATION_BYTES_MAX: usize = 10 * 1024;
+/// Most failures that one request's audit annotation tells of.
+pub const AUDITED_FAILURES_MAX: usize = 50;

@@ -47,7 +47,7 @@ pub struct Variable {
 
 /// The environment of one policy's expressions. Grows with its variables.
 #[derive(Clone, Debug)]
-pub struct Scope {
+pub struct Compiler {
     environment: Environment,
     fields: Vec<(String, Type)>,
     pub variables: Vec<Variable>,
@@ -64,9 +64,10 @@ const NAMES: [&str; 7] = [
     "authorizer.requestResource",
 ];
 const PARAMS: usize = 4;
+const AUTHORIZERS: std::ops::Range<usize> = 5..7;
 const COMPOSED: usize = NAMES.len();
 
-impl Scope {
+impl Compiler {
     /// An environment without variables of a policy.
     pub fn new(options: Options) -> Self {
         let types = [
@@ -82,7 +83,7 @@ impl Scope {
         for (i, t) in types.into_iter().enumerate() {
             let there = match i {
                 PARAMS => options.params,
-                5 | 6 => options.authorizer,
+                i if AUTHORIZERS.contains(&i) => options.authorizer,
                 _ => true,
             };
             environment = environment.variable(if there { NAMES[i] } else { "" }, t);
@@ -95,6 +96,15 @@ impl Scope {
             fields: Vec::new(),
             variables: Vec::new(),
         }
+    }
+
+    /// The same without `authorizer`, for messages and annotations.
+    pub fn without_authorizer(&self) -> Self {
+        let mut out = self.clone();
+        for (name, _) in &mut out.environment.variables[AUTHORIZERS] {
+            name.clear();
+        }
+        out
     }
 
     /// Compiles an expression whose type is one of `wanted`; any if that is empty. The error is upstream's text.

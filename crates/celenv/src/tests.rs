@@ -6,7 +6,7 @@ use std::sync::Arc;
 use machinery::request::{Attributes, User};
 use serde_json::{Value as Json, json};
 
-use crate::admission::{Activation, Conditions, Inputs, Matched, Options, Run, Scope};
+use crate::admission::{Activation, Compiler, Conditions, Inputs, Matched, Options, Run};
 use crate::library::{Checks, Subject, Verdict};
 use crate::program::{Environment, EvalError};
 use crate::types::Type;
@@ -198,7 +198,7 @@ fn conditions_decide_as_upstreams() {
 
 #[test]
 fn variables_are_lazy_and_build_on_each_other() {
-    let mut scope = Scope::new(Options {
+    let mut scope = Compiler::new(Options {
         params: false,
         authorizer: true,
         patch_types: false,
@@ -231,7 +231,7 @@ fn variables_are_lazy_and_build_on_each_other() {
 
 #[test]
 fn patches_are_values() {
-    let scope = Scope::new(Options {
+    let scope = Compiler::new(Options {
         params: false,
         authorizer: false,
         patch_types: true,

@@ -269,7 +269,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         authorizer: authorizer.clone(),
         writer: Arc::new(server.client_for(auth::identity::api_server()).into()),
         webhooks: webhook::Caller::new(reads.clone(), "kube-apiserver-admission"),
-        conditions: None,
+        conditions: Some(Arc::new(admission::Expressions)),
     }));
     let keys = accounts.verifier().keys();
     let issuer = signer.issuer();

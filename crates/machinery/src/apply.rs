@@ -7,6 +7,7 @@ pub mod fields;
 mod last_applied;
 mod managers;
 mod merge;
+mod overlay;
 mod remove;
 #[cfg(test)]
 mod tests;
@@ -16,5 +17,6 @@ mod validate;
 
 pub use fields::FieldSet;
 pub use managers::times_only;
+pub use overlay::overlay;
 pub use types::{Model, TypeRef};
 pub use update::{Request, apply, track};

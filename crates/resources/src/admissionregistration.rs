@@ -1,4 +1,4 @@
-//! Kinds of admissionregistration.k8s.io. Expressions are not compiled here: there is no CEL yet.
+//! Kinds of admissionregistration.k8s.io. Expressions are compiled as the write comes.
 
 pub mod mutating_admission_policy;
 pub mod mutating_admission_policy_binding;

@@ -1,6 +1,6 @@
 //! Match conditions. Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions.
 
-use super::{Activation, Compiled, Failure, OUT_OF_BUDGET, Options, Run, Scope, Variable};
+use super::{Activation, Compiled, Compiler, Failure, OUT_OF_BUDGET, Options, Run, Variable};
 use crate::limits;
 use crate::types::Type;
 use crate::value::Value;
@@ -35,7 +35,7 @@ impl Conditions {
         conditions: impl IntoIterator<Item = (&'a str, &'a str)>,
         params: bool,
     ) -> Self {
-        let scope = Scope::new(Options {
+        let scope = Compiler::new(Options {
             params,
             authorizer: true,
             patch_types: false,

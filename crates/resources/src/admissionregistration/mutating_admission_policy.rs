@@ -2,6 +2,8 @@
 //! pkg/apis/admissionregistration/validation.
 
 use api::names;
+use celenv::Type;
+use celenv::admission::Compiler;
 use jiff::Timestamp;
 use machinery::object::{at, list_at, set_default, str_at};
 use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy};
@@ -84,7 +86,8 @@ impl Strategy for MutatingAdmissionPolicy {
 fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
     let spec = obj.get("spec").unwrap_or(&Value::Null);
     causes.at("spec", |c| {
-        policy::common(spec, before, c);
+        let scope = policy::scope(spec, true);
+        policy::common(spec, before, &scope, c);
         for rule in list_at(spec, "matchConstraints.resourceRules") {
             if list_at(rule, "operations").contains(&json!("DELETE")) {
                 c.at("matchConstraints.resourceRules.operations", |c| {
@@ -99,14 +102,14 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
                 c.required("mutations must contain at least one item");
             }
             for (i, one) in all.iter().enumerate() {
-                c.index(i, |c| mutation(one, c));
+                c.index(i, |c| mutation(one, &scope, c));
             }
         });
         fields::required_enum(spec, "reinvocationPolicy", &["IfNeeded", "Never"], c);
     });
 }
 
-fn mutation(one: &Value, c: &mut Causes) {
+fn mutation(one: &Value, scope: &Compiler, c: &mut Causes) {
     let kind = str_at(one, "patchType");
     fields::required_enum(one, "patchType", &["ApplyConfiguration", "JSONPatch"], c);
     for (patch, field) in PATCHES {
@@ -117,7 +120,11 @@ fn mutation(one: &Value, c: &mut Causes) {
                 Some(v) if str_at(v, "expression").trim().is_empty() => {
                     c.at("expression", |c| c.required(""));
                 }
-                Some(_) => {}
+                Some(v) => {
+                    let wanted = result(patch);
+                    let compiled = scope.compile(str_at(v, "expression"), &[wanted]);
+                    c.at("expression", |c| rules::expression(&compiled, c));
+                }
             });
         } else if PATCHES.iter().any(|(p, _)| *p == kind) && value.is_some() {
             c.at(field, |c| {
@@ -127,6 +134,14 @@ fn mutation(one: &Value, c: &mut Causes) {
                 );
             });
         }
+    }
+}
+
+/// What the expression of a patch type gives.
+fn result(patch: &str) -> Type {
+    match patch {
+        "JSONPatch" => Type::list(Type::object("JSONPatch", Vec::new())),
+        _ => Type::object("Object", Vec::new()),
     }
 }
 

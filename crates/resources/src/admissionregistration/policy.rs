@@ -1,6 +1,7 @@
 //! What admission policies and their bindings share. Upstream: pkg/apis/admissionregistration/validation.
 
 use api::names;
+use celenv::admission::{Compiled, Compiler, Options};
 use jiff::Timestamp;
 use machinery::object::{at, list_at, map_at, set_default, str_at};
 use machinery::{Causes, Column, Row};
@@ -25,7 +26,7 @@ pub fn match_defaults(obj: &mut Value, path: &str) {
 }
 
 /// Checks what both kinds of policy have, at the path of the spec.
-pub fn common(spec: &Value, before: Option<&Value>, c: &mut Causes) {
+pub fn common(spec: &Value, before: Option<&Value>, scope: &Compiler, c: &mut Causes) {
     fields::required_enum(spec, "failurePolicy", &["Fail", "Ignore"], c);
     if let Some(kind) = at(spec, "paramKind") {
         c.at("paramKind", |c| param_kind(kind, c));
@@ -50,12 +51,29 @@ pub fn common(spec: &Value, before: Option<&Value>, c: &mut Causes) {
         .is_some_and(|old| part(old) == part(spec));
     if !same {
         c.at("matchConditions", |c| {
-            rules::match_conditions(list_at(spec, "matchConditions"), c);
+            let params = at(spec, "paramKind").is_some();
+            rules::match_conditions(list_at(spec, "matchConditions"), params, c);
         });
     }
     for (i, variable) in list_at(spec, "variables").iter().enumerate() {
-        c.at("variables", |c| c.index(i, |c| self::variable(variable, c)));
+        let compiled = &scope.variables[i].compiled;
+        c.at("variables", |c| {
+            c.index(i, |c| self::variable(variable, compiled, c));
+        });
     }
+}
+
+/// What the expressions of a policy may use: its variables, compiled.
+pub fn scope(spec: &Value, patch_types: bool) -> Compiler {
+    let mut scope = Compiler::new(Options {
+        params: at(spec, "paramKind").is_some(),
+        authorizer: true,
+        patch_types,
+    });
+    for v in list_at(spec, "variables") {
+        scope.add_variable(str_at(v, "name"), str_at(v, "expression"));
+    }
+    scope
 }
 
 fn param_kind(kind: &Value, c: &mut Causes) {
@@ -101,7 +119,7 @@ fn param_kind(kind: &Value, c: &mut Causes) {
     });
 }
 
-fn variable(variable: &Value, c: &mut Causes) {
+fn variable(variable: &Value, compiled: &Compiled, c: &mut Causes) {
     let name = str_at(variable, "name");
     c.at("name", |c| {
         let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
@@ -113,9 +131,13 @@ fn variable(variable: &Value, c: &mut Causes) {
             c.invalid(&json!(name), "must be a valid CEL identifier");
         }
     });
-    if str_at(variable, "expression").trim().is_empty() {
-        c.at("expression", |c| c.required("expression is not specified"));
-    }
+    c.at("expression", |c| {
+        if compiled.source.trim().is_empty() {
+            c.required("expression is not specified");
+        } else {
+            rules::expression(compiled, c);
+        }
+    });
 }
 
 /// The ParamKind cell of a policy.

@@ -1,6 +1,8 @@
 //! Which requests a webhook or policy is about. Upstream: validateRuleWithOperations, validateMatchConditions.
 
 use api::names;
+use celenv::Type;
+use celenv::admission::{Compiled, Compiler, Options};
 use machinery::Causes;
 use machinery::object::{at, at_mut, list_at, set_default, str_at};
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ pub fn name_warnings(obj: &Value) -> Vec<String> {
     )]
 }
 
-/// Scope `*` where a rule in the list at a path names none.
+/// Compiler `*` where a rule in the list at a path names none.
 pub fn default_scopes(obj: &mut Value, path: &str) {
     let Some(Value::Array(rules)) = at_mut(obj, path) else {
         return;
@@ -121,16 +123,33 @@ fn resources(rule: &Value, c: &mut Causes) {
     }
 }
 
+/// Reports an expression that does not compile at the current path.
+pub fn expression(compiled: &Compiled, c: &mut Causes) {
+    if let Err(e) = &compiled.program {
+        c.invalid(&json!(compiled.source), e.as_str());
+    }
+}
+
 /// Checks match conditions at the current path.
-pub fn match_conditions(all: &[Value], c: &mut Causes) {
+pub fn match_conditions(all: &[Value], params: bool, c: &mut Causes) {
     if all.len() > CONDITIONS_MAX {
         c.too_many(all.len(), CONDITIONS_MAX);
     }
+    let scope = Compiler::new(Options {
+        params,
+        authorizer: true,
+        patch_types: false,
+    });
     for (i, one) in all.iter().enumerate() {
         c.index(i, |c| {
-            if str_at(one, "expression").trim().is_empty() {
-                c.at("expression", |c| c.required(""));
-            }
+            let text = str_at(one, "expression");
+            c.at("expression", |c| {
+                if text.trim().is_empty() {
+                    c.required("");
+                } else {
+                    expression(&scope.compile(text, &[Type::Bool]), c);
+                }
+            });
             let name = str_at(one, "name");
             c.at("name", |c| {
                 if name.is_empty() {

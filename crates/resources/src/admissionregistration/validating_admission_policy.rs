@@ -2,6 +2,8 @@
 //! pkg/apis/admissionregistration/validation.
 
 use api::names;
+use celenv::Type;
+use celenv::admission::Compiler;
 use jiff::Timestamp;
 use machinery::object::{list_at, set_default, str_at};
 use machinery::strategy::freeze_all_but_status;
@@ -113,7 +115,8 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
         list_at(spec, "auditAnnotations"),
     );
     causes.at("spec", |c| {
-        policy::common(spec, before, c);
+        let scope = policy::scope(spec, false);
+        policy::common(spec, before, &scope, c);
         if checks.is_empty() && notes.is_empty() {
             for field in ["validations", "auditAnnotations"] {
                 c.at(field, |c| {
@@ -123,23 +126,33 @@ fn spec_rules(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
             return;
         }
         for (i, one) in checks.iter().enumerate() {
-            c.at("validations", |c| c.index(i, |c| validation(one, c)));
+            c.at("validations", |c| {
+                c.index(i, |c| validation(one, &scope, c))
+            });
         }
         c.at("auditAnnotations", |c| {
-            audit_annotations(machinery::object::name(obj), notes, c);
+            audit_annotations(machinery::object::name(obj), notes, &scope, c);
         });
     });
 }
 
-fn validation(one: &Value, c: &mut Causes) {
-    if str_at(one, "expression").trim().is_empty() {
-        c.at("expression", |c| c.required("expression is not specified"));
-    }
+fn validation(one: &Value, scope: &Compiler, c: &mut Causes) {
+    let text = str_at(one, "expression");
+    c.at("expression", |c| {
+        if text.trim().is_empty() {
+            c.required("expression is not specified");
+        } else {
+            rules::expression(&scope.compile(text, &[Type::Bool]), c);
+        }
+    });
     for field in ["message", "messageExpression"] {
         let text = str_at(one, field);
         c.at(field, |c| {
             if !text.is_empty() && text.trim().is_empty() {
                 c.invalid(&json!(text), "must be non-empty if specified");
+            } else if field == "messageExpression" && !text.is_empty() {
+                let compiled = scope.without_authorizer().compile(text, &[Type::String]);
+                rules::expression(&compiled, c);
             }
             if field == "message" && text.trim().contains('\n') {
                 c.invalid(&json!(text), "must not contain line breaks");
@@ -150,7 +163,8 @@ fn validation(one: &Value, c: &mut Causes) {
     fields::enumerated(one, "reason", &reasons, c);
 }
 
-fn audit_annotations(policy: &str, all: &[Value], c: &mut Causes) {
+fn audit_annotations(policy: &str, all: &[Value], scope: &Compiler, c: &mut Causes) {
+    let scope = scope.without_authorizer();
     if all.len() > ANNOTATIONS_MAX {
         c.invalid(&json!(all), "must not have more than 20 auditAnnotations");
     }
@@ -170,6 +184,9 @@ fn audit_annotations(policy: &str, all: &[Value], c: &mut Causes) {
                     c.required("valueExpression is not specified");
                 } else if expression.len() > VALUE_EXPRESSION_MAX {
                     c.required("must not exceed 5120 bytes in length");
+                } else {
+                    let wanted = [Type::String, Type::Null];
+                    rules::expression(&scope.compile(expression, &wanted), c);
                 }
             });
         });

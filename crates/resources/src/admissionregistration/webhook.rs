@@ -65,7 +65,7 @@ pub fn validate(obj: &Value, before: Option<&Value>, causes: &mut Causes) {
                 one(hook, effects, c);
                 if !same {
                     c.at("matchConditions", |c| {
-                        rules::match_conditions(list_at(hook, "matchConditions"), c);
+                        rules::match_conditions(list_at(hook, "matchConditions"), false, c);
                     });
                 }
                 c.at("admissionReviewVersions", |c| versions(hook, known, c));
