@@ -1,5 +1,6 @@
 //! The type checker, which also makes the program. Upstream: cel-go checker/checker.go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cel::common::ast::{
@@ -25,6 +26,8 @@ pub(crate) struct Checker<'e> {
     bindings: Bindings,
     /// Variables of macros around, innermost last.
     scopes: Vec<(String, Type)>,
+    /// Variables of the environment that are asked for.
+    pub used: BTreeSet<usize>,
 }
 
 impl<'e> Checker<'e> {
@@ -36,6 +39,7 @@ impl<'e> Checker<'e> {
             issues: Vec::new(),
             bindings: Bindings::default(),
             scopes: Vec::new(),
+            used: BTreeSet::new(),
         }
     }
 
@@ -95,13 +99,14 @@ impl<'e> Checker<'e> {
     }
 
     /// A variable of a macro, one of the environment, or a type.
-    fn name(&self, name: &str) -> Option<(Node, Type)> {
+    fn name(&mut self, name: &str) -> Option<(Node, Type)> {
         if let Some(depth) = self.scopes.iter().rposition(|(n, _)| n == name) {
             return Some((Node::Local(depth), self.scopes[depth].1.clone()));
         }
         let mut variables = self.environment.variables.iter();
         if let Some(index) = variables.position(|(n, _)| n == name) {
             let t = self.environment.variables[index].1.clone();
+            self.used.insert(index);
             return Some((Node::Variable(index), t));
         }
         let t = library::type_named(name)?;

@@ -1,6 +1,7 @@
 //! Environments, and the programs compiled in them. Upstream: cel-go cel/env.go and cel/program.go with the
 //! options of k8s.io/apiserver/pkg/cel/environment.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use cel::parser::Parser;
@@ -25,6 +26,7 @@ pub struct Program {
     pub(crate) root: Node,
     output: Type,
     source: String,
+    used: BTreeSet<usize>,
 }
 
 /// Why an expression does not compile: one per place, in upstream's words.
@@ -113,6 +115,7 @@ impl Environment {
                 root,
                 output,
                 source: source.to_string(),
+                used: checker.used,
             });
         }
         Err(CompileErrors {
@@ -154,6 +157,11 @@ impl Program {
     /// The type of the result.
     pub fn output(&self) -> &Type {
         &self.output
+    }
+
+    /// Whether the variable at this place among the declarations is asked for.
+    pub fn uses(&self, variable: usize) -> bool {
+        self.used.contains(&variable)
     }
 
     /// The expression's text.

@@ -112,21 +112,6 @@ impl Strategy for Kind {
         stored_versions(obj, causes);
     }
 
-    fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
-        let rules = |v: &&Value| {
-            let schema = v.get("schema").and_then(|s| s.get("openAPIV3Schema"));
-            schema.is_some_and(|s| {
-                Structural::parse(s, &mut Causes::new()).is_ok_and(|s| s.has_rules)
-            })
-        };
-        let with = list_at(obj, "spec.versions").iter().filter(rules);
-        with.map(|v| {
-            let name = str_at(v, "name");
-            format!("version {name}: x-kubernetes-validations are kept but not checked by this server yet")
-        })
-        .collect()
-    }
-
     fn mark_deleting(&self, obj: &mut Value) {
         let mut finalizers = list_at(obj, "metadata.finalizers").to_vec();
         if !finalizers.contains(&json!(FINALIZER)) {
@@ -262,10 +247,12 @@ fn version(v: &Value, c: &mut Causes) {
         c.at("openAPIV3Schema", |c| {
             match v.get("schema").and_then(|s| s.get("openAPIV3Schema")) {
                 None => c.required("schemas are required"),
-                Some(schema) => match Structural::parse(schema, c) {
-                    // Its causes are in the list already.
-                    Err(_) | Ok(_) => {}
-                },
+                // Otherwise its causes are in the list already.
+                Some(schema) => {
+                    if let Ok(schema) = Structural::parse(schema, c) {
+                        schema.check_rules(c);
+                    }
+                }
             }
         });
     });

@@ -6,6 +6,7 @@ mod format;
 mod model;
 mod parse;
 mod prune;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -78,8 +79,10 @@ pub struct Structural {
     pub not: Option<Box<Structural>>,
     /// Whether anything below has a default.
     pub has_defaults: bool,
-    /// Whether anything below has rules that this server does not run.
+    /// Whether this or anything below has rules.
     pub has_rules: bool,
+    /// `x-kubernetes-validations`, compiled when they are first asked for.
+    pub rules: rules::Rules,
 }
 
 impl JsonType {

@@ -17,6 +17,7 @@ pub mod field_validation;
 pub mod garbage_collector;
 pub mod namespaces;
 pub mod operations;
+pub mod policies;
 pub mod publish_openapi;
 pub mod resource_quota;
 pub mod webhook;

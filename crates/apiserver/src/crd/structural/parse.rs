@@ -6,6 +6,7 @@ use machinery::Causes;
 use regex::RegexBuilder;
 use serde_json::{Map, Value, json};
 
+use super::rules::Rules;
 use super::{Bounds, JsonType, ListKind, Structural};
 use crate::limits;
 
@@ -76,7 +77,11 @@ fn node(schema: &Value, place: Place, depth: usize, c: &mut Causes) -> Structura
     out.int_or_string = flag(map, "x-kubernetes-int-or-string");
     out.default = map.get("default").cloned();
     out.has_defaults = out.default.is_some();
-    out.has_rules = map.contains_key("x-kubernetes-validations");
+    let rules = map
+        .get("x-kubernetes-validations")
+        .and_then(Value::as_array);
+    out.rules = Rules::new(rules.cloned().unwrap_or_default());
+    out.has_rules = !out.rules.is_empty();
     kind(map, place, &mut out, c);
     out.list = list_kind(map, c);
     out.atomic_map = map_kind(map, c);

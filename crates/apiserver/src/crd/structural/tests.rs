@@ -161,3 +161,60 @@ fn schemas_that_are_not_structural_are_refused() {
     }
     assert!(Structural::parse(&deep, &mut Causes::new()).is_err());
 }
+
+#[test]
+fn rules_read_as_upstreams() {
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+        "x-kubernetes-validations": [
+            {"rule": "self.min <= self.max"},
+            {"rule": "self.min >= 0", "messageExpression": "'min is ' + string(self.min)", "fieldPath": ".min"},
+            {"rule": "self.max >= oldSelf.max", "message": "max must not shrink"}],
+        "properties": {"min": {"type": "integer"}, "max": {"type": "integer"},
+            "name": {"type": "string", "x-kubernetes-validations": [
+                {"rule": "self.startsWith('a')", "reason": "FieldValueForbidden", "message": "no"}]}}}}});
+    let s = parse(schema);
+    let texts = |object: Value, before: Option<Value>| {
+        let mut c = Causes::new();
+        s.validate(&object, before.as_ref(), &mut c);
+        c.as_slice().iter().map(|x| x.text()).collect::<Vec<_>>()
+    };
+    let with = |min: i64, max: i64, name: &str| json!({"spec": {"min": min, "max": max, "name": name}});
+    assert_eq!(texts(with(1, 2, "a"), None), [""; 0]);
+    assert_eq!(
+        texts(with(-3, -5, "b"), None),
+        [
+            "spec: Invalid value: failed rule: self.min <= self.max",
+            "spec.min: Invalid value: min is -3",
+            "spec.name: Forbidden: no",
+        ]
+    );
+    assert_eq!(
+        texts(with(1, 2, "b"), Some(with(1, 3, "b"))),
+        ["spec: Invalid value: max must not shrink"],
+        "what did not change passes"
+    );
+    assert_eq!(
+        texts(json!({"spec": {"min": 1}}), None),
+        [
+            "spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"
+        ]
+    );
+}
+
+#[test]
+fn rules_must_compile() {
+    let mut c = Causes::new();
+    parse(json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.nope == 1"}]}))
+        .check_rules(&mut c);
+    let text = c.as_slice()[0].text();
+    assert!(
+        text.starts_with("x-kubernetes-validations[0].rule: Invalid value: ")
+            && text.contains("compilation failed: ERROR: <input>:1:5: undefined field 'nope'"),
+        "{text}"
+    );
+}
+
+fn parse(full: Value) -> Structural {
+    let mut causes = Causes::new();
+    Structural::parse(&full, &mut causes).unwrap_or_else(|_| panic!("{:?}", causes.as_slice()))
+}

@@ -6,12 +6,13 @@ use std::collections::HashSet;
 use machinery::{Causes, causes::go_quote};
 use serde_json::{Value, json};
 
-use super::{JsonType, ListKind, ROOT, Structural, format};
+use super::{JsonType, ListKind, ROOT, Structural, format, rules};
 
 impl Structural {
     /// Adds what is wrong with an object; parts equal to those of `before` pass.
     pub fn validate(&self, object: &Value, before: Option<&Value>, causes: &mut Causes) {
         value(self, object, before, true, causes);
+        rules::validate(self, object, before, causes);
     }
 }
 
@@ -293,7 +294,7 @@ fn items(s: &Structural, list: &[Value], before: Option<&Vec<Value>>, c: &mut Ca
 }
 
 /// The old state of a list's item, where one can be told.
-fn correlated<'a>(
+pub(super) fn correlated<'a>(
     list: &ListKind,
     before: &'a [Value],
     i: usize,

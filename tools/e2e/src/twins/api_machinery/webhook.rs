@@ -1,5 +1,6 @@
 //! Twins of webhook.go.
 
+pub mod conditions;
 mod fixture;
 
 use anyhow::{Result, ensure};

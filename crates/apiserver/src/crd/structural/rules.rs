@@ -1,0 +1,464 @@
+//! `x-kubernetes-validations`: expressions over the values of a schema's nodes.
+//! Upstream: apiextensions-apiserver/pkg/apiserver/schema/cel. Left out: the estimate of a rule's cost when it is
+//! written (what it costs when it runs is limited), rules within allOf, warnings for what ratcheting lets pass.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use celenv::limits::RUNTIME_COST_BUDGET;
+use celenv::schema::{ObjectSchema, can_escape, escape};
+use celenv::value::ListKind as CelList;
+use celenv::{Environment, EvalError, Program, Schema, Type, Value as Cel};
+use machinery::Causes;
+use machinery::causes::{Cause, CauseKind};
+use machinery::object::{bool_at, str_at};
+use serde_json::{Value, json};
+
+use super::validate::correlated;
+use super::{JsonType, ListKind, Structural};
+
+const SELF: usize = 0;
+const OLD_SELF: usize = 1;
+const OUT_OF_BUDGET: &str = celenv::admission::OUT_OF_BUDGET;
+
+/// The rules of one node.
+#[derive(Clone, Default)]
+pub struct Rules {
+    raw: Vec<Value>,
+    compiled: OnceLock<Arc<Compiled>>,
+}
+
+struct Compiled {
+    schema: Schema,
+    rules: Vec<Rule>,
+}
+
+struct Rule {
+    source: String,
+    message: String,
+    reason: String,
+    field_path: String,
+    optional_old: bool,
+    program: Result<Program, String>,
+    message_expression: Option<Result<Program, String>>,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.raw)
+    }
+}
+
+// === Rules ===
+
+impl Rules {
+    pub fn new(raw: Vec<Value>) -> Self {
+        Self {
+            raw,
+            compiled: OnceLock::new(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    fn compiled(&self, s: &Structural, root: bool) -> Arc<Compiled> {
+        let compile = || {
+            let schema = schema_of(s, root).unwrap_or_default();
+            let rules = self.raw.iter().map(|r| Rule::new(r, &schema)).collect();
+            Arc::new(Compiled { schema, rules })
+        };
+        self.compiled.get_or_init(compile).clone()
+    }
+}
+
+impl Rule {
+    fn new(raw: &Value, schema: &Schema) -> Self {
+        let optional_old = bool_at(raw, "optionalOldSelf") == Some(true);
+        let t = schema.type_of();
+        let old = if optional_old {
+            Type::optional(t.clone())
+        } else {
+            t.clone()
+        };
+        let environment = Environment::new()
+            .variable("self", t)
+            .variable("oldSelf", old);
+        let compile = |text: &str, wanted: &Type| {
+            let program = environment
+                .compile(text)
+                .map_err(|e| format!("compilation failed: {e}"))?;
+            match program.output() == wanted {
+                true => Ok(program),
+                false => Err(String::new()),
+            }
+        };
+        let program = compile(str_at(raw, "rule"), &Type::Bool).map_err(|e| match e.as_str() {
+            "" => "cel expression must evaluate to a bool".to_string(),
+            _ => e,
+        });
+        let message_expression = match str_at(raw, "messageExpression") {
+            "" => None,
+            text => Some(compile(text, &Type::String).map_err(|e| match e.as_str() {
+                "" => "messageExpression must evaluate to a string".to_string(),
+                e => format!("messageExpression {e}"),
+            })),
+        };
+        Self {
+            source: str_at(raw, "rule").trim().to_string(),
+            message: str_at(raw, "message").trim().to_string(),
+            reason: str_at(raw, "reason").to_string(),
+            field_path: str_at(raw, "fieldPath").trim_start_matches('.').to_string(),
+            optional_old,
+            program,
+            message_expression,
+        }
+    }
+
+    /// How messages name the rule.
+    fn shown(&self) -> &str {
+        if self.message.is_empty() {
+            &self.source
+        } else {
+            &self.message
+        }
+    }
+}
+
+/// What expressions see of a node; nothing where they cannot see it.
+fn schema_of(s: &Structural, root: bool) -> Option<Schema> {
+    if s.int_or_string {
+        return Some(Schema::Unknown);
+    }
+    Some(match s.kind? {
+        JsonType::Boolean => Schema::Bool,
+        JsonType::Integer => Schema::Int,
+        JsonType::Number => Schema::Double,
+        JsonType::String => match s.bounds.format.as_str() {
+            "byte" => Schema::Bytes,
+            "duration" => Schema::Duration,
+            "date" | "date-time" => Schema::Timestamp,
+            _ => Schema::String,
+        },
+        JsonType::Array => {
+            let kind = match &s.list {
+                ListKind::Atomic => CelList::Atomic,
+                ListKind::Set => CelList::Set,
+                ListKind::Map(keys) => CelList::Map(Arc::from(keys.as_slice())),
+            };
+            Schema::List(Arc::new(schema_of(s.items.as_deref()?, false)?), kind)
+        }
+        JsonType::Object => match s.additional.as_deref() {
+            Some(values) => Schema::Map(Arc::new(schema_of(values, values.embedded)?)),
+            None => object(s, root || s.embedded),
+        },
+    })
+}
+
+fn object(s: &Structural, resource: bool) -> Schema {
+    let mut fields: Vec<(String, String, Schema)> = Vec::new();
+    for (name, below) in &s.properties {
+        if resource && ["apiVersion", "kind", "metadata"].contains(&name.as_str()) {
+            continue;
+        }
+        if let Some(schema) = schema_of(below, false).filter(|_| can_escape(name)) {
+            fields.push((escape(name), name.clone(), schema));
+        }
+    }
+    if resource {
+        let text = |name: &str| (name.to_string(), name.to_string(), Schema::String);
+        let metadata = Schema::Object(Arc::new(ObjectSchema {
+            name: "object".into(),
+            fields: vec![text("name"), text("generateName")],
+        }));
+        fields.extend([text("apiVersion"), text("kind")]);
+        fields.push(("metadata".into(), "metadata".into(), metadata));
+    }
+    Schema::Object(Arc::new(ObjectSchema {
+        name: "object".into(),
+        fields,
+    }))
+}
+
+// === Checking rules ===
+
+impl Structural {
+    /// Reports rules that do not compile, at their places in the schema.
+    pub fn check_rules(&self, c: &mut Causes) {
+        check(self, true, true, c);
+    }
+}
+
+/// `correlated`: whether a value here has an old one that it can be told by.
+fn check(s: &Structural, root: bool, correlated: bool, c: &mut Causes) {
+    if !s.has_rules {
+        return;
+    }
+    let compiled = s.rules.compiled(s, root);
+    for (i, (rule, raw)) in compiled.rules.iter().zip(&s.rules.raw).enumerate() {
+        c.at("x-kubernetes-validations", |c| {
+            c.index(i, |c| check_rule(rule, raw, correlated, c))
+        });
+    }
+    for (name, below) in &s.properties {
+        c.at("properties", |c| {
+            c.key(name, |c| {
+                check(below, below.embedded, correlated && !s.atomic_map, c)
+            });
+        });
+    }
+    if let Some(below) = &s.additional {
+        let correlated = correlated && !s.atomic_map;
+        c.at("additionalProperties", |c| {
+            check(below, below.embedded, correlated, c)
+        });
+    }
+    if let Some(below) = &s.items {
+        let correlated = correlated && matches!(s.list, ListKind::Map(_));
+        c.at("items", |c| check(below, below.embedded, correlated, c));
+    }
+}
+
+fn check_rule(rule: &Rule, raw: &Value, correlated: bool, c: &mut Causes) {
+    if rule.source.is_empty() {
+        return c.at("rule", |c| c.required("rule is not specified"));
+    }
+    let reasons = [
+        "FieldValueDuplicate",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueRequired",
+    ];
+    if !rule.reason.is_empty() && !reasons.contains(&rule.reason.as_str()) {
+        c.at("reason", |c| c.not_supported(&json!(rule.reason), &reasons));
+    }
+    match &rule.program {
+        Err(e) => c.at("rule", |c| c.invalid(raw, e.as_str())),
+        Ok(p) if p.uses(OLD_SELF) && !correlated => c.at("rule", |c| {
+            let text = "oldSelf cannot be used on the uncorrelatable portion of the schema within";
+            let within = c
+                .path()
+                .split(".x-kubernetes-validations")
+                .next()
+                .unwrap_or_default()
+                .to_string();
+            c.invalid(&json!(rule.source), format!("{text} {within}"));
+        }),
+        Ok(p) if rule.optional_old && !p.uses(OLD_SELF) => c.at("optionalOldSelf", |c| {
+            c.invalid(
+                &json!(true),
+                "may not be set if oldSelf is not used in rule",
+            );
+        }),
+        Ok(_) => {}
+    }
+    if let Some(Err(e)) = &rule.message_expression {
+        c.at("messageExpression", |c| c.invalid(raw, e.as_str()));
+    }
+}
+
+// === Checking objects ===
+
+/// Adds what rules say of an object. Nothing is run on objects of a wrong shape.
+pub fn validate(s: &Structural, object: &Value, before: Option<&Value>, c: &mut Causes) {
+    if !s.has_rules {
+        return;
+    }
+    let shape = |kind: CauseKind| {
+        use CauseKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+        matches!(
+            kind,
+            NotSupported | Required | TooLong | TooMany | TypeInvalid
+        )
+    };
+    if c.as_slice().iter().any(|x| shape(x.kind)) {
+        return c.invalid(&Value::Null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation");
+    }
+    let mut budget = RUNTIME_COST_BUDGET;
+    walk(s, &Seen::root(object, before), &mut budget, c);
+}
+
+/// A value, its old state, and whether either is as it was.
+struct Seen<'a> {
+    value: &'a Value,
+    old: Option<&'a Value>,
+    unchanged: bool,
+    root: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn root(value: &'a Value, old: Option<&'a Value>) -> Self {
+        Self {
+            value,
+            old,
+            unchanged: old == Some(value),
+            root: true,
+        }
+    }
+
+    /// A part. Where its old state cannot be told, the nearest one above that can be counts.
+    fn part(&self, value: &'a Value, old: Option<&'a Value>, told: bool, root: bool) -> Self {
+        Self {
+            value,
+            old,
+            unchanged: if told {
+                old == Some(value)
+            } else {
+                self.unchanged
+            },
+            root,
+        }
+    }
+}
+
+/// `None` once the budget is used up: nothing more is run.
+fn walk(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Option<()> {
+    if !s.has_rules || seen.value.is_null() {
+        return Some(());
+    }
+    if !s.rules.is_empty() {
+        run(s, seen, budget, c)?;
+    }
+    match seen.value {
+        Value::Array(items) => {
+            let Some(below) = s.items.as_deref() else {
+                return Some(());
+            };
+            let before = seen.old.and_then(Value::as_array);
+            for (i, item) in items.iter().enumerate() {
+                let told = matches!(s.list, ListKind::Map(_));
+                let old = before
+                    .filter(|_| told)
+                    .and_then(|b| correlated(&s.list, b, i, item));
+                let part = seen.part(item, old, told, below.embedded);
+                c.index(i, |c| walk(below, &part, budget, c))?;
+            }
+        }
+        Value::Object(map) => {
+            for (name, v) in map {
+                let (below, declared) = match (s.properties.get(name), s.additional.as_deref()) {
+                    (Some(below), _) => (below, true),
+                    (None, Some(below)) => (below, false),
+                    _ => continue,
+                };
+                let told = !s.atomic_map;
+                let old = seen.old.filter(|_| told).and_then(|o| o.get(name));
+                let part = seen.part(v, old, told, below.embedded);
+                let mut go = |c: &mut Causes| walk(below, &part, budget, c);
+                match declared {
+                    true => c.at(name, &mut go)?,
+                    false => c.key(name, &mut go)?,
+                }
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Option<()> {
+    let compiled = s.rules.compiled(s, seen.root);
+    let kind = json!(s.kind.map_or("", JsonType::name));
+    let value = compiled.schema.value(seen.value);
+    let old = seen
+        .old
+        .filter(|o| !o.is_null())
+        .map(|o| compiled.schema.value(o));
+    for rule in &compiled.rules {
+        let program = match &rule.program {
+            Ok(p) => p,
+            Err(e) => {
+                c.invalid(&kind, format!("rule compile error: {e}"));
+                continue;
+            }
+        };
+        let transition = program.uses(OLD_SELF);
+        // What did not change may go on breaking rules.
+        if (transition && old.is_none() && !rule.optional_old) || (!transition && seen.unchanged) {
+            continue;
+        }
+        let old = match rule.optional_old {
+            true => Cel::Optional(old.clone().map(Arc::new)),
+            false => old.clone().unwrap_or(Cel::Null),
+        };
+        let mut values = vec![Cel::Null; OLD_SELF + 1];
+        (values[SELF], values[OLD_SELF]) = (value.clone(), old);
+        let outcome = program.evaluate(&values);
+        if outcome.cost > *budget {
+            c.invalid(&kind, OUT_OF_BUDGET);
+            return None;
+        }
+        *budget -= outcome.cost;
+        match outcome.result {
+            Ok(Cel::Bool(true)) => {}
+            Ok(_) => {
+                let message = message(rule, &values, budget);
+                failed(s, rule, seen.value, message, c);
+            }
+            Err(e) => {
+                c.invalid(&kind, trouble(&e, rule.shown()));
+                if e == EvalError::TooCostly {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(())
+}
+
+fn trouble(e: &EvalError, rule: &str) -> String {
+    let text = e.to_string();
+    match e {
+        EvalError::TooCostly => format!(
+            "'{text}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+        ),
+        _ if text.starts_with("no such overload") => format!(
+            "'{text}': call arguments did not match a supported operator, function or macro signature for rule: {rule}"
+        ),
+        _ => format!("{text} evaluating rule: {rule}"),
+    }
+}
+
+fn message(rule: &Rule, values: &Vec<Cel>, budget: &mut u64) -> String {
+    if let Some(Ok(program)) = &rule.message_expression {
+        let outcome = program.evaluate(values);
+        *budget = budget.saturating_sub(outcome.cost);
+        let text = outcome
+            .result
+            .ok()
+            .and_then(|v| celenv::admission::message(&v));
+        if let Some(text) = text {
+            return text;
+        }
+    }
+    match rule.message.as_str() {
+        "" => format!("failed rule: {}", rule.source),
+        message => message.to_string(),
+    }
+}
+
+/// Adds the error of a rule that does not hold. Objects and lists are not shown.
+fn failed(s: &Structural, rule: &Rule, value: &Value, message: String, c: &mut Causes) {
+    let whole = matches!(s.kind, Some(JsonType::Object | JsonType::Array));
+    let add = |c: &mut Causes| match rule.reason.as_str() {
+        "FieldValueForbidden" => c.forbidden(message.as_str()),
+        "FieldValueRequired" => c.required(message.as_str()),
+        "FieldValueDuplicate" => c.duplicate(value),
+        _ if whole => c.add(Cause {
+            kind: CauseKind::Invalid,
+            field: if c.path().is_empty() {
+                "<nil>".into()
+            } else {
+                c.path().into()
+            },
+            value: None,
+            detail: message.clone(),
+        }),
+        _ => c.invalid(value, message.as_str()),
+    };
+    match rule.field_path.as_str() {
+        "" => add(c),
+        path => c.at(path, add),
+    }
+}
