@@ -178,7 +178,8 @@ fn rules_read_as_upstreams() {
         s.validate(&object, before.as_ref(), &mut c);
         c.as_slice().iter().map(|x| x.text()).collect::<Vec<_>>()
     };
-    let with = |min: i64, max: i64, name: &str| json!({"spec": {"min": min, "max": max, "name": name}});
+    let with =
+        |min: i64, max: i64, name: &str| json!({"spec": {"min": min, "max": max, "name": name}});
     assert_eq!(texts(with(1, 2, "a"), None), [""; 0]);
     assert_eq!(
         texts(with(-3, -5, "b"), None),
@@ -195,9 +196,7 @@ fn rules_read_as_upstreams() {
     );
     assert_eq!(
         texts(json!({"spec": {"min": 1}}), None),
-        [
-            "spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"
-        ]
+        ["spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"]
     );
 }
 
