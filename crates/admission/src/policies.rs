@@ -313,11 +313,16 @@ impl Binding {
 /// Writes that no policy sees: the policies themselves, and reviews, which are not stored.
 pub fn exempt(a: &Attempt<'_>) -> bool {
     let d = a.descriptor;
-    match (d.group.as_ref(), d.resource.as_ref()) {
-        (GROUP, "validatingadmissionpolicies" | "validatingadmissionpolicybindings")
-        | (GROUP, "mutatingadmissionpolicies" | "mutatingadmissionpolicybindings")
-        | ("authentication.k8s.io", "tokenreviews" | "selfsubjectreviews") => true,
-        ("authorization.k8s.io", _) => true,
-        _ => false,
+    let reviews = ["tokenreviews", "selfsubjectreviews"];
+    let own = [
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+    ];
+    match d.group.as_ref() {
+        GROUP => own.contains(&d.resource.as_ref()),
+        "authentication.k8s.io" => reviews.contains(&d.resource.as_ref()),
+        group => group == "authorization.k8s.io",
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use celenv::limits::RUNTIME_COST_BUDGET;
 use celenv::schema::{ObjectSchema, can_escape, escape};
 use celenv::value::ListKind as CelList;
-use celenv::{Environment, EvalError, Program, Schema, Type, Value as Cel};
+use celenv::{Environment, EvalError, Lookup, Program, Schema, Type, Value as Cel};
 use machinery::Causes;
 use machinery::causes::{Cause, CauseKind};
 use machinery::object::{bool_at, str_at};
@@ -420,7 +420,7 @@ fn trouble(e: &EvalError, rule: &str) -> String {
     }
 }
 
-fn message(rule: &Rule, values: &Vec<Cel>, budget: &mut u64) -> String {
+fn message(rule: &Rule, values: &dyn Lookup, budget: &mut u64) -> String {
     if let Some(Ok(program)) = &rule.message_expression {
         let outcome = program.evaluate(values);
         *budget = budget.saturating_sub(outcome.cost);
