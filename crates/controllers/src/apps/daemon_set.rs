@@ -53,13 +53,26 @@ fn build(setup: &Setup) -> Reconciler {
     let (pods, nodes) = (setup.client.clone(), setup.client.clone());
     Reconciler::new("daemonset-controller", 2, this)
         .on(Trigger::own("apps", "daemonsets"))
-        .on(Trigger::owned("apps", "controllerrevisions", "DaemonSet"))
+        .on(Trigger::map(
+            "apps",
+            "controllerrevisions",
+            revision_changed,
+        ))
         .on(Trigger::map("", "pods", move |e| {
             let mut wakes = owners(e, "DaemonSet");
             wakes.extend(orphan_matches(&pods, e));
             wakes
         }))
         .on(Trigger::map("", "nodes", move |e| node_changed(&nodes, e)))
+}
+
+/// A revision that is there anew and has its controller is no news, as upstream's: one made by hand does not
+/// make the controller look for duplicates.
+fn revision_changed(e: &Event<'_>) -> Vec<Wake> {
+    if e.before.is_none() && !e.deleted() {
+        return Vec::new();
+    }
+    owners(e, "DaemonSet")
 }
 
 fn orphan_matches(client: &Client, e: &Event<'_>) -> Vec<Wake> {
