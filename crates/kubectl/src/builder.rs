@@ -97,7 +97,10 @@ impl Files {
         let mut all = Vec::new();
         for name in &self.filename {
             for (source, text) in self.texts(name)? {
-                let parse = |e| Error::text(format!("error parsing {source}: {e}"));
+                let parse = |e: String| {
+                    let first = e.lines().next().unwrap_or_default();
+                    Error::text(format!("error parsing {source}: {first}"))
+                };
                 for value in yaml::parse_all(&text).map_err(parse)? {
                     flatten(&source, value, &mut all)?;
                 }

@@ -14,6 +14,7 @@ mod config;
 mod cordon;
 mod cp;
 mod create;
+mod debug;
 mod delete;
 mod describe;
 mod diff;
@@ -127,6 +128,7 @@ pub static COMMANDS: &[Command] = &[
     port_forward::COMMAND,
     proxy::COMMAND,
     cp::COMMAND,
+    debug::COMMAND,
     auth::COMMAND,
     events::COMMAND,
     diff::COMMAND,
@@ -145,25 +147,11 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 /// Commands of upstream's kubectl that are not there yet: they say so.
-pub static MISSING: &[&str] = &["alpha", "debug", "kuberc", "kustomize", "plugin"];
+pub static MISSING: &[&str] = &["alpha", "kuberc", "kustomize", "plugin"];
 
 /// Commands below others that are not there yet.
-static MISSING_BELOW: &[(&str, &[&str])] = &[
-    ("apply", &["edit-last-applied"]),
-    ("auth", &["reconcile"]),
-    (
-        "config",
-        &[
-            "delete-cluster",
-            "delete-user",
-            "rename-context",
-            "set",
-            "set-cluster",
-            "set-credentials",
-            "unset",
-        ],
-    ),
-];
+static MISSING_BELOW: &[(&str, &[&str])] =
+    &[("apply", &["edit-last-applied"]), ("auth", &["reconcile"])];
 
 /// Whether upstream has this command below another, and we have it not yet.
 pub fn missing_below(command: &str, sub: &str) -> bool {

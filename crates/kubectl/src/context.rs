@@ -229,9 +229,9 @@ impl Context {
 
 fn config_error(g: &Globals, e: &kube::config::KubeconfigError) -> Error {
     match &g.context {
-        Some(name) if e.to_string().contains("context") => {
-            Error::text(format!("context \"{name}\" does not exist"))
-        }
+        Some(name) if e.to_string().contains("context") => Error::Plain(format!(
+            "Error in configuration: context was not found for specified context: {name}"
+        )),
         _ => Error::text(format!("invalid configuration: {e}")),
     }
 }

@@ -55,8 +55,13 @@ impl Output {
             DryRun::Client => " (dry run)",
             DryRun::Server => " (server dry run)",
         };
+        self.print_plainly(info, object, &format!("{deed}{dry}"))
+    }
+
+    /// The same by commands that do not say that it was a dry run.
+    pub fn print_plainly(&self, info: &Info, object: &Value, deed: &str) -> Result<()> {
         match self.output.as_deref() {
-            None | Some("") => println!("{} {deed}{dry}", info.display()),
+            None | Some("") => println!("{} {deed}", info.display()),
             Some("name") => println!("{}", info.display()),
             Some(format) => {
                 let printer = Printer::parse(format, self.template.as_deref())?;

@@ -1,4 +1,6 @@
-//! `kubectl config view|current-context|get-contexts|use-context|set-context|get-clusters|get-users|…`.
+//! `kubectl config`: what the kubeconfig says, and its contexts; other changes are in `config/edit.rs`.
+
+mod edit;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -39,6 +41,20 @@ enum What {
     SetContext(SetContext),
     /// Delete the specified context from the kubeconfig
     DeleteContext(Named),
+    /// Rename a context from the kubeconfig file
+    RenameContext(edit::Rename),
+    /// Set a cluster entry in kubeconfig
+    SetCluster(edit::SetCluster),
+    /// Set a user entry in kubeconfig
+    SetCredentials(edit::SetCredentials),
+    /// Delete the specified cluster from the kubeconfig
+    DeleteCluster(Named),
+    /// Delete the specified user from the kubeconfig
+    DeleteUser(Named),
+    /// Set an individual value in a kubeconfig file
+    Set(edit::Set),
+    /// Unset an individual value in a kubeconfig file
+    Unset(edit::Unset),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -100,6 +116,13 @@ impl Run for Flags {
             What::UseContext(f) => use_context(&cx, &f.name),
             What::SetContext(f) => set_context(&cx, f),
             What::DeleteContext(f) => delete_context(&cx, &f.name),
+            What::RenameContext(f) => f.run(&cx),
+            What::SetCluster(f) => f.run(&cx),
+            What::SetCredentials(f) => f.run(&cx),
+            What::DeleteCluster(f) => edit::delete(&cx, "clusters", "cluster", &f),
+            What::DeleteUser(f) => edit::delete(&cx, "users", "user", &f),
+            What::Set(f) => f.run(&cx),
+            What::Unset(f) => f.run(&cx),
         }
     }
 }
@@ -231,21 +254,34 @@ fn contexts(cx: &Context, f: &GetContexts) -> Result<()> {
 /// Changes the kubeconfig file.
 fn change(cx: &Context, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
     let path = cx.kubeconfig_path();
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        Error::text(format!(
-            "open {}: {}",
-            path.display(),
-            crate::error::io_text(&e)
-        ))
-    })?;
+    let failed = |e: std::io::Error| {
+        let why = crate::error::io_text(&e);
+        Error::text(format!("open {}: {why}", path.display()))
+    };
+    // A file that is not there is begun.
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(failed)?,
+    };
     let mut config = yaml::parse_all(&text)
         .map_err(Error::text)?
         .into_iter()
         .next()
         .unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"}));
     change(&mut config)?;
-    std::fs::write(&path, yaml::to_string(&config))?;
-    Ok(())
+    write(&path, &yaml::to_string(&config)).map_err(failed)
+}
+
+/// Writes the file; a new one is for its owner only.
+fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 fn use_context(cx: &Context, name: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Command, Run};
-use crate::builder::{self, Files, Info, Narrow, info_of};
+use crate::builder::{self, Files, Info, Narrow};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::object;
@@ -63,7 +63,7 @@ impl Run for Flags {
             builder::existing(&cx, &self.words, &self.files, &Narrow::default()).await?;
         Error::collect(errors)?;
         for info in infos {
-            let service = info_of(&cx, "", self.service(&info)?).await?;
+            let service = super::create::generated(&cx, self.service(&info)?)?;
             let dry = self.output.dry_run()?;
             let mut done = service.object.clone();
             if dry != DryRun::Client {

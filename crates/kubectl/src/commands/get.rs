@@ -213,8 +213,10 @@ impl Flags {
 
     async fn tables(&self, cx: &Context, parts: &[Part]) -> Result<()> {
         let (mut tables, errors) = self.read_tables(cx, parts).await;
+        // Types that were read count, whether they have objects or not.
         let first = tables.first().map(|(r, _)| *r);
         let several = self.show_kind || tables.iter().any(|(r, _)| Some(*r) != first);
+        tables.retain(|(_, whole)| !object::items(whole, "/rows").is_empty());
         let mut shown = 0;
         for (resource, whole) in &mut tables {
             let Some(Value::Array(rows)) = whole.get_mut("rows") else {
@@ -250,16 +252,20 @@ impl Flags {
     ) -> (Vec<(&'a Resource, Value)>, Vec<Error>) {
         let (mut all, mut errors): (Vec<(&Resource, Value)>, _) = (Vec::new(), Vec::new());
         for part in parts {
+            let pages = match self.pages(cx, part, true).await {
+                Ok(pages) => pages,
+                Err(e) => {
+                    errors.push(e);
+                    continue;
+                }
+            };
             if all.last().is_none_or(|(r, _)| **r != part.resource) {
                 all.push((&part.resource, json!({"rows": []})));
             }
-            match (self.pages(cx, part, true).await, all.last_mut()) {
-                (Ok(pages), Some((_, whole))) => pages.into_iter().for_each(|p| add(whole, p)),
-                (Ok(_), None) => {}
-                (Err(e), _) => errors.push(e),
+            if let Some((_, whole)) = all.last_mut() {
+                pages.into_iter().for_each(|p| add(whole, p));
             }
         }
-        all.retain(|(_, whole)| !object::items(whole, "/rows").is_empty());
         (all, errors)
     }
 

@@ -7,7 +7,6 @@ use super::{Command, Run};
 use crate::builder::{self, Files, Narrow};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::object;
 use crate::output::{DryRun, Output};
 use crate::rest::Call;
 use crate::yaml;
@@ -86,22 +85,28 @@ impl Run for Flags {
                     if self.subresource.is_some() {
                         info.of_answer(&done);
                     }
-                    let version =
-                        |v: &Value| object::text(v, "/metadata/resourceVersion").to_string();
-                    let same = version(&done) == version(&info.object);
-                    self.output.print(
-                        &info,
-                        &done,
-                        if same {
-                            "patched (no change)"
-                        } else {
-                            "patched"
-                        },
-                    )?;
+                    let same = content(&done) == content(&info.object);
+                    let deed = if same {
+                        "patched (no change)"
+                    } else {
+                        "patched"
+                    };
+                    self.output.print_plainly(&info, &done, deed)?;
                 }
                 Err(e) => errors.push(e),
             }
         }
         Error::collect(errors)
     }
+}
+
+/// An object without what every write changes, even one that is not carried out.
+fn content(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "generation"] {
+            meta.remove(field);
+        }
+    }
+    object
 }

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::object;
 use crate::output::{DryRun, Output};
-use crate::rest::Call;
+use crate::rest::{Call, Rest};
 use crate::streaming::{self, Streams};
 
 pub const COMMAND: Command =
@@ -239,32 +239,34 @@ impl Flags {
             );
             eprintln!("If you don't see a command prompt, try pressing enter.");
         }
-        let tty = super::exec::terminal(self.tty, self.stdin);
-        let call = Call::get(format!("{}/attach", info.path()));
-        let call = super::exec::stream_query(call, &self.name, self.stdin, tty);
-        let socket = match streaming::connect(rest, call, "v5.channel.k8s.io").await {
-            Ok(socket) => socket,
-            // It ended meanwhile: its log tells what it said.
-            Err(e) => {
-                let text = e.to_string();
-                eprintln!(
-                    "warning: couldn't attach to pod/{}, falling back to streaming logs: {}",
-                    info.name,
-                    text.trim_start_matches("error: ")
-                );
-                let log = Call::get(format!("{}/log", info.path())).query("follow", "true");
-                let mut chunks = rest.stream(&log).await?;
-                while let Some(chunk) = chunks.next().await {
-                    use std::io::Write;
-                    std::io::stdout().write_all(&chunk?)?;
-                }
-                return Ok(());
-            }
-        };
         let streams = Streams {
             stdin: self.stdin,
-            tty,
+            tty: super::exec::terminal(self.tty, self.stdin),
         };
-        streaming::remote_command(socket, streams).await
+        attach(rest, info, &self.name, streams).await
     }
+}
+
+/// Attaches to a container; where it ended meanwhile, its log tells what it said.
+pub async fn attach(rest: &Rest, pod: &Info, container: &str, streams: Streams) -> Result<()> {
+    let call = Call::get(format!("{}/attach", pod.path()));
+    let call = super::exec::stream_query(call, container, streams.stdin, streams.tty);
+    let e = match streaming::connect(rest, call, "v5.channel.k8s.io").await {
+        Ok(socket) => return streaming::remote_command(socket, streams).await,
+        Err(e) => e.to_string(),
+    };
+    eprintln!(
+        "warning: couldn't attach to pod/{}, falling back to streaming logs: {}",
+        pod.name,
+        e.trim_start_matches("error: ")
+    );
+    let log = Call::get(format!("{}/log", pod.path()))
+        .query("container", container)
+        .query("follow", "true");
+    let mut chunks = rest.stream(&log).await?;
+    while let Some(chunk) = chunks.next().await {
+        use std::io::Write;
+        std::io::stdout().write_all(&chunk?)?;
+    }
+    Ok(())
 }

@@ -215,7 +215,12 @@ impl Job {
                 }
                 let template = &source.object["spec"]["jobTemplate"];
                 made["spec"] = template["spec"].clone();
-                made["metadata"]["labels"] = template["metadata"]["labels"].clone();
+                if template["metadata"]["labels"].is_object() {
+                    made["metadata"]["labels"] = template["metadata"]["labels"].clone();
+                }
+                if made["spec"]["template"]["metadata"].is_null() {
+                    made["spec"]["template"]["metadata"] = json!({});
+                }
                 made["metadata"]["annotations"] =
                     json!({"cronjob.kubernetes.io/instantiate": "manual"});
                 for (k, v) in object::pairs(&template["metadata"]["annotations"]) {

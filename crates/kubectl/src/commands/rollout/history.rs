@@ -104,8 +104,7 @@ pub async fn undo(cx: &Context, infos: &[Info], output: &Output, revision: i64) 
             return Err(Error::text(match revision {
                 0 => format!(
                     "no rollout history found for {} \"{}\"",
-                    info.resource.singular_name(),
-                    info.name
+                    info.resource.singular, info.name
                 ),
                 n => format!("unable to find specified revision {n} in history"),
             }));
