@@ -59,12 +59,13 @@ pub fn run() -> Result<Outcome> {
     let state = Arc::new(Mutex::new(Acknowledged::default()));
     let stop = Arc::new(AtomicBool::new(false));
     let client = runtime.block_on(client(&cluster))?;
+    // Before the first write: all of them are after it.
+    let begin = runtime.block_on(client.list(&ListParams::default()))?;
+    let begin = begin.metadata.resource_version.context("no revision")?;
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| runtime.spawn(write(client.clone(), n, state.clone(), stop.clone())))
         .collect();
     let goal = Arc::new(AtomicU64::new(u64::MAX));
-    let begin = runtime.block_on(client.list(&ListParams::default()))?;
-    let begin = begin.metadata.resource_version.context("no revision")?;
     let watchers: Vec<_> = (0..WATCHERS)
         .map(|_| runtime.spawn(watch(client.clone(), begin.clone(), goal.clone())))
         .collect();
