@@ -55,12 +55,10 @@ impl Versions for Inner {
 
     async fn convert(
         &self,
-        mut object: Value,
+        object: Value,
         from: &Descriptor,
         to: &Descriptor,
     ) -> Result<Value, ApiError> {
-        from.strategy.to_stored(&mut object);
-        to.strategy.from_stored(&mut object);
-        Ok(object)
+        crate::conversion::between(object, from, to).await
     }
 }

@@ -72,7 +72,8 @@ pub struct TooOld;
 // === CacheEvent ===
 
 impl CacheEvent {
-    fn new(change: Change, revision: u64) -> Self {
+    /// One change at a revision.
+    pub fn new(change: Change, revision: u64) -> Self {
         Self {
             change,
             revision,

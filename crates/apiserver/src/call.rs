@@ -118,10 +118,37 @@ impl Call {
     }
 
     /// A stored object as this version shows it.
-    pub fn view(&self, entry: &client::Entry) -> Result<Value, ApiError> {
+    pub async fn view(&self, entry: &Arc<client::Entry>) -> Result<Value, ApiError> {
+        let d = self.descriptor();
+        if d.strategy.converter().is_some() {
+            let shown = crate::conversion::entry(&self.server, d, entry).await?;
+            return shown.value().map_err(ApiError::internal);
+        }
+        self.plain_view(entry)
+    }
+
+    /// An object that no webhook needs to convert as this version shows it.
+    pub fn plain_view(&self, entry: &client::Entry) -> Result<Value, ApiError> {
         let mut value = entry.value().map_err(ApiError::internal)?;
         self.descriptor().strategy.from_stored(&mut value);
         Ok(value)
+    }
+
+    /// Entries as selectors of this call must see them.
+    pub async fn selectable(
+        &self,
+        entries: Vec<Arc<client::Entry>>,
+        filter: &crate::filter::Filter,
+    ) -> Result<Vec<Arc<client::Entry>>, ApiError> {
+        let d = self.descriptor();
+        let looks = filter.names_fields() || d.strategy.converter().is_some();
+        if !looks || !crate::conversion::selects_shown(d) {
+            return Ok(entries);
+        }
+        let namespace = filter.namespace.as_deref();
+        let inside = |e: &Arc<client::Entry>| namespace.is_none_or(|n| n == &*e.namespace);
+        let entries = entries.into_iter().filter(inside).collect();
+        crate::conversion::entries(&self.server, d, entries).await
     }
 
     /// Whether stored bytes are what the client is sent, as they are.

@@ -4,6 +4,7 @@
 //! `kind` is the CRD resource itself, `plan` decides names and conditions, `custom` makes the
 //! descriptors of the custom resources, `run` carries it all out.
 
+mod convert;
 pub mod custom;
 mod jsonpath;
 pub mod kind;

@@ -58,6 +58,11 @@ impl Filter {
         self.fields.is_empty() || self.fields.matches(|f| field(e, f))
     }
 
+    /// Whether fields are asked for.
+    pub fn names_fields(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
     /// Whether nothing but the namespace is asked for.
     pub fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()

@@ -12,6 +12,7 @@ pub mod body;
 pub mod cache;
 pub mod call;
 pub mod connect;
+mod conversion;
 mod crd;
 mod decode;
 mod discovery;

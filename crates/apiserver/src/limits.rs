@@ -65,3 +65,11 @@ pub const DIAL: Duration = Duration::from_secs(30);
 pub const KUBELET_ERROR_BYTES: usize = 50_000;
 /// Longest name of a field manager.
 pub const FIELD_MANAGER_BYTES: usize = 128;
+/// How long a conversion webhook may take (upstream's client: 30 s).
+pub const CONVERSION_TIME: Duration = Duration::from_secs(30);
+/// Objects in one call of a conversion webhook; lists with more take several.
+pub const CONVERSION_OBJECTS: usize = 500;
+/// Bytes of a conversion webhook's answer.
+pub const CONVERSION_BYTES: usize = 64 << 20;
+/// Bytes of converted objects that are remembered.
+pub const CONVERTED_BYTES: usize = 16 << 20;

@@ -32,7 +32,7 @@ pub async fn scale(call: &Call, body: &Bytes, kind: &SubresourceKind) -> Result<
             let namespace = call.info.namespace_of(call.descriptor());
             let entry = cache.get(&namespace, &call.info.name);
             let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
-            of(&call.view(&entry)?, &paths)
+            of(&call.view(&entry).await?, &paths)
         }
         _ => change(call, body, &paths).await?,
     };

@@ -63,6 +63,10 @@ pub struct Inner {
     pub(crate) histories: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) openapi: crate::openapi::Documents,
+    /// What conversion webhooks made of stored objects.
+    pub(crate) conversions: crate::conversion::Memory,
+    /// Calls conversion webhooks.
+    pub(crate) webhooks: OnceLock<webhook::Caller>,
     event_lease: Mutex<Option<(i64, Instant)>>,
 }
 
@@ -103,12 +107,16 @@ impl Server {
             histories: Semaphore::new(limits::HISTORIES),
             metrics: crate::metrics::Metrics::default(),
             openapi: crate::openapi::Documents::default(),
+            conversions: crate::conversion::Memory::default(),
+            webhooks: OnceLock::new(),
             event_lease: Mutex::new(None),
         };
+        let inner = Arc::new(inner);
+        let reads = Arc::new(OwnReads(Arc::downgrade(&inner)));
+        let caller = webhook::Caller::new(reads, "kube-apiserver");
+        inner.webhooks.get_or_init(|| caller);
         crate::crd::serve_established(&inner).await;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner })
     }
 
     /// Gives the server its plugins and begins to serve new custom resources; the first call counts.
@@ -139,6 +147,27 @@ impl Server {
     /// Ends watches and refuses new requests.
     pub fn shutdown(&self) {
         self.inner.shutdown.send_replace(true);
+    }
+}
+
+/// The caches as the server's own resources use them: they do not keep the server.
+struct OwnReads(std::sync::Weak<Inner>);
+
+impl Reads for OwnReads {
+    fn cache(&self, resource: &machinery::GroupResource) -> Option<Arc<dyn Cache>> {
+        self.0.upgrade()?.registry.cache(resource)
+    }
+
+    fn resources(&self) -> Vec<Arc<Descriptor>> {
+        let server = self.0.upgrade();
+        server.map(|s| s.registry.resources()).unwrap_or_default()
+    }
+
+    fn resources_changed(&self) -> watch::Receiver<u64> {
+        match self.0.upgrade() {
+            Some(server) => server.registry.resources_changed(),
+            None => watch::channel(0).1,
+        }
     }
 }
 

@@ -19,5 +19,5 @@ pub mod table;
 pub use causes::Causes;
 pub use descriptor::{Descriptor, GroupResource, Scope, Subresource, SubresourceKind, Verb};
 pub use error::ApiError;
-pub use strategy::{Strategy, WriteContext};
+pub use strategy::{Converter, Strategy, WriteContext};
 pub use table::{Column, Row};

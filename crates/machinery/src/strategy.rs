@@ -1,6 +1,9 @@
 //! What a resource adds to the generic verbs: defaults, preparation, validation, selectable fields,
 //! table rows. Upstream: registry/rest strategies. Everything is pure: time arrives in `WriteContext`.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -18,6 +21,18 @@ pub struct WriteContext<'a> {
     pub namespace: &'a str,
     /// `""` for the main resource, else the subresource written through.
     pub subresource: &'a str,
+}
+
+/// Carries the objects of one resource between its versions, by asking somebody else.
+#[async_trait]
+pub trait Converter: Send + Sync {
+    /// Tells converters apart, old ones of the same resource too.
+    fn id(&self) -> u64;
+    /// The `apiVersion` that is stored.
+    fn stored(&self) -> &str;
+    /// Objects of any versions as an `apiVersion` has them, in the same order.
+    async fn convert(&self, objects: Vec<Value>, api_version: &str)
+    -> Result<Vec<Value>, ApiError>;
 }
 
 /// The behaviour of one resource. All methods have defaults; a resource writes only what differs.
@@ -182,6 +197,17 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// An object of this version to the storage version.
     fn to_stored(&self, _obj: &mut Value) {}
+
+    /// What carries objects between versions where the strategy alone cannot; then `from_stored` and
+    /// `to_stored` only finish its work.
+    fn converter(&self) -> Option<&Arc<dyn Converter>> {
+        None
+    }
+
+    /// Whether selectable fields are those of the version that is asked for, not of what is stored.
+    fn selects_shown(&self) -> bool {
+        false
+    }
 
     /// Why nothing can be created now, for a 403; `None` where it can.
     fn create_refused(&self) -> Option<String> {

@@ -53,6 +53,7 @@ pub fn all() -> Vec<&'static Twin> {
     [
         api_machinery::TWINS,
         api_machinery::chunking::TWINS,
+        api_machinery::conversion::TWINS,
         api_machinery::custom_resources::TWINS,
         api_machinery::discovery::TWINS,
         api_machinery::field_validation::TWINS,

@@ -269,7 +269,8 @@ pub(super) fn make(
 ) -> Result<Entry, Bad> {
     let bad = |e| (String::from_utf8_lossy(key).into_owned(), e);
     let strategy = &cache.descriptor.strategy;
-    let fields = if strategy.selectable_keys().is_empty() {
+    // Where fields differ by version they are looked up when they are asked for.
+    let fields = if strategy.selectable_keys().is_empty() || strategy.selects_shown() {
         Vec::new()
     } else {
         let value = serde_json::from_slice(&bytes).map_err(bad)?;

@@ -8,11 +8,14 @@ use machinery::apply::Model;
 use machinery::object::{bool_at, list_at, map_at, set, str_at};
 use machinery::strategy::{human_duration, keep};
 use machinery::{
-    Causes, Column, Descriptor, Row, Scope, Strategy, Subresource, SubresourceKind, WriteContext,
+    Causes, Column, Converter, Descriptor, Row, Scope, Strategy, Subresource, SubresourceKind,
+    WriteContext,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use webhook::Caller;
 
+use super::convert::ConversionWebhook;
 use super::jsonpath::JsonPath;
 use super::structural::Structural;
 use crate::limits;
@@ -31,6 +34,9 @@ pub struct Custom {
     selectable: Vec<(&'static str, JsonPath)>,
     selectable_keys: Vec<&'static str>,
     deprecation: Option<String>,
+    converter: Option<Arc<dyn Converter>>,
+    /// Whether objects may be stored as another version.
+    many_versions: bool,
 }
 
 struct PrinterColumn {
@@ -38,12 +44,15 @@ struct PrinterColumn {
     path: JsonPath,
 }
 
-/// The descriptors of a CRD's served versions. An error names what is wrong with the CRD.
-pub fn descriptors(crd: &Value) -> Result<Vec<Descriptor>, String> {
+/// The descriptors of a CRD's served versions, whose conversion webhook is called so. An error names what is wrong
+/// with the CRD.
+pub fn descriptors(crd: &Value, caller: Option<&Caller>) -> Result<Vec<Descriptor>, String> {
+    let converter = caller.and_then(|c| ConversionWebhook::of(crd, c));
+    let converter = converter.map(|c| Arc::new(c) as Arc<dyn Converter>);
     let served = list_at(crd, "spec.versions").iter();
     served
         .filter(|v| bool_at(v, "served") == Some(true))
-        .map(|v| descriptor(crd, v))
+        .map(|v| descriptor(crd, v, converter.clone()))
         .collect()
 }
 
@@ -54,7 +63,11 @@ pub fn stored_version(crd: &Value) -> &str {
         .map_or("", |v| str_at(v, "name"))
 }
 
-fn descriptor(crd: &Value, version: &Value) -> Result<Descriptor, String> {
+fn descriptor(
+    crd: &Value,
+    version: &Value,
+    converter: Option<Arc<dyn Converter>>,
+) -> Result<Descriptor, String> {
     let names = |field: &str| str_at(crd, &format!("status.acceptedNames.{field}")).to_string();
     let list = |field: &str| {
         let all = list_at(crd, &format!("status.acceptedNames.{field}")).iter();
@@ -63,7 +76,8 @@ fn descriptor(crd: &Value, version: &Value) -> Result<Descriptor, String> {
             .collect()
     };
     let group = str_at(crd, "spec.group").to_string();
-    let custom = custom(crd, version)?;
+    let mut custom = custom(crd, version)?;
+    custom.converter = converter;
     let scope = match str_at(crd, "spec.scope") {
         "Namespaced" => Scope::Namespaced,
         _ => Scope::Cluster,
@@ -160,6 +174,8 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         selectable_keys: selectable.iter().map(|(k, _)| *k).collect(),
         selectable,
         deprecation,
+        converter: None,
+        many_versions: list_at(crd, "spec.versions").len() > 1,
     })
 }
 
@@ -310,7 +326,15 @@ impl Strategy for Custom {
     }
 
     fn converts(&self) -> bool {
-        self.version != self.stored_version || self.schema.has_defaults
+        self.many_versions || self.schema.has_defaults
+    }
+
+    fn converter(&self) -> Option<&Arc<dyn Converter>> {
+        self.converter.as_ref()
+    }
+
+    fn selects_shown(&self) -> bool {
+        !self.selectable.is_empty()
     }
 
     fn from_stored(&self, obj: &mut Value) {

@@ -171,20 +171,92 @@ fn validate(obj: &Value, c: &mut Causes) {
         });
         c.at("versions", |c| versions(list_at(obj, "spec.versions"), c));
         c.at("names", |c| crd_names(&obj["spec"]["names"], c));
-        c.at("conversion", |c| {
-            c.at("strategy", |c| {
-                match str_at(obj, "spec.conversion.strategy") {
-                    "" => c.required(""),
-                    "None" => {}
-                    "Webhook" => c.invalid(
-                        &json!("Webhook"),
-                        "conversion by webhook is not supported by this server yet",
-                    ),
-                    other => c.not_supported(&json!(other), &["None", "Webhook"]),
-                }
-            });
-        });
+        c.at("conversion", |c| conversion(&obj["spec"]["conversion"], c));
     });
+}
+
+fn conversion(conversion: &Value, c: &mut Causes) {
+    let strategy = str_at(conversion, "strategy");
+    c.at("strategy", |c| match strategy {
+        "" => c.required(""),
+        "None" | "Webhook" => {}
+        other => c.not_supported(&json!(other), &["None", "Webhook"]),
+    });
+    // As upstream's internal type has them.
+    let client = conversion.pointer("/webhook/clientConfig");
+    let versions = list_at(conversion, "webhook.conversionReviewVersions");
+    if strategy != "Webhook" {
+        let why = "should not be set when strategy is not set to Webhook";
+        if client.is_some() {
+            c.at("webhookClientConfig", |c| c.forbidden(why));
+        }
+        if !versions.is_empty() {
+            c.at("conversionReviewVersions", |c| c.forbidden(why));
+        }
+        return;
+    }
+    c.at("webhookClientConfig", |c| match client {
+        None => c.required("required when strategy is set to Webhook"),
+        Some(client) => client_config(client, c),
+    });
+    c.at("conversionReviewVersions", |c| review_versions(versions, c));
+}
+
+fn client_config(client: &Value, c: &mut Causes) {
+    let service = client.get("service").filter(|s| s.is_object());
+    match (client.get("url").and_then(Value::as_str), service) {
+        (Some(url), None) => c.at("url", |c| {
+            let good = url.parse::<http::Uri>().is_ok_and(|u| {
+                u.scheme_str() == Some("https") && u.host().is_some_and(|h| !h.is_empty())
+            });
+            if !good {
+                let form = "; desired format: https://host[/path]";
+                c.invalid(
+                    &json!(url),
+                    format!(
+                        "url must be a valid URL: 'https' is the only allowed URL scheme{form}"
+                    ),
+                );
+            }
+        }),
+        (None, Some(service)) => c.at("service", |c| {
+            for field in ["name", "namespace"] {
+                if str_at(service, field).is_empty() {
+                    c.at(field, |c| c.required(""));
+                }
+            }
+            let port = machinery::object::i64_at(service, "port").unwrap_or(0);
+            if !(1..=65535).contains(&port) {
+                let why = "port is not valid: must be between 1 and 65535, inclusive";
+                c.at("port", |c| c.invalid(&json!(port), why));
+            }
+            let path = str_at(service, "path");
+            if !path.is_empty() && !path.starts_with('/') {
+                c.at("path", |c| c.invalid(&json!(path), "must start with a '/'"));
+            }
+        }),
+        _ => c.required("exactly one of url or service is required"),
+    }
+}
+
+fn review_versions(versions: &[Value], c: &mut Causes) {
+    if versions.is_empty() {
+        return c.required("");
+    }
+    for (i, version) in versions.iter().enumerate() {
+        c.index(i, |c| {
+            let text = version.as_str().unwrap_or("");
+            if versions[..i].contains(version) {
+                c.invalid(version, "duplicate version");
+            } else {
+                let problems = names::dns1035_label(text);
+                problems.into_iter().for_each(|p| c.invalid(version, p));
+            }
+        });
+    }
+    if !versions.iter().any(|v| v == "v1" || v == "v1beta1") {
+        c.invalid(&json!(versions), "must include at least one of v1, v1beta1");
+    }
 }
 
 fn approval(obj: &Value, group: &str, c: &mut Causes) {

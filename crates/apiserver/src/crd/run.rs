@@ -53,7 +53,7 @@ pub async fn serve_established(inner: &Inner) {
 
 async fn serve(inner: &Inner, crd: &Value) -> Result<Vec<String>, String> {
     let mut versions = Vec::new();
-    for d in custom::descriptors(crd)? {
+    for d in custom::descriptors(crd, inner.webhooks.get())? {
         versions.push(d.version.to_string());
         inner.registry.add(d).await?;
     }

@@ -40,7 +40,7 @@ async fn change(call: &Call, sub: &str, body: &Value, dry_run: bool) -> Result<(
         let entry = cache
             .get(&namespace, name)
             .ok_or_else(|| call.not_found(name))?;
-        let mut obj = call.view(&entry)?;
+        let mut obj = call.view(&entry).await?;
         preconditions(call, body, &obj)?;
         let cx = write::context(call, &namespace, sub);
         d.strategy.act(sub, &mut obj, body, &cx)?;
@@ -48,7 +48,7 @@ async fn change(call: &Call, sub: &str, body: &Value, dry_run: bool) -> Result<(
             return Ok(());
         }
         let key = storage_key(d, &namespace, name);
-        let data = write::encode(call, &obj)?;
+        let data = write::encode(call, &obj).await?;
         match call
             .server
             .store

@@ -28,7 +28,7 @@ pub async fn create(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
         return answer_only(call, "", obj, dry_run).await;
     }
     let (value, code) = new_object(call, obj, dry_run).await?;
-    super::get::written(call, code, value)
+    super::get::written(call, code, value).await
 }
 
 /// A create of a kind that is answered and never stored, or of a create-only subresource.
@@ -173,7 +173,7 @@ async fn store_new(
         match call
             .server
             .store
-            .create(key.into(), write::encode(call, &obj)?, lease)
+            .create(key.into(), write::encode(call, &obj).await?, lease)
             .await
         {
             Ok(revision) => {

@@ -78,6 +78,7 @@ pub async fn collection(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let options = options(call, body)?;
     let filter = Filter::of(call)?;
     let (entries, revision) = call.cache()?.snapshot(filter.namespace.as_deref());
+    let entries = call.selectable(entries, &filter).await?;
     let mut items = Vec::new();
     for e in entries.iter().filter(|e| filter.matches(e)) {
         match one(call, &options, &e.namespace, &e.name).await {
@@ -182,7 +183,7 @@ async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<De
         let entry = cache
             .get(namespace, name)
             .ok_or_else(|| call.not_found(name))?;
-        let before = call.view(&entry)?;
+        let before = call.view(&entry).await?;
         preconditions(call, o, &before, name)?;
         let target = Target {
             operation: Operation::Delete,
@@ -210,7 +211,12 @@ async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<De
         } else {
             call.server
                 .store
-                .update(key.into(), write::encode(call, &obj)?, entry.revision, 0)
+                .update(
+                    key.into(),
+                    write::encode(call, &obj).await?,
+                    entry.revision,
+                    0,
+                )
                 .await
         };
         match written {

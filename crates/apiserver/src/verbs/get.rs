@@ -24,14 +24,15 @@ pub async fn get(call: &Call) -> Result<Answer, ApiError> {
             entry.bytes.clone(),
         ));
     }
-    let value = call.view(&entry)?;
+    let value = call.view(&entry).await?;
     object(call, 200, value)
 }
 
 /// Answers with an object that was just written: the bytes that readers get, where those are what
 /// the client is sent and nobody was faster.
-pub fn written(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer, ApiError> {
-    if call.sends_stored_bytes()
+pub async fn written(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer, ApiError> {
+    let converts = call.descriptor().strategy.converter().is_some();
+    if (call.sends_stored_bytes() || converts)
         && !call.dry_run()?
         && let Ok(version) =
             machinery::object::str_at(&value, "metadata.resourceVersion").parse::<u64>()
@@ -39,9 +40,17 @@ pub fn written(call: &Call, code: u16, value: serde_json::Value) -> Result<Answe
         let name = machinery::object::name(&value);
         let namespace = call.info.namespace_of(call.descriptor());
         let entry = call.cache()?.get(&namespace, name);
-        if let Some(entry) = entry.filter(|e| e.revision == version) {
-            let bytes = entry.bytes.clone();
-            return Ok(response::bytes(code, Media::Json.text(), bytes));
+        match entry.filter(|e| e.revision == version) {
+            // What a webhook made of it on the way to the store counts.
+            Some(entry) if converts => {
+                let value = call.view(&entry).await?;
+                return object(call, code, value);
+            }
+            Some(entry) => {
+                let bytes = entry.bytes.clone();
+                return Ok(response::bytes(code, Media::Json.text(), bytes));
+            }
+            None => {}
         }
     }
     object(call, code, value)

@@ -41,7 +41,7 @@ struct Page {
 pub async fn list(call: &Call) -> Result<Answer, ApiError> {
     let filter = Filter::of(call)?;
     let page = page(call, &filter).await?;
-    write(call, page)
+    write(call, page).await
 }
 
 async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
@@ -76,6 +76,7 @@ async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
     }
     call.server.wait_fresh(cache, Some(version)).await?;
     let (all, revision) = cache.snapshot(filter.namespace.as_deref());
+    let all = call.selectable(all, filter).await?;
     let mut matching = all.into_iter().filter(|e| filter.matches(e));
     if limit == 0 {
         return Ok(Page {
@@ -192,12 +193,12 @@ async fn older(
             .await
             .map_err(|e| read_error(e, from))?;
         let last = found.kvs.last().map(|kv| kv.key.clone());
+        let mut read = Vec::with_capacity(found.kvs.len());
         for kv in found.kvs {
-            let entry = cache_entry(cache, &kv)?;
-            if filter.matches(&entry) {
-                entries.push(Arc::new(entry));
-            }
+            read.push(Arc::new(cache_entry(cache, &kv)?));
         }
+        let read = call.selectable(read, filter).await?;
+        entries.extend(read.into_iter().filter(|e| filter.matches(e)));
         let Some(last) = last.filter(|_| found.more) else {
             return Ok(Page {
                 entries,
@@ -303,7 +304,7 @@ fn parse_token(text: &str) -> Result<Continue, ApiError> {
     Ok(c)
 }
 
-fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
+async fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
     let mut meta = json!({"resourceVersion": page.revision.to_string()});
     if let Some(next) = page.next {
         meta["continue"] = json!(next);
@@ -317,7 +318,8 @@ fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
     }
     let mut values = Vec::with_capacity(page.entries.len());
     for e in &page.entries {
-        values.push(call.view(e)?);
+        // What a webhook had to convert is converted since it was selected.
+        values.push(call.plain_view(e)?);
     }
     let shown = match &call.format.transform {
         Transform::None => json!({

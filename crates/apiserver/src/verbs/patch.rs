@@ -47,7 +47,7 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
         Ok(new)
     };
     let value = super::replace(call, sub, dry_run, &mut make).await?;
-    super::get::written(call, 200, value)
+    super::get::written(call, 200, value).await
 }
 
 /// A patched object that does not decode: upstream's 422 without kind or name.
@@ -83,7 +83,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     if client::Cache::get(&**cache, &namespace, &call.info.name).is_some() {
         let mut make = |before: &Value| managed::apply(call, Some(before), &config, force, sub);
         let value = super::replace(call, sub, dry_run, &mut make).await?;
-        return super::get::written(call, 200, value);
+        return super::get::written(call, 200, value).await;
     }
     if !sub.is_empty() {
         return Err(call.not_found(&call.info.name));
@@ -104,7 +104,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     call.may_create().await?;
     let obj = managed::apply(call, None, &config, force, sub)?;
     let (value, code) = super::create::new_object(call, obj, dry_run).await?;
-    super::get::written(call, code, value)
+    super::get::written(call, code, value).await
 }
 
 /// The applied configuration, named as the URL names it.

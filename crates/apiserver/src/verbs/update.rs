@@ -46,10 +46,10 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
     let missing = client::Cache::get(&**call.cache()?, &namespace, &call.info.name).is_none();
     if missing && sub.is_empty() && d.strategy.allow_create_on_update() {
         let (value, code) = super::create::new_object(call, obj, dry_run).await?;
-        return super::get::written(call, code, value);
+        return super::get::written(call, code, value).await;
     }
     let value = replace(call, sub, dry_run, &mut |_| Ok(obj.clone())).await?;
-    super::get::written(call, 200, value)
+    super::get::written(call, 200, value).await
 }
 
 /// Changes the object that the call names: `make` gives the new object from the stored one and runs
@@ -67,7 +67,7 @@ pub async fn replace(
         let entry = cache
             .get(&namespace, name)
             .ok_or_else(|| call.not_found(name))?;
-        let before = call.view(&entry)?;
+        let before = call.view(&entry).await?;
         let mut obj = make(&before)?;
         check_identity(call, &mut obj, &before)?;
         let one = One {
@@ -210,7 +210,12 @@ impl One<'_> {
             let lease = write::lease(call).await?;
             call.server
                 .store
-                .update(key.into(), write::encode(call, &obj)?, expected, lease)
+                .update(
+                    key.into(),
+                    write::encode(call, &obj).await?,
+                    expected,
+                    lease,
+                )
                 .await
         };
         match written {

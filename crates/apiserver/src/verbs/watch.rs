@@ -6,7 +6,7 @@ mod options;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use client::ChangeKind;
+use client::{Change, ChangeKind, Entry};
 use machinery::ApiError;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use crate::cache::{
 };
 use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
+use crate::conversion;
 use crate::filter::Filter;
 use crate::limits;
 use crate::negotiate::{Media, Transform};
@@ -37,6 +38,8 @@ struct Writer {
     converts: bool,
     /// Columns are sent with the first row only.
     columns_sent: bool,
+    /// Set where selectors must see objects as this version shows them.
+    shown_by: Option<Arc<Inner>>,
 }
 
 /// Begins a watch and streams it: as chunks, or as messages where the client asks for a WebSocket.
@@ -50,7 +53,10 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
     let filter = Filter::of(call)?;
     let options = options(call)?;
     let cache = call.cache()?.clone();
+    let shows = conversion::selects_shown(call.descriptor())
+        && (filter.names_fields() || call.descriptor().strategy.converter().is_some());
     let mut writer = Writer {
+        shown_by: shows.then(|| call.server.clone()),
         media,
         filter,
         transform: call.format.transform.clone(),
@@ -174,7 +180,8 @@ async fn run(
         From::After(version) => version,
         _ => 0,
     };
-    for entry in std::mem::take(&mut begun.snapshot) {
+    let snapshot = w.shown(std::mem::take(&mut begun.snapshot), to).await?;
+    for entry in snapshot {
         if w.filter.matches(&entry) {
             let frame = w.frame(ChangeKind::Added, &entry.bytes);
             send(to, frame).await?;
@@ -232,7 +239,41 @@ fn under(object: &[u8], revision: u64) -> Vec<u8> {
 // === Writer ===
 
 impl Writer {
+    /// Entries as selectors must see them. Where they cannot be converted the watch ends with the reason.
+    async fn shown(&self, entries: Vec<Arc<Entry>>, to: &Sender) -> Result<Vec<Arc<Entry>>, Gone> {
+        let Some(server) = &self.shown_by else {
+            return Ok(entries);
+        };
+        match conversion::entries(server, &self.descriptor, entries).await {
+            Ok(shown) => Ok(shown),
+            Err(error) => {
+                tracing::warn!(%error, "a watch ends: objects cannot be converted");
+                send(to, self.named("ERROR", &error.to_status())).await?;
+                Err(Gone)
+            }
+        }
+    }
+
     async fn event(&mut self, e: &CacheEvent, to: &Sender) -> Result<(), Gone> {
+        if self.shown_by.is_none() {
+            return self.plain_event(e, to).await;
+        }
+        let mut both = vec![e.change.entry.clone()];
+        both.extend(e.change.before.clone());
+        let mut both = self.shown(both, to).await?.into_iter();
+        let Some(entry) = both.next() else {
+            return Ok(());
+        };
+        let change = Change {
+            kind: e.change.kind,
+            entry,
+            before: both.next(),
+        };
+        self.plain_event(&CacheEvent::new(change, e.revision), to)
+            .await
+    }
+
+    async fn plain_event(&mut self, e: &CacheEvent, to: &Sender) -> Result<(), Gone> {
         let now = self.filter.matches(&e.change.entry);
         let before = e
             .change

@@ -186,9 +186,8 @@ impl Drop for Reservations {
 }
 
 /// The bytes to store: no resourceVersion, maps sorted.
-pub fn encode(call: &Call, obj: &Value) -> Result<Bytes, ApiError> {
-    let mut stored = obj.clone();
-    call.descriptor().strategy.to_stored(&mut stored);
+pub async fn encode(call: &Call, obj: &Value) -> Result<Bytes, ApiError> {
+    let mut stored = crate::conversion::stored(call.descriptor(), obj).await?;
     remove(&mut stored, "metadata.resourceVersion");
     let data = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
     if data.len() > store::limits::VALUE_BYTES {

@@ -11,6 +11,7 @@ use super::Twin;
 use crate::rest::{Cx, Watch, version};
 
 pub mod chunking;
+pub mod conversion;
 pub mod custom_resources;
 pub mod discovery;
 pub mod field_validation;
