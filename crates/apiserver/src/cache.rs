@@ -61,6 +61,8 @@ pub struct Begun {
     pub snapshot: Vec<Arc<Entry>>,
     pub replay: Vec<Arc<CacheEvent>>,
     pub revision: u64,
+    /// What came up to here is known already: the cache may be behind the store's history.
+    pub after: u64,
     /// Ends when the watcher lagged too far or the resource is gone.
     pub live: mpsc::Receiver<Arc<CacheEvent>>,
 }
@@ -163,10 +165,15 @@ impl WatchCache {
         };
         let (sender, live) = mpsc::channel(limits::WATCHER_EVENTS);
         state.network.push(sender);
+        let after = match start {
+            Start::Snapshot => 0,
+            Start::After(from) => from,
+        };
         Ok(Begun {
             snapshot,
             replay,
             revision,
+            after,
             live,
         })
     }

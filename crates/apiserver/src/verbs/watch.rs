@@ -176,10 +176,7 @@ async fn run(
     to: &Sender,
 ) -> Result<(), Gone> {
     let end = Instant::now() + options.timeout;
-    let after = match options.start {
-        From::After(version) => version,
-        _ => 0,
-    };
+    let after = begun.after;
     let snapshot = w.shown(std::mem::take(&mut begun.snapshot), to).await?;
     for entry in snapshot {
         if w.filter.matches(&entry) {
@@ -198,7 +195,7 @@ async fn run(
     loop {
         tokio::select! {
             event = begun.live.recv() => match event {
-                // A version from the future: what comes before it is not asked for.
+                // Known already, or from before a version from the future.
                 Some(event) if event.revision <= after => {}
                 Some(event) => w.event(&event, to).await?,
                 // Cut off: the client resumes from its newest revision.
@@ -206,9 +203,11 @@ async fn run(
             },
             () = tokio::time::sleep_until(next_bookmark.min(end)) => {
                 // Taken before the queue is looked at: a bookmark promises that all before was sent.
-                let revision = *progress.borrow();
+                let revision = after.max(*progress.borrow());
                 while let Ok(event) = begun.live.try_recv() {
-                    w.event(&event, to).await?;
+                    if event.revision > after {
+                        w.event(&event, to).await?;
+                    }
                 }
                 if options.bookmarks {
                     let frame = w.bookmark(revision, false);
