@@ -23,6 +23,18 @@ const LONG: &[&str] = &[
 /// No twin takes longer: what hangs is a failure.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
+/// Parts of the names of those that watch for four or five minutes that nothing happens.
+const SLOW: &[&str] = &[
+    "[Slow]",
+    "Probing container should *not* be restarted",
+    "monotonically increasing restart count",
+    "same hostPort and protocol but one using 0.0.0.0 hostIP",
+];
+
+fn is_slow(name: &str) -> bool {
+    SLOW.iter().any(|part| name.contains(part))
+}
+
 #[derive(Default)]
 struct Args {
     pattern: Option<Regex>,
@@ -103,7 +115,7 @@ async fn run(args: Args) -> Result<usize> {
         .into_iter()
         .filter(|t| args.pattern.as_ref().is_none_or(|p| p.is_match(t.name)))
         // Minutes each, or not proven: not for every commit.
-        .filter(|t| !(args.ci && (t.name.contains("[Slow]") || known::is_unproven(t.name))));
+        .filter(|t| !(args.ci && (is_slow(t.name) || known::is_unproven(t.name))));
     // Those that need the cluster for themselves come last, one by one, as upstream runs them.
     let (serial, mut parallel): (Vec<_>, Vec<_>) =
         chosen.partition(|t| t.name.contains("[Serial]"));
