@@ -236,7 +236,9 @@ fn chain_has_upstreams_order() {
             "PodTopologyLabels",
             "NodeDeclaredFeatureValidator",
             "PodResizeValidator",
+            "MutatingAdmissionPolicy",
             "MutatingAdmissionWebhook",
+            "ValidatingAdmissionPolicy",
             "ValidatingAdmissionWebhook",
             "ResourceQuota",
         ]

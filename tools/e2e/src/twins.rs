@@ -141,7 +141,7 @@ mod tests {
             let marks = [
                 "ensure!",
                 ".expect(",
-                ".refused(",
+                "refused(",
                 "pods::output",
                 "pods::log_has",
                 "pods::remove",

@@ -230,7 +230,7 @@ mod tests {
             ),
             (
                 "spec.variables",
-                json!([{"name": "1x", "expression": "a"}]),
+                json!([{"name": "1x", "expression": "true"}]),
                 "spec.variables[0].name: Invalid value: \"1x\": must be a valid CEL identifier",
             ),
             (

@@ -141,7 +141,9 @@ impl Drop for Root {
 
 /// Every program that was executed, or looked for, is the node itself, or runs in the container.
 fn check(trace: &str) -> Result<Outcome> {
-    let mut calls = trace.lines().filter(|l| l.contains(" execve"));
+    // Where another process came between, a call's second line says that it is resumed.
+    let begins = |l: &&str| l.contains(" execve(") || l.contains(" execveat(");
+    let mut calls = trace.lines().filter(begins);
     let first = calls.next().context("nothing was executed")?;
     ensure!(path_of(first).ends_with("/chroot"), "first: {first}");
     let (mut own, mut contained) = (0, BTreeSet::new());
