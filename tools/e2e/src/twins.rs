@@ -130,6 +130,7 @@ mod tests {
     #[test]
     fn every_twin_asserts_something() {
         let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/twins");
+        let mut silent = Vec::new();
         for path in files(&src) {
             let text = std::fs::read_to_string(&path).expect("a file");
             let text = text.replace("\npub async fn ", "\nasync fn ");
@@ -142,6 +143,10 @@ mod tests {
                 "ensure!",
                 ".expect(",
                 "refused(",
+                "discovered(",
+                "hooks.denied(",
+                "hooks.mutated(",
+                "mutate_custom(",
                 "pods::output",
                 "pods::log_has",
                 "pods::remove",
@@ -171,13 +176,12 @@ mod tests {
                 let shared = functions
                     .iter()
                     .any(|(other, b)| calls(body, other) && deep(b));
-                assert!(
-                    asserts(body) || shared,
-                    "{name} in {} asserts nothing",
-                    path.display()
-                );
+                if !asserts(body) && !shared {
+                    silent.push(format!("{name} in {}", path.display()));
+                }
             }
         }
+        assert!(silent.is_empty(), "assert nothing: {silent:?}");
     }
 
     /// All files of a folder and its folders.
