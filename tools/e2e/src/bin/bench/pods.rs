@@ -27,7 +27,7 @@ pub fn pod(name: &str) -> Value {
 
 /// Waits until a watch sees a pod in a phase.
 pub async fn phase(cx: &Cx, name: &str, wanted: &str) -> Result<()> {
-    until(cx, name, |kind, o| {
+    until(cx, name, "", |kind, o| {
         kind != "DELETED" && o["status"]["phase"] == wanted
     })
     .await
@@ -36,14 +36,22 @@ pub async fn phase(cx: &Cx, name: &str, wanted: &str) -> Result<()> {
 /// Deletes a pod and waits until it is gone.
 pub async fn delete(cx: &Cx, name: &str) -> Result<()> {
     cx.delete(&cx.core(&format!("pods/{name}"))).await?;
-    if cx.get(&cx.core(&format!("pods/{name}"))).await.is_err() {
+    let Ok(going) = cx.get(&cx.core(&format!("pods/{name}"))).await else {
         return Ok(());
-    }
-    until(cx, name, |kind, _| kind == "DELETED").await
+    };
+    // From what was seen: its end may come before the watch does.
+    let seen = going["metadata"]["resourceVersion"].as_str().unwrap_or("");
+    until(cx, name, seen, |kind, _| kind == "DELETED").await
 }
 
-async fn until(cx: &Cx, name: &str, done: impl Fn(&str, &Value) -> bool) -> Result<()> {
-    let query = format!("fieldSelector=metadata.name%3D{name}");
+/// Watches a pod from a resource version, or from its present state where there is none.
+async fn until(
+    cx: &Cx,
+    name: &str,
+    since: &str,
+    done: impl Fn(&str, &Value) -> bool,
+) -> Result<()> {
+    let query = format!("fieldSelector=metadata.name%3D{name}&resourceVersion={since}");
     let mut watch = cx.watch(&cx.core("pods"), &query).await?;
     let begun = Instant::now();
     loop {
