@@ -1,4 +1,7 @@
+use serde_json::{Value, json};
+
 use super::*;
+use crate::limits;
 
 fn problems_of(text: &str) -> String {
     match ClusterConfig::parse(text) {
@@ -71,6 +74,94 @@ fn text_that_is_not_yaml_is_an_error() {
         "spec: {api: {sans: [a, b}}",
     ] {
         assert_ne!(problems_of(text), "fine", "{text}");
+    }
+}
+
+/// Texts that would cost more than they are worth end early.
+#[test]
+fn hostile_yaml_is_an_error() {
+    let mut laughs = String::from("a0: &a0 ha\n");
+    for n in 1..12 {
+        let before = format!("*a{}, ", n - 1).repeat(10);
+        laughs.push_str(&format!("a{n}: &a{n} [{before}]\n"));
+    }
+    for text in [
+        laughs,
+        "spec: &a [*a]".into(),
+        "spec: *nobody".into(),
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+        "spec: {}\nspec: {}".into(),
+        "spec: {}\n---\nspec: {}".into(),
+        "spec: !!binary xx".into(),
+        "spec: \u{0}".into(),
+        "#".repeat(limits::CONFIG_BYTES + 1),
+    ] {
+        let said = problems_of(&text);
+        let short: String = text.chars().take(40).collect();
+        assert_ne!(said, "fine", "{short}");
+        assert!(
+            said.len() < 10_000,
+            "{short}: {} bytes of error",
+            said.len()
+        );
+    }
+}
+
+/// Whatever stands in whatever place: an answer that names the place.
+#[test]
+fn no_wrong_value_panics() {
+    let text = ClusterConfig::default_yaml("192.0.2.7", &[], false);
+    let whole: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let mut places = vec![String::new()];
+    let mut at = 0;
+    while at < places.len() {
+        let here = places[at].clone();
+        match whole.pointer(&here) {
+            Some(Value::Object(map)) => places.extend(map.keys().map(|k| format!("{here}/{k}"))),
+            Some(Value::Array(list)) => {
+                places.extend((0..list.len()).map(|n| format!("{here}/{n}")));
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    assert!(places.len() > 50, "{}", places.len());
+    for place in &places {
+        for value in [
+            json!(null),
+            json!(-1),
+            json!(1e300),
+            json!(""),
+            json!("\u{0}"),
+            json!("../../x"),
+            json!("0.0.0.0/0"),
+            json!("::/0"),
+            json!(true),
+            json!([[]]),
+            json!({"x": {}}),
+        ] {
+            let mut changed = whole.clone();
+            if let Some(spot) = changed.pointer_mut(place) {
+                *spot = value.clone();
+            }
+            let said = problems_of(&changed.to_string());
+            let named = place.trim_start_matches('/').replace('/', ".");
+            let named = named.split(".0").next().unwrap_or_default();
+            assert!(
+                said == "fine" || said.contains(named),
+                "{place} = {value}: {said}"
+            );
+            // What is taken is used without a panic.
+            if let Ok(config) = ClusterConfig::parse(&changed.to_string()) {
+                let _ = (
+                    config.dns_ip(),
+                    config.api_service_ip(),
+                    config.service_cidr(),
+                );
+            }
+        }
     }
 }
 

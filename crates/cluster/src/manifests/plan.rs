@@ -138,7 +138,15 @@ mod tests {
         assert_eq!(names, ["ns", "a"]);
         let e = documents("apiVersion: v1\nkind: Pod\n").unwrap_err();
         assert_eq!(e, "an object has no metadata.name");
-        assert!(documents("a: b: c").is_err());
+        let mut laughs = String::from("a0: &a0 ha\n");
+        for n in 1..12 {
+            let before = format!("*a{}, ", n - 1).repeat(10);
+            laughs.push_str(&format!("a{n}: &a{n} [{before}]\n"));
+        }
+        let deep = "[".repeat(100_000);
+        for text in ["a: b: c", "a: &a [*a]", "5", "- x", "\u{0}", &laughs, &deep] {
+            assert!(documents(text).is_err(), "{text:.40}");
+        }
     }
 
     #[test]
