@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Command, Run, modify};
-use crate::builder::{self, Files, Narrow};
+use crate::builder::{self, Files, Info, Narrow};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -22,25 +22,35 @@ pub struct Flags {
     selector: String,
 }
 
+/// The nodes that a command's words or its selector name.
+pub async fn chosen(
+    cx: &Context,
+    command: &str,
+    nodes: &[String],
+    selector: &str,
+) -> Result<Vec<Info>> {
+    if nodes.is_empty() && selector.is_empty() {
+        return Err(Error::text(format!(
+            "USAGE: {command} NODE [flags]\nSee 'kubectl {command} -h' for help and examples"
+        )));
+    }
+    let names = nodes.iter().map(|n| n.trim_start_matches("node/"));
+    let words: Vec<String> = std::iter::once("nodes")
+        .chain(names)
+        .map(String::from)
+        .collect();
+    let narrow = Narrow {
+        labels: selector.to_string(),
+        ..Narrow::default()
+    };
+    let (infos, errors) = builder::existing(cx, &words, &Files::default(), &narrow).await?;
+    Error::collect(errors)?;
+    Ok(infos)
+}
+
 impl Run for Flags {
     async fn run(self, cx: Context) -> Result<()> {
-        if self.nodes.is_empty() && self.selector.is_empty() {
-            return Err(Error::text(
-                "USAGE: cordon NODE [flags]\nSee 'kubectl cordon -h' for help and examples",
-            ));
-        }
-        let mut words = vec!["nodes".to_string()];
-        words.extend(
-            self.nodes
-                .iter()
-                .map(|n| n.trim_start_matches("node/").to_string()),
-        );
-        let narrow = Narrow {
-            labels: self.selector.clone(),
-            ..Narrow::default()
-        };
-        let (infos, errors) = builder::existing(&cx, &words, &Files::default(), &narrow).await?;
-        Error::collect(errors)?;
+        let infos = chosen(&cx, "cordon", &self.nodes, &self.selector).await?;
         modify::each(
             &cx,
             infos,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{Command, Run, delete, modify};
-use crate::builder::{self, Files, Info, Narrow};
+use super::{Command, Run, cordon, delete, modify};
+use crate::builder::{self, Info, Narrow};
 use crate::context::{Context, timeout};
 use crate::error::{Error, Result};
 use crate::object;
@@ -50,23 +50,7 @@ pub struct Flags {
 
 impl Run for Flags {
     async fn run(self, cx: Context) -> Result<()> {
-        if self.nodes.is_empty() && self.selector.is_empty() {
-            return Err(Error::text(
-                "USAGE: drain NODE [flags]\nSee 'kubectl drain -h' for help and examples",
-            ));
-        }
-        let mut words = vec!["nodes".to_string()];
-        words.extend(
-            self.nodes
-                .iter()
-                .map(|n| n.trim_start_matches("node/").to_string()),
-        );
-        let narrow = Narrow {
-            labels: self.selector.clone(),
-            ..Narrow::default()
-        };
-        let (nodes, errors) = builder::existing(&cx, &words, &Files::default(), &narrow).await?;
-        Error::collect(errors)?;
+        let nodes = cordon::chosen(&cx, "drain", &self.nodes, &self.selector).await?;
         let cordoned = ("cordoned", "already cordoned");
         modify::each(
             &cx,

@@ -3,10 +3,9 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{Command, Run, modify};
-use crate::builder::{self, Files, Narrow};
+use super::{Command, Run, cordon, modify};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::output::Output;
 
 pub const COMMAND: Command = Command::of::<Flags>("uncordon", &[], "Mark node as schedulable");
@@ -24,23 +23,7 @@ pub struct Flags {
 
 impl Run for Flags {
     async fn run(self, cx: Context) -> Result<()> {
-        if self.nodes.is_empty() && self.selector.is_empty() {
-            return Err(Error::text(
-                "USAGE: uncordon NODE [flags]\nSee 'kubectl uncordon -h' for help and examples",
-            ));
-        }
-        let mut words = vec!["nodes".to_string()];
-        words.extend(
-            self.nodes
-                .iter()
-                .map(|n| n.trim_start_matches("node/").to_string()),
-        );
-        let narrow = Narrow {
-            labels: self.selector.clone(),
-            ..Narrow::default()
-        };
-        let (infos, errors) = builder::existing(&cx, &words, &Files::default(), &narrow).await?;
-        Error::collect(errors)?;
+        let infos = cordon::chosen(&cx, "uncordon", &self.nodes, &self.selector).await?;
         modify::each(
             &cx,
             infos,
