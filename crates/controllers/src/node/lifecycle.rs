@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use reconciler::{Clock, During, Error, Key, Next, Reconcile, Reconciler, Trigger};
 use serde_json::{Value, json};
 
-use self::plan::{Health, Readiness};
+use self::plan::Health;
 use crate::common::object::Object;
 use crate::common::{act, pods};
 use crate::{Controller, Setup};
@@ -62,7 +62,7 @@ fn build(setup: &Setup) -> Reconciler {
                 return Vec::new();
             };
             let known = nodes.lister::<Node>().ok().and_then(|n| n.get("", node));
-            let unready = known.is_some_and(|n| plan::readiness(&n) != Readiness::Ready);
+            let unready = known.is_some_and(|n| plan::takes_pods_down(&n));
             let ready = unready && e.typed::<Pod>().is_some_and(|p| pods::ready(&p));
             if ready {
                 vec![Key::new("", node).into()]
@@ -112,8 +112,7 @@ impl Reconcile for Lifecycle {
             // The new conditions come back as a change of the node.
             return Ok(Next::Done);
         }
-        let unready = plan::readiness(&node) != Readiness::Ready;
-        if unready {
+        if plan::takes_pods_down(&node) {
             self.pods_unready(&node, health.was_ready).await?;
         }
         let evict = self.refresh(&node, &nodes.list(None), now).await?;

@@ -95,6 +95,12 @@ pub fn readiness(node: &Node) -> Readiness {
     }
 }
 
+/// Whether a node's pods count as not ready: it says so, or fell silent. A node that has not said
+/// anything yet takes nothing back of what its pods say.
+pub fn takes_pods_down(node: &Node) -> bool {
+    condition(node, "Ready").is_some_and(|c| c.status != "True")
+}
+
 /// The health of a node with what was just seen of it.
 pub fn probed(
     before: Option<&Health>,
@@ -393,5 +399,8 @@ mod tests {
             "spec": {"taints": [{"key": NOT_READY, "effect": "NoSchedule"}]}}))
         .unwrap();
         assert_eq!(taints(&silent, Eviction::Clear, at(0)), None);
+        assert!(!takes_pods_down(&silent), "it said nothing yet");
+        assert!(takes_pods_down(&n));
+        assert!(!takes_pods_down(&ready));
     }
 }
