@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use ::webhook::Caller;
+use api::core::v1::Namespace;
 use client::{Cache, Client, Reads};
 use machinery::GroupResource;
 use machinery::request::{Admission, Authorizer};
@@ -69,6 +70,12 @@ impl Context {
     ) -> Option<serde_json::Value> {
         let entry = self.cache(group, resource)?.get(namespace, name)?;
         parsed(&entry)
+    }
+
+    /// A namespace, typed; parsed once and shared by all readers.
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        let entry = self.cache("", "namespaces")?.get("", name)?;
+        client::lister::typed(&entry)
     }
 
     /// All objects of a resource, or those of a namespace.

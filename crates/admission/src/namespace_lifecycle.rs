@@ -1,12 +1,13 @@
 //! NamespaceLifecycle: nothing new in a namespace that is going or is not there; the system's own
 //! namespaces stay. Upstream: k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle.
 
+use std::sync::Arc;
+
+use api::core::v1::Namespace;
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::error::StatusCause;
-use machinery::object::str_at;
 use machinery::request::{Admission, Attempt, Operation};
-use serde_json::Value;
 
 use crate::{Context, limits};
 
@@ -16,13 +17,13 @@ const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 pub struct NamespaceLifecycle(pub Context);
 
 impl NamespaceLifecycle {
-    async fn namespace(&self, name: &str) -> Result<Value, ApiError> {
-        if let Some(found) = self.0.get("", "namespaces", "", name) {
+    async fn namespace(&self, name: &str) -> Result<Arc<Namespace>, ApiError> {
+        if let Some(found) = self.0.namespace(name) {
             return Ok(found);
         }
         tokio::time::sleep(limits::NAMESPACE_WAIT).await;
         self.0
-            .get("", "namespaces", "", name)
+            .namespace(name)
             .ok_or_else(|| ApiError::not_found("", "namespaces", name))
     }
 }
@@ -49,8 +50,9 @@ impl Admission for NamespaceLifecycle {
             return Ok(());
         }
         let namespace = self.namespace(a.namespace).await?;
-        let phase = str_at(&namespace, "status.phase");
-        let going = phase == "Terminating" || machinery::object::is_deleting(&namespace);
+        let phase = namespace.status.as_ref().and_then(|s| s.phase.as_deref());
+        let going =
+            phase == Some("Terminating") || namespace.metadata.deletion_timestamp.is_some();
         if !going {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::failed;
@@ -119,6 +120,7 @@ pub fn open(path: &Path, quota: u64) -> Result<Connection, Error> {
         // The WAL is truncated back to this after a checkpoint.
         c.pragma_update(None, "journal_size_limit", limits::WAL_KEPT_BYTES)?;
         c.pragma_update(None, "wal_autocheckpoint", limits::WAL_CHECKPOINT_PAGES)?;
+        stable_plans(c)?;
         c.busy_timeout(Duration::from_secs(10))?;
         c.set_prepared_statement_cache_capacity(64);
         c.execute_batch(TABLES)?;
@@ -131,12 +133,20 @@ pub fn open(path: &Path, quota: u64) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+/// Plans do not depend on the values bound. Without this a build with STAT4 prepares a statement anew
+/// each time a range's bound changes, which is each time.
+fn stable_plans(c: &Connection) -> rusqlite::Result<()> {
+    c.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 /// Opens the file for reading.
 pub fn open_reader(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let c = Connection::open_with_flags(path, flags).map_err(|e| failed("open to read", &e))?;
     let setup = |c: &Connection| -> rusqlite::Result<()> {
         c.pragma_update(None, "cache_size", -limits::READER_CACHE_KIB)?;
+        stable_plans(c)?;
         c.busy_timeout(Duration::from_secs(10))
     };
     setup(&c).map_err(|e| failed("open to read", &e))?;
