@@ -51,8 +51,7 @@ impl Admission for NamespaceLifecycle {
         }
         let namespace = self.namespace(a.namespace).await?;
         let phase = namespace.status.as_ref().and_then(|s| s.phase.as_deref());
-        let going =
-            phase == Some("Terminating") || namespace.metadata.deletion_timestamp.is_some();
+        let going = phase == Some("Terminating") || namespace.metadata.deletion_timestamp.is_some();
         if !going {
             return Ok(());
         }
