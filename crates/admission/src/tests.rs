@@ -16,6 +16,7 @@ mod hooks;
 mod namespaces;
 mod nodes;
 mod pods;
+mod policies;
 mod quotas;
 mod security;
 
@@ -64,6 +65,19 @@ const CACHES: &[(&str, &str)] = &[
     (
         "admissionregistration.k8s.io",
         "validatingwebhookconfigurations",
+    ),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
     ),
 ];
 
