@@ -247,6 +247,49 @@ mod tests {
         assert!(object(&Bytes::from(deep), Media::Json, "Pod").is_err());
     }
 
+    /// Upstream's own round-trip data, where it lies beside the checkout.
+    fn golden() -> Option<std::path::PathBuf> {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut beside = here
+            .ancestors()
+            .map(|a| a.join("shared/data/kubernetes-golden"));
+        beside.find(|p| p.is_dir())
+    }
+
+    #[test]
+    fn golden_yaml_is_read_and_written_as_upstream_writes_it() {
+        let Some(folder) = golden() else {
+            eprintln!("SKIPPED: no ../shared/data/kubernetes-golden");
+            return;
+        };
+        let (mut seen, mut wrong) = (0, Vec::new());
+        for entry in std::fs::read_dir(folder).expect("the folder").flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|e| e != "yaml") {
+                continue;
+            }
+            seen += 1;
+            let text = std::fs::read_to_string(&path).expect("yaml");
+            let json = std::fs::read(path.with_extension("json")).expect("json");
+            let json: Value = serde_json::from_slice(&json).expect("json");
+            let read = object(&Bytes::from(text.clone()), Media::Yaml, "X");
+            if read.as_ref().ok() != Some(&json) {
+                wrong.push(format!("{} reads otherwise: {read:?}", path.display()));
+            }
+            let written = crate::response::encode(&json, Media::Yaml, false).expect("yaml");
+            let written = String::from_utf8_lossy(&written);
+            let differs = written.lines().zip(text.lines()).find(|(a, b)| a != b);
+            if differs.is_some() || written.len() != text.len() {
+                wrong.push(format!(
+                    "{} is written otherwise: {differs:?}",
+                    path.display()
+                ));
+            }
+        }
+        assert!(seen > 150, "{seen}");
+        assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
     #[test]
     fn another_kind_is_refused() {
         let mut v = serde_json::json!({"kind": "Pod", "apiVersion": "v1"});

@@ -35,6 +35,20 @@ const PRIORITIES: &[(&str, u32)] = &[
     ("internal.apiserver.k8s.io", 16_000),
     ("storagemigration.k8s.io", 15_800),
 ];
+/// Kinds whose objects are stored as another version than the one served: group, plural, stored as.
+const STORED_AS: &[(&str, &str, &str)] = &[
+    (
+        "autoscaling",
+        "horizontalpodautoscalers",
+        "autoscaling/v2/HorizontalPodAutoscaler",
+    ),
+    ("events.k8s.io", "events", "/v1/Event"),
+    (
+        crate::crd::GROUP,
+        crate::crd::RESOURCE,
+        "apiextensions.k8s.io/v1beta1/CustomResourceDefinition",
+    ),
+];
 /// Of a group that a CRD defines.
 const CUSTOM_PRIORITY: u32 = 1_000;
 
@@ -205,7 +219,13 @@ fn resource_value(d: &Descriptor) -> Value {
         out["categories"] = json!(d.categories);
     }
     if d.stored {
-        let stored = format!("{}/{}/{}", d.group, d.version, d.kind);
+        let other = STORED_AS
+            .iter()
+            .find(|(g, r, _)| d.group == *g && d.resource == *r);
+        let stored = match other {
+            Some((_, _, stored)) => stored.to_string(),
+            None => format!("{}/{}/{}", d.group, d.version, d.kind),
+        };
         let hash = Sha256::digest(stored.as_bytes());
         use base64::Engine;
         out["storageVersionHash"] = json!(base64::prelude::BASE64_STANDARD.encode(&hash[..8]));
@@ -228,6 +248,7 @@ fn subresource_facts(
     };
     match kind {
         SubresourceKind::Status | SubresourceKind::Object => own(vec!["get", "patch", "update"]),
+        SubresourceKind::ObjectUpdate => own(vec!["update"]),
         SubresourceKind::Scale { .. } => (
             "Scale".into(),
             "autoscaling".into(),
@@ -337,7 +358,7 @@ fn discovered(server: &Inner, group: &str, version: &str) -> Vec<Value> {
         if !d.categories.is_empty() {
             one["categories"] = json!(d.categories);
         }
-        let subs: Vec<Value> = d
+        let mut subs: Vec<Value> = d
             .subresources
             .iter()
             .map(|sub| {
@@ -345,6 +366,7 @@ fn discovered(server: &Inner, group: &str, version: &str) -> Vec<Value> {
                 json!({"subresource": sub.name, "responseKind": kind(&k, &g, &v), "verbs": verbs})
             })
             .collect();
+        subs.sort_by(|a, b| a["subresource"].as_str().cmp(&b["subresource"].as_str()));
         if !subs.is_empty() {
             one["subresources"] = json!(subs);
         }

@@ -313,8 +313,8 @@ async fn resource(
     let d = &served.descriptor;
     let offer = Offer {
         protobuf: api::protobuf::has_form(&d.group, &d.version, &d.kind),
-        // What is never stored has no table and no metadata.
-        transforms: d.stored,
+        // What is only ever created has no table and no metadata.
+        transforms: d.verbs.contains(&machinery::Verb::Get),
     };
     let format = match negotiate::response(&i.headers, &query, offer) {
         Ok(format) => format,
@@ -322,6 +322,9 @@ async fn resource(
     };
     let call = Call::new(server, served, info, user, (query, i.headers, format));
     let call = call.upgradable(i.upgrade).until(i.deadline);
+    if let Some(text) = call.descriptor().strategy.deprecation() {
+        call.warn(text);
+    }
     let mut answer = match crate::verbs::dispatch(&call, i.body).await {
         Ok(answer) => answer,
         Err(e) => response::error(&e, &call.format),

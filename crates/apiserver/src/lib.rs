@@ -38,5 +38,5 @@ mod verbs;
 
 pub use connect::{ConnectRequest, Connector};
 pub use filters::{authorize, forbidden};
-pub use server::{Identity, Peer, Plugins, Server, Target};
+pub use server::{Component, Identity, Peer, Plugins, Server, Target};
 pub use transport::{Tls, TlsError};

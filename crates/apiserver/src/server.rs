@@ -33,6 +33,16 @@ pub struct Plugins {
     /// Documents under fixed paths that need no more than authentication:
     /// `/.well-known/openid-configuration`, `/openid/v1/jwks`.
     pub documents: HashMap<String, serde_json::Value>,
+    /// The parts that `componentstatuses` tells of, besides the store.
+    pub components: Vec<Component>,
+}
+
+/// A part of the process and how it is.
+pub struct Component {
+    /// As upstream names it: `scheduler`.
+    pub name: &'static str,
+    /// Says why it is not well.
+    pub check: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 /// What the server says about itself.

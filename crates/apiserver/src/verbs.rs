@@ -1,6 +1,7 @@
 //! The verbs over any resource. `dispatch` is the only way in; each verb is a file.
 
 mod action;
+mod component;
 mod create;
 mod delete;
 mod get;
@@ -40,6 +41,8 @@ pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
         return Err(no_method());
     }
     match verb {
+        Verb::Get if !call.descriptor().stored => component::get(call).await,
+        Verb::List if !call.descriptor().stored => component::list(call).await,
         Verb::Get => get::get(call).await,
         Verb::List => list::list(call).await,
         Verb::Watch => watch::watch(call).await,
@@ -63,9 +66,10 @@ async fn subresource(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
     };
     match (&sub.kind, call.info.verb.as_str()) {
         (SubresourceKind::Status | SubresourceKind::Object, "get") => get::get(call).await,
-        (SubresourceKind::Status | SubresourceKind::Object, "update") => {
-            update::update(call, &body, name).await
-        }
+        (
+            SubresourceKind::Status | SubresourceKind::Object | SubresourceKind::ObjectUpdate,
+            "update",
+        ) => update::update(call, &body, name).await,
         (SubresourceKind::Status | SubresourceKind::Object, "patch") => {
             patch::patch(call, &body, name).await
         }

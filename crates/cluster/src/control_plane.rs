@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::components::Components;
 use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
 use crate::system_services::{self, Facts};
@@ -36,6 +37,7 @@ pub struct ControlPlane {
     /// How kubelets of this process tell who asks, and what they may.
     pub authenticators: Vec<Arc<dyn Authenticator>>,
     pub authorizers: Vec<Arc<dyn Authorizer>>,
+    components: Components,
     /// Whether the controllers may act: in a single process, always.
     leader: watch::Sender<bool>,
 }
@@ -69,7 +71,9 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let server = Server::new(store, resources::all(&kinds), identity).await;
     let server = server.map_err(|e| failed("load the cache")(&e))?;
     kinds.reads.set(server.reads());
-    let plugins = plugins(&server, &pki)?;
+    let components = Components::default();
+    let mut plugins = plugins(&server, &pki)?;
+    plugins.components = components.checks();
     let authenticators = plugins.authenticators.clone();
     let authorizers = plugins.authorizers.clone();
     server.install(plugins);
@@ -90,6 +94,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
         fatal,
         authenticators,
         authorizers,
+        components,
         leader: watch::channel(true).0,
     })
 }
@@ -116,17 +121,17 @@ pub fn spawn(
         options.paths.manifests(),
         shutdown.clone(),
     ));
-    parts.spawn(controllers::run(controllers_context(
-        plane, options, shutdown,
-    )));
+    let work = controllers::run(controllers_context(plane, options, shutdown));
+    parts.spawn(plane.components.controllers.clone().during(work));
     let client = plane.server.client_for(auth::identity::scheduler());
     let settings = scheduler::Config::new(&host::node_name());
     let end = shutdown.clone();
-    parts.spawn(async move {
+    let work = async move {
         if let Err(error) = scheduler::run(client, settings, end).await {
             tracing::error!(%error, "the scheduler does not run");
         }
-    });
+    };
+    parts.spawn(plane.components.scheduler.clone().during(work));
 }
 
 fn controllers_context(
@@ -319,6 +324,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         admission,
         creators,
         documents,
+        components: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bootstrap;
+mod components;
 pub mod config;
 mod control_plane;
 pub mod ctr;

@@ -55,6 +55,8 @@ pub enum SubresourceKind {
     },
     /// Same object, other hooks (`pods/ephemeralcontainers`, `pods/resize`): get, patch, update.
     Object,
+    /// The same, update only (`namespaces/finalize`).
+    ObjectUpdate,
     /// Anything else: handled by the connector the server was given under this name.
     Connect {
         verbs: &'static [&'static str],

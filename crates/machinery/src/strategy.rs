@@ -234,6 +234,12 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
+    /// The warning that every request to a deprecated version is answered with.
+    /// Upstream: APILifecycleDeprecated, deprecation.WarningMessage.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The OpenAPI v3 schema of a custom resource. Built-ins come from the schema table.
     fn openapi(&self) -> Option<Value> {
         None

@@ -2,6 +2,7 @@
 
 pub mod amounts;
 pub mod binding;
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;

@@ -18,6 +18,7 @@ pub mod level;
 pub mod operations;
 pub mod pods;
 pub mod program;
+pub mod reference;
 pub mod registry;
 pub mod rest;
 pub mod tour;

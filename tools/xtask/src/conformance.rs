@@ -17,6 +17,7 @@ pub fn run(args: &[String]) -> Result<()> {
 /// The end-to-end tests that CI runs: the release binary is built already.
 pub fn end_to_end() -> Result<()> {
     program("checks", &[])?;
+    program("differential", &[])?;
     program("conformance", &["--ci"])
 }
 
@@ -36,7 +37,7 @@ pub fn checks(pattern: &str, environment: &[(&str, &str)]) -> Result<()> {
 }
 
 /// Runs a program of `tools/e2e`.
-fn program(name: &str, args: &[&str]) -> Result<()> {
+pub fn program(name: &str, args: &[&str]) -> Result<()> {
     let mut all = vec!["run", "--quiet", "--package", "e2e", "--bin", name, "--"];
     all.extend(args);
     shell::run("cargo", &all)

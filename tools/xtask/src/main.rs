@@ -4,6 +4,7 @@
 
 mod bench;
 mod conformance;
+mod differential;
 mod host;
 mod images;
 mod layers;
@@ -47,6 +48,11 @@ const COMMANDS: &[Command] = &[
         name: "conformance",
         about: "run the twins of the conformance tests [REGEX] [--kubeconfig FILE]",
         run: conformance::run,
+    },
+    Command {
+        name: "differential",
+        about: "send the same requests to this server and to upstream's [REGEX] [--seeds N]",
+        run: differential::run,
     },
     Command {
         name: "vm",

@@ -70,6 +70,7 @@ pub fn add(d: &Descriptor, dialect: Dialect, defs: &Definitions, out: &mut Map<S
                     _ => None,
                 })
                 .collect(),
+            SubresourceKind::ObjectUpdate => vec![PUT],
             _ => vec![GET, PUT, PATCH],
         };
         let kind = match &sub.kind {

@@ -41,7 +41,7 @@ struct Page {
 pub async fn list(call: &Call) -> Result<Answer, ApiError> {
     let filter = Filter::of(call)?;
     let page = page(call, &filter).await?;
-    write(call, page).await
+    write(call, page)
 }
 
 async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
@@ -304,8 +304,22 @@ fn parse_token(text: &str) -> Result<Continue, ApiError> {
     Ok(c)
 }
 
-async fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
-    let mut meta = json!({"resourceVersion": page.revision.to_string()});
+/// Answers with objects that are not stored: their list has no version.
+pub fn computed(call: &Call, entries: Vec<Arc<Entry>>) -> Result<Answer, ApiError> {
+    let page = Page {
+        entries,
+        revision: 0,
+        next: None,
+        remaining: None,
+    };
+    write(call, page)
+}
+
+fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
+    let mut meta = json!({});
+    if page.revision > 0 {
+        meta["resourceVersion"] = json!(page.revision.to_string());
+    }
     if let Some(next) = page.next {
         meta["continue"] = json!(next);
     }

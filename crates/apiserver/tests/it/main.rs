@@ -6,6 +6,7 @@ mod bad_input;
 mod connect;
 mod core;
 mod crd;
+mod discovery;
 mod env;
 mod fakes;
 mod kubectl;

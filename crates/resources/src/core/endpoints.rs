@@ -54,10 +54,12 @@ impl Strategy for Endpoints {
         }
     }
 
+    fn deprecation(&self) -> Option<&'static str> {
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+    }
+
     fn warnings(&self, obj: &Value, _before: Option<&Value>) -> Vec<String> {
-        let mut out = vec![
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into(),
-        ];
+        let mut out = Vec::new();
         let label = obj.pointer("/metadata/labels/endpoints.kubernetes.io~1managed-by");
         if label.and_then(Value::as_str) == Some("endpoint-controller") {
             return out;

@@ -39,7 +39,7 @@ pub fn resource() -> Descriptor {
     )
     .short(&["ns"])
     .status()
-    .sub("finalize", SubresourceKind::Object);
+    .sub("finalize", SubresourceKind::ObjectUpdate);
     d.verbs = VERBS;
     d
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use e2e::reference::Reference;
 use e2e::{Cluster, Cx};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::reference::Reference;
 use crate::{line, nodes, process, quantile};
 
 /// Rounds; the median counts.

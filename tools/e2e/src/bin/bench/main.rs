@@ -6,7 +6,6 @@ mod api;
 mod nodes;
 mod pods;
 mod process;
-mod reference;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,223 @@
+//! The same requests to this server and to upstream's own generic API server, answer by answer:
+//! `differential [REGEX] [--seeds N]`. Sequences come from fixed seeds; `families/` has one file for each
+//! kind of them. Ends with 1 where an answer differs that `explained.rs` does not explain.
+
+mod explained;
+mod families;
+mod normal;
+mod step;
+mod target;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use e2e::reference::Reference;
+use e2e::{Cluster, Cx};
+use futures::{StreamExt, stream};
+use http::Method;
+use regex::Regex;
+use serde_json::json;
+
+use step::{Sequence, Step};
+use target::{Answer, Target};
+
+/// Sequences that run at a time.
+const AT_ONCE: usize = 8;
+/// Differences that are printed.
+const SHOWN: usize = 25;
+
+fn main() -> ExitCode {
+    let done = e2e::isolate::enter()
+        .and_then(|()| Ok(tokio::runtime::Runtime::new()?))
+        .and_then(|r| r.block_on(run()));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("differential: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What became of one sequence.
+#[derive(Default)]
+struct Outcome {
+    explained: Vec<&'static str>,
+    difference: Option<String>,
+    steps: usize,
+}
+
+async fn run() -> Result<bool> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let pattern = args.first().filter(|a| !a.starts_with("--"));
+    let pattern = pattern.map(|p| Regex::new(p)).transpose()?;
+    let seeds = args.iter().position(|a| a == "--seeds");
+    let seeds = seeds.and_then(|i| args.get(i + 1)?.parse().ok());
+    let Some(peer) = Reference::start().await? else {
+        println!("SKIPPED: upstream's server is not built (../shared/upstream/build)");
+        return Ok(true);
+    };
+    let cluster = tokio::task::spawn_blocking(Cluster::start).await??;
+    let ours = client(&cluster).await?;
+    for client in [&ours, &peer.client] {
+        define(client).await?;
+    }
+    let mut all = families::all(seeds);
+    all.retain(|s| pattern.as_ref().is_none_or(|p| p.is_match(&s.name)));
+    let begun = Instant::now();
+    let outcomes: Vec<(String, Result<Outcome>)> = stream::iter(all)
+        .map(|s| {
+            let clients = (ours.clone(), peer.client.clone());
+            async move { (s.name.clone(), compare(&s, clients).await) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    report(outcomes, begun.elapsed())
+}
+
+fn report(outcomes: Vec<(String, Result<Outcome>)>, took: Duration) -> Result<bool> {
+    let (mut steps, mut wrong) = (0, Vec::new());
+    let mut explained: BTreeMap<&str, usize> = BTreeMap::new();
+    let sequences = outcomes.len();
+    for (name, outcome) in outcomes {
+        let outcome = outcome.with_context(|| name.clone())?;
+        steps += outcome.steps;
+        for reason in outcome.explained {
+            *explained.entry(reason).or_default() += 1;
+        }
+        if let Some(text) = outcome.difference {
+            wrong.push(format!("== {name}\n{text}"));
+        }
+    }
+    wrong.sort();
+    for text in wrong.iter().take(SHOWN) {
+        println!("{text}\n");
+    }
+    for (reason, n) in explained {
+        println!("explained {n:>5}  {reason}");
+    }
+    println!(
+        "{sequences} sequences, {steps} steps, {} differ, {:.1} s",
+        wrong.len(),
+        took.as_secs_f64()
+    );
+    Ok(wrong.is_empty())
+}
+
+async fn client(cluster: &Cluster) -> Result<kube::Client> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Defines the custom resources and waits until they are served.
+async fn define(client: &kube::Client) -> Result<()> {
+    let cx = Cx::within(client.clone(), "default");
+    let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    for crd in families::definitions() {
+        cx.ok(Method::POST, all, &crd).await?;
+    }
+    let (every, within) = (Duration::from_millis(50), Duration::from_secs(60));
+    for path in families::PATHS {
+        cx.eventually(every, within, path, || async {
+            Ok(cx.get(path).await.is_ok())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Sends a sequence to both servers until an answer differs.
+async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Result<Outcome> {
+    if !s.namespace.is_empty() {
+        // Upstream's generic server knows none.
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": s.namespace}});
+        let cx = Cx::within(ours.clone(), "");
+        cx.ok(Method::POST, "/api/v1/namespaces", &object).await?;
+    }
+    let (mut ours, mut peer) = (Target::new(ours), Target::new(peer));
+    let mut out = Outcome::default();
+    let mut log = Vec::new();
+    for step in &s.steps {
+        out.steps += 1;
+        let (theirs, mine) = match step {
+            Step::Send(ask) => {
+                log.push(ask.line());
+                (peer.send(ask).await?, ours.send(ask).await?)
+            }
+            Step::Begin(ask) => {
+                log.push(format!("BEGIN {}", ask.line()));
+                peer.begin(ask).await?;
+                ours.begin(ask).await?;
+                continue;
+            }
+            Step::Watch(ask) => {
+                log.push(format!("WATCH {}", ask.line()));
+                peer.begin(ask).await?;
+                let theirs = peer.end(0).await?;
+                ours.begin(ask).await?;
+                let frames = theirs.body.as_array().map_or(0, Vec::len);
+                (theirs, ours.end(frames).await?)
+            }
+            Step::End => {
+                log.push("END".into());
+                let theirs = peer.end(0).await?;
+                let frames = theirs.body.as_array().map_or(0, Vec::len);
+                (theirs, ours.end(frames).await?)
+            }
+        };
+        let Some(what) = differs(&mine, &theirs) else {
+            continue;
+        };
+        let ask = match step {
+            Step::Send(ask) | Step::Watch(ask) | Step::Begin(ask) => Some(ask),
+            Step::End => None,
+        };
+        match explained::reason(ask, &mine, &theirs) {
+            Some(e) => {
+                out.explained.push(e.reason);
+                if e.ends {
+                    break;
+                }
+            }
+            None => {
+                let steps: Vec<&str> = log.iter().map(String::as_str).collect();
+                out.difference = Some(format!("  {}\n  -> {what}", steps.join("\n  ")));
+                break;
+            }
+        }
+    }
+    if let Some(text) = &out.difference
+        && std::env::var_os("DIFFERENTIAL_STOP").is_some()
+    {
+        bail!("{text}");
+    }
+    Ok(out)
+}
+
+/// How two answers differ.
+fn differs(mine: &Answer, theirs: &Answer) -> Option<String> {
+    if mine == theirs {
+        return None;
+    }
+    if mine.code != theirs.code {
+        return Some(format!(
+            "code\n      ours {} {}\n      peer {} {}",
+            mine.code, mine.body, theirs.code, theirs.body
+        ));
+    }
+    if mine.headers != theirs.headers {
+        return Some(format!(
+            "headers\n      ours {:?}\n      peer {:?}\n      body {}",
+            mine.headers,
+            theirs.headers,
+            mine.body.to_string().chars().take(300).collect::<String>()
+        ));
+    }
+    normal::difference(&mine.body, &theirs.body, "")
+}

@@ -1,0 +1,118 @@
+//! What a sequence is made of: requests with placeholders that each server fills in from its own answers.
+
+use serde_json::Value;
+
+/// A request. `«rv:NAME»`, `«uid:NAME»`, `«first:NAME»` (its first version), `«list»` (version of the last
+/// list) and `«continue»` are replaced by what the server asked has said before.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub method: &'static str,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// One step.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Send and compare the answers.
+    Send(Ask),
+    /// Begin a watch, read until it is quiet, compare all frames.
+    Watch(Ask),
+    /// Begin a watch that the next steps are seen by.
+    Begin(Ask),
+    /// Read what the watch that was begun has seen, compare all frames.
+    End,
+}
+
+/// Steps that see one another's objects.
+pub struct Sequence {
+    /// Family and seed.
+    pub name: String,
+    /// A namespace of its own; empty where it needs none.
+    pub namespace: String,
+    pub steps: Vec<Step>,
+}
+
+// === Ask ===
+
+impl Ask {
+    /// A request without a body.
+    pub fn new(method: &'static str, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// Adds a header.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// A body of JSON, under a content type.
+    pub fn json(self, content: &str, body: &Value) -> Self {
+        self.text(content, &body.to_string())
+    }
+
+    /// A body of any text, under a content type.
+    pub fn text(mut self, content: &str, body: &str) -> Self {
+        self.body = body.as_bytes().to_vec();
+        self.with("content-type", content)
+    }
+
+    /// A line for the log.
+    pub fn line(&self) -> String {
+        let mut out = format!("{} {}", self.method, self.path);
+        for (name, value) in &self.headers {
+            out.push_str(&format!(" [{name}: {value}]"));
+        }
+        if !self.body.is_empty() {
+            let text = String::from_utf8_lossy(&self.body);
+            let cut: String = text.chars().take(1_500).collect();
+            out.push_str(&format!("\n      {cut}"));
+        }
+        out
+    }
+}
+
+impl From<Ask> for Step {
+    fn from(ask: Ask) -> Self {
+        Self::Send(ask)
+    }
+}
+
+/// Repeatable chance: a linear congruential generator.
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        dice.roll(2);
+        dice
+    }
+
+    /// A number below `n`.
+    pub fn roll(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    /// True once in `n` times.
+    pub fn once_in(&mut self, n: u64) -> bool {
+        self.roll(n) == 0
+    }
+
+    /// One of several.
+    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+        let i = self.roll(all.len() as u64);
+        all[usize::try_from(i).unwrap_or(0)]
+    }
+}
