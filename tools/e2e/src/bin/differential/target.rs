@@ -26,6 +26,8 @@ const HEADERS: &[&str] = &[
 ];
 /// A watch without an event for so long is quiet.
 const QUIET: Duration = Duration::from_millis(400);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(15);
 /// How long events are waited for that the other server has sent.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -92,14 +94,17 @@ impl Target {
             _ => ask.body.clone(),
         };
         let request = request.body(Body::from(body)).context(path.clone())?;
-        let sent = tokio::time::timeout(Duration::from_secs(40), self.client.send(request)).await;
+        let sent = tokio::time::timeout(ANSWER, self.client.send(request)).await;
         sent.context("no answer")?
             .with_context(|| format!("{} {path}", ask.method))
     }
 
-    /// Sends a request; the answer, normal.
+    /// Sends a request; the answer, normal. Where none comes its code is 0.
     pub async fn send(&mut self, ask: &Ask) -> Result<Answer> {
-        let answer = self.open(ask).await?;
+        let answer = match self.open(ask).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Answer::none(&error)),
+        };
         let (parts, body) = answer.into_parts();
         let data = body.collect_bytes().await?;
         let mut out = head(&parts);
@@ -109,7 +114,18 @@ impl Target {
 
     /// Begins a watch.
     pub async fn begin(&mut self, ask: &Ask) -> Result<()> {
-        let answer = self.open(ask).await?;
+        let answer = match self.open(ask).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.watching = Some(Frames {
+                    answer: Answer::none(&error),
+                    chunks: None,
+                    left: Vec::new(),
+                    protobuf: false,
+                });
+                return Ok(());
+            }
+        };
         let (parts, body) = answer.into_parts();
         let mut out = head(&parts);
         let mut frames = Frames {
@@ -255,6 +271,18 @@ impl Target {
         }
         out.push_str(rest);
         out
+    }
+}
+
+// === Answer ===
+
+impl Answer {
+    fn none(error: &anyhow::Error) -> Self {
+        Self {
+            code: 0,
+            headers: Vec::new(),
+            body: json!(error.to_string()),
+        }
     }
 }
 
