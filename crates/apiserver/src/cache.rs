@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 pub use follow::{Follower, ROOT, entry};
 pub use history::{Broken, History, Step};
 
+use crate::fairness::Stored;
 use crate::limits;
 
 /// One change as network watchers share it: its JSON frame is made at most once.
@@ -40,6 +41,8 @@ pub struct WatchCache {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<(Box<str>, Box<str>), Arc<Entry>>,
+    /// Bytes of all of them.
+    bytes: usize,
     /// Newest changes, oldest first.
     ring: VecDeque<Arc<CacheEvent>>,
     /// Changes up to and including this revision have left the ring.
@@ -145,6 +148,15 @@ impl WatchCache {
         (state.entries(namespace), revision)
     }
 
+    /// How much there is.
+    pub fn stored(&self) -> Stored {
+        let state = self.state.read();
+        Stored {
+            objects: state.objects.len() as u64,
+            bytes: state.bytes as u64,
+        }
+    }
+
     /// Begins a network watch.
     pub fn begin(&self, start: Start) -> Result<Begun, TooOld> {
         // Most tries of a replay of history end here and must not hold up others.
@@ -182,12 +194,8 @@ impl WatchCache {
         let mut state = self.state.write();
         let key = (change.entry.namespace.clone(), change.entry.name.clone());
         match change.kind {
-            ChangeKind::Deleted => {
-                state.objects.remove(&key);
-            }
-            _ => {
-                state.objects.insert(key, change.entry.clone());
-            }
+            ChangeKind::Deleted => state.remove(&key),
+            _ => state.insert(key, change.entry.clone()),
         }
         state.parts.retain(|p| p.try_send(change.clone()).is_ok());
         let event = Arc::new(CacheEvent::new(change, revision));
@@ -218,6 +226,19 @@ impl WatchCache {
 }
 
 impl State {
+    fn insert(&mut self, key: (Box<str>, Box<str>), entry: Arc<Entry>) {
+        self.bytes += entry.bytes.len();
+        if let Some(before) = self.objects.insert(key, entry) {
+            self.bytes -= before.bytes.len();
+        }
+    }
+
+    fn remove(&mut self, key: &(Box<str>, Box<str>)) {
+        if let Some(before) = self.objects.remove(key) {
+            self.bytes -= before.bytes.len();
+        }
+    }
+
     fn entries(&self, namespace: Option<&str>) -> Vec<Arc<Entry>> {
         match namespace {
             None => self.objects.values().cloned().collect(),

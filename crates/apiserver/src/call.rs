@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cache::WatchCache;
+use crate::fairness::Seat;
 use crate::limits;
 use crate::negotiate::{Format, Media, Transform};
 use crate::query::Query;
@@ -34,6 +35,7 @@ pub struct Call {
     warnings: Mutex<Vec<String>>,
     annotations: Mutex<BTreeMap<String, String>>,
     upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
+    seat: Mutex<Option<Seat>>,
 }
 
 /// What to do about fields that are unknown or given twice.
@@ -70,6 +72,7 @@ impl Call {
             warnings,
             annotations: Mutex::default(),
             upgrade: Mutex::default(),
+            seat: Mutex::default(),
         }
     }
 
@@ -84,6 +87,19 @@ impl Call {
             upgrade: Mutex::new(upgrade),
             ..self
         }
+    }
+
+    /// The same call with what it takes up of its priority level.
+    pub(crate) fn seated(self, seat: Option<Seat>) -> Self {
+        Self {
+            seat: Mutex::new(seat),
+            ..self
+        }
+    }
+
+    /// What the call takes up of its priority level, to be given back before the answer ends.
+    pub(crate) fn take_seat(&self) -> Option<Seat> {
+        self.seat.lock().take()
     }
 
     /// The connection, where the client asks to go on with WebSocket.

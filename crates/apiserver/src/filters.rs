@@ -1,5 +1,5 @@
 //! The chain every request passes, network and in-process alike, in upstream's order:
-//! panic, audit id, request info, deadline, authentication, impersonation, in-flight, authorization.
+//! panic, audit id, request info, deadline, authentication, impersonation, priority and fairness, authorization.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -111,7 +111,12 @@ fn deadline(query: &Query) -> Result<Duration, ApiError> {
     Ok(asked.map_or(limits::REQUEST_TIMEOUT, |d| d.min(limits::REQUEST_TIMEOUT)))
 }
 
-async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: RequestInfo) -> Answer {
+async fn authenticated(
+    server: Arc<Inner>,
+    mut i: Incoming,
+    query: Query,
+    info: RequestInfo,
+) -> Answer {
     if *server.shutdown.borrow() && i.peer.part.is_none() {
         return response::error(&ApiError::unavailable("apiserver is shutting down"), &PLAIN);
     }
@@ -126,24 +131,26 @@ async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: Requ
         Ok(user) => user,
         Err(e) => return response::error(&e, &PLAIN),
     };
-    let exempt = info.is_long_running() || user.in_group("system:masters");
-    let seats = if info.is_read_only() {
-        &server.reading
-    } else {
-        &server.mutating
+    let entered = crate::fairness::enter(&server, &info, (&query, &user), i.deadline).await;
+    let marks = match entered {
+        Ok((marks, seat)) => {
+            i.seat = seat;
+            marks
+        }
+        Err(refusal) => return refusal,
     };
-    let seat = if exempt || i.peer.part.is_some() {
-        None
-    } else {
-        Some(seats.try_acquire())
-    };
-    if let Some(Err(_)) = seat {
-        let mut answer = response::text(429, "Too many requests, please try again later.");
-        answer
-            .headers_mut()
-            .insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
-        return answer;
-    }
+    let mut answer = authorized(server, i, query, info, user).await;
+    marks.put(&mut answer);
+    answer
+}
+
+async fn authorized(
+    server: Arc<Inner>,
+    i: Incoming,
+    query: Query,
+    info: RequestInfo,
+    user: User,
+) -> Answer {
     if let Err(e) = authorize(&server, &attributes(&info, &query, &user)).await {
         return response::error(&e, &PLAIN);
     }
@@ -321,7 +328,7 @@ async fn resource(
         Err(e) => return response::error(&e, &PLAIN),
     };
     let call = Call::new(server, served, info, user, (query, i.headers, format));
-    let call = call.upgradable(i.upgrade).until(i.deadline);
+    let call = call.upgradable(i.upgrade).until(i.deadline).seated(i.seat);
     if let Some(text) = call.descriptor().strategy.deprecation() {
         call.warn(text);
     }

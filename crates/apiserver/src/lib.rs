@@ -16,6 +16,7 @@ mod conversion;
 mod crd;
 mod decode;
 mod discovery;
+mod fairness;
 mod filter;
 mod filters;
 mod gzip;

@@ -41,10 +41,12 @@ pub const PING_EVERY: Duration = Duration::from_secs(30);
 pub const PING_WAIT: Duration = Duration::from_secs(15);
 /// Bytes of request headers.
 pub const HEADER_BYTES: usize = 1 << 20;
-/// Mutating and reading requests at a time, as upstream's max-in-flight.
-pub const IN_FLIGHT_MUTATING: usize = 200;
-/// Reading requests at a time.
-pub const IN_FLIGHT_READING: usize = 400;
+/// Seats of all priority levels together: upstream's max-requests-inflight and max-mutating-requests-inflight.
+pub const SEATS: usize = 400 + 200;
+/// Longest wait of a request for its seats.
+pub const QUEUE_WAIT: Duration = Duration::from_secs(60);
+/// Pairs of priority level and flow schema that are counted apart.
+pub const FLOW_SERIES: usize = 1_000;
 /// Bodies larger than this are compressed where the client accepts gzip.
 pub const GZIP_ABOVE: usize = 128 << 10;
 /// How long events live.

@@ -59,7 +59,8 @@ async fn metrics(server: &Inner) -> Answer {
         commit: server.identity.git_commit.clone(),
     };
     let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-    response::bytes(200, kind, server.metrics.text(&facts))
+    let text = server.metrics.text(&facts) + &server.fairness.text();
+    response::bytes(200, kind, text)
 }
 
 fn root(server: &Inner) -> Answer {

@@ -67,8 +67,7 @@ pub struct Inner {
     pub identity: Identity,
     pub(crate) plugins: OnceLock<Plugins>,
     pub(crate) shutdown: watch::Sender<bool>,
-    pub(crate) mutating: Semaphore,
-    pub(crate) reading: Semaphore,
+    pub(crate) fairness: crate::fairness::Fairness,
     /// Places of watches that are served from the store's history.
     pub(crate) histories: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
@@ -112,8 +111,7 @@ impl Server {
             identity,
             plugins: OnceLock::new(),
             shutdown: watch::channel(false).0,
-            mutating: Semaphore::new(limits::IN_FLIGHT_MUTATING),
-            reading: Semaphore::new(limits::IN_FLIGHT_READING),
+            fairness: crate::fairness::Fairness::new(limits::SEATS),
             histories: Semaphore::new(limits::HISTORIES),
             metrics: crate::metrics::Metrics::default(),
             openapi: crate::openapi::Documents::default(),
@@ -135,7 +133,9 @@ impl Server {
             tracing::warn!("the server has its plugins already");
             return;
         }
+        crate::fairness::load(&self.inner);
         tokio::spawn(crate::crd::run(self.clone()));
+        tokio::spawn(crate::fairness::run(self.clone()));
     }
 
     /// The shared caches.
@@ -303,6 +303,8 @@ pub struct Incoming {
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
     /// When the request is answered with a timeout, if it ever is.
     pub deadline: Option<std::time::Instant>,
+    /// What it takes up of its priority level.
+    pub(crate) seat: Option<crate::fairness::Seat>,
 }
 
 impl Incoming {
@@ -320,6 +322,7 @@ impl Incoming {
             peer,
             upgrade,
             deadline: None,
+            seat: None,
         }
     }
 }

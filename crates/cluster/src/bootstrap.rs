@@ -7,23 +7,20 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::limits;
 use crate::rest::{Error, apply_status, create, get, send};
+use crate::{flow_control, limits};
 
 /// Namespaces the API server makes.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Name of the default service network, and who says that it is ready.
 const SERVICE_CIDR: &str = "kubernetes";
 const SERVICE_CIDR_MANAGER: &str = "kubernetes-service-cidr-controller";
-/// Where upstream keeps an object of flow control as it made it.
-const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
 /// An object and how it is kept up.
 enum Wanted {
     Namespace(&'static str),
     /// Made where missing, then its owners'.
     Once(Value),
-    FlowControl(Value),
     Rbac(Value),
     ServiceCidr(Vec<String>),
 }
@@ -36,13 +33,13 @@ pub async fn ensure(client: &Client, service_cidrs: Vec<String>) -> Result<(), E
     let mut wanted = vec![Wanted::ServiceCidr(service_cidrs)];
     for object in resources::bootstrap_objects() {
         let version = machinery::object::str_at(&object, "apiVersion");
-        wanted.push(match version.starts_with("flowcontrol.") {
-            true => Wanted::FlowControl(object),
-            false => Wanted::Once(object),
-        });
+        if !version.starts_with(flow_control::GROUP) {
+            wanted.push(Wanted::Once(object));
+        }
     }
     wanted.extend(auth::bootstrap::objects().into_iter().map(Wanted::Rbac));
-    all(client, wanted).await
+    all(client, wanted).await?;
+    flow_control::ensure(client).await
 }
 
 async fn all(client: &Client, wanted: Vec<Wanted>) -> Result<(), Error> {
@@ -61,7 +58,6 @@ async fn one(client: &Client, wanted: Wanted) -> Result<(), Error> {
             create(client, "/api/v1/namespaces", &object).await
         }
         Wanted::Once(object) => create(client, &collection(&object), &object).await,
-        Wanted::FlowControl(object) => flow_control(client, object).await,
         Wanted::Rbac(object) => rbac(client, &object).await,
         Wanted::ServiceCidr(cidrs) => service_cidr(client, cidrs).await,
     }
@@ -83,37 +79,6 @@ async fn rbac(client: &Client, object: &Value) -> Result<(), Error> {
             create(client, &path, &o).await
         }
     }
-}
-
-/// Makes an object of flow control, or puts its spec back where nobody took it over.
-async fn flow_control(client: &Client, object: Value) -> Result<(), Error> {
-    let path = collection(&object);
-    let one = format!("{path}/{}", machinery::object::name(&object));
-    match get(client, &one).await? {
-        None => create(client, &path, &object).await,
-        Some(stored) => match put_back(&stored, &object) {
-            Some(o) => send(client, Method::PUT, &one, Some(&o)).await.map(drop),
-            None => Ok(()),
-        },
-    }
-}
-
-/// The stored object with the wanted spec, where the server still keeps it and the spec was changed.
-fn put_back(stored: &Value, wanted: &Value) -> Option<Value> {
-    let annotations = machinery::object::map_at(stored, "metadata.annotations");
-    let kept = match annotations.and_then(|a| a.get(AUTO_UPDATE)) {
-        Some(said) => said
-            .as_str()
-            .is_some_and(|s| s.eq_ignore_ascii_case("true")),
-        // Nobody has changed the spec of a first generation.
-        None => machinery::object::i64_at(stored, "metadata.generation") == Some(1),
-    };
-    if !kept || stored["spec"] == wanted["spec"] {
-        return None;
-    }
-    let mut out = stored.clone();
-    out["spec"] = wanted["spec"].clone();
-    Some(out)
 }
 
 /// The default service network, ready where it is the configured one.
@@ -152,7 +117,7 @@ fn lacks_readiness(stored: &Value) -> bool {
 }
 
 /// The collection path of an object.
-fn collection(object: &Value) -> String {
+pub fn collection(object: &Value) -> String {
     let kind = machinery::object::str_at(object, "kind").to_lowercase();
     let plural = match kind.strip_suffix('s') {
         Some(_) => format!("{kind}es"),
@@ -168,20 +133,6 @@ fn collection(object: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flow_control_is_put_back_unless_somebody_took_it_over() {
-        let wanted = json!({"spec": {"a": 1}});
-        let stored = |said: Value, generation: i64, a: i64| json!({"metadata": {"annotations": said, "generation": generation}, "spec": {"a": a}});
-        let keeps = json!({AUTO_UPDATE: "true"});
-        let changed = put_back(&stored(keeps.clone(), 3, 2), &wanted);
-        assert_eq!(changed, Some(stored(keeps.clone(), 3, 1)));
-        assert_eq!(put_back(&stored(keeps, 3, 1), &wanted), None);
-        let taken = json!({AUTO_UPDATE: "false"});
-        assert_eq!(put_back(&stored(taken, 3, 2), &wanted), None);
-        assert!(put_back(&stored(json!({}), 1, 2), &wanted).is_some());
-        assert!(put_back(&stored(json!({}), 2, 2), &wanted).is_none());
-    }
 
     #[test]
     fn a_network_is_declared_ready_once() {

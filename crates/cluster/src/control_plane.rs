@@ -20,7 +20,7 @@ use crate::components::Components;
 use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
 use crate::system_services::{self, Facts};
-use crate::{bootstrap, host, manifests, node_role};
+use crate::{bootstrap, flow_control, host, manifests, node_role};
 
 /// How long history is kept for watches and old pages, as kube-apiserver's compaction interval.
 const HISTORY: Duration = Duration::from_secs(300);
@@ -116,6 +116,7 @@ pub fn spawn(
     };
     parts.spawn(system_services::run(admin.clone(), facts, shutdown.clone()));
     parts.spawn(node_role::run(admin.clone(), shutdown.clone()));
+    parts.spawn(flow_control::run(admin.clone(), shutdown.clone()));
     parts.spawn(manifests::run(
         admin,
         options.paths.manifests(),

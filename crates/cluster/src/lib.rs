@@ -9,6 +9,7 @@ pub mod config;
 mod control_plane;
 pub mod ctr;
 pub mod first_process;
+mod flow_control;
 pub mod host;
 pub mod limits;
 mod manifests;

@@ -191,7 +191,7 @@ impl Loop {
                 match entry(&cache, &kv) {
                     Ok(e) => {
                         let key = (e.namespace.clone(), e.name.clone());
-                        state.objects.insert(key, Arc::new(e));
+                        state.insert(key, Arc::new(e));
                     }
                     Err((key, error)) => {
                         tracing::error!(key, %error, "stored object does not parse and is left out");

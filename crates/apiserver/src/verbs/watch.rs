@@ -19,6 +19,7 @@ use crate::cache::{
 use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
 use crate::conversion;
+use crate::fairness::Seat;
 use crate::filter::Filter;
 use crate::limits;
 use crate::negotiate::{Media, Transform};
@@ -77,6 +78,7 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
     let (to, from) = mpsc::channel::<Result<Bytes, std::io::Error>>(64);
     let begun = cache.begin(start);
     let server = call.server.clone();
+    let seat = call.take_seat();
     tokio::spawn(async move {
         let begun = match (begun, options.start) {
             (Ok(begun), _) => Ok(begun),
@@ -92,7 +94,7 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         if let Ok(begun) = begun {
             let progress = server.registry.follower().progress();
             // An error means that the client went away.
-            let _ = run(&mut writer, begun, options, progress, &to).await;
+            let _ = run(&mut writer, begun, (options, seat), progress, &to).await;
         }
     });
     let frames = body::stream(tokio_stream::wrappers::ReceiverStream::new(from));
@@ -171,7 +173,7 @@ async fn catch_up(
 async fn run(
     w: &mut Writer,
     mut begun: Begun,
-    options: Options,
+    (options, seat): (Options, Option<Seat>),
     progress: tokio::sync::watch::Receiver<u64>,
     to: &Sender,
 ) -> Result<(), Gone> {
@@ -191,6 +193,8 @@ async fn run(
     for event in std::mem::take(&mut begun.replay) {
         w.event(&event, to).await?;
     }
+    // What follows is paid by those who change things.
+    drop(seat);
     let mut next_bookmark = Instant::now() + limits::BOOKMARK_EVERY;
     loop {
         tokio::select! {

@@ -58,8 +58,20 @@ impl Env {
         env
     }
 
+    /// A server with other plugins than most tests need.
+    pub async fn with(change: impl FnOnce(&mut Plugins)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut env = Self::build(sqlite(dir.path()), change).await;
+        env._store = Some(dir);
+        env
+    }
+
     /// A server over a store that may have objects already.
     pub async fn over(store: Store) -> Self {
+        Self::build(store, |_| {}).await
+    }
+
+    async fn build(store: Store, change: impl FnOnce(&mut Plugins)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity {
             git_version: "v1.37.0+k0s".into(),
@@ -99,7 +111,7 @@ impl Env {
             kubelet.chain().unwrap(),
             kubelet.key().unwrap(),
         );
-        server.install(Plugins {
+        let mut plugins = Plugins {
             authenticators: vec![Arc::new(auth::x509::X509::default())],
             authorizers: vec![Arc::new(auth::masters::Masters)],
             connectors: apiserver::connect::kubelet::all(kubelet.unwrap()),
@@ -113,7 +125,9 @@ impl Env {
             })
             .collect(),
             ..Plugins::default()
-        });
+        };
+        change(&mut plugins);
+        server.install(plugins);
         let tls = Tls {
             chain: pki.server().chain().unwrap(),
             key: pki.server().key().unwrap(),
@@ -158,19 +172,12 @@ impl Env {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Reply {
-        let mut request = Request::builder().method(method).uri(path);
-        for (k, v) in headers {
-            request = request.header(*k, *v);
-        }
-        let request = request.body(kube::client::Body::from(body)).unwrap();
-        let answer = self.client.kube().send(request).await.unwrap();
-        let (parts, body) = answer.into_parts();
-        let body = body.collect_bytes().await.unwrap().to_vec();
-        Reply {
-            code: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        }
+        ask(&self.client, method, path, headers, body).await
+    }
+
+    /// A client with another identity.
+    pub fn client_of(&self, name: &str, groups: &[&str]) -> client::Client {
+        self.server.client_for(User::new(name, groups))
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -257,6 +264,29 @@ impl Env {
             String::from_utf8_lossy(&out.stderr)
         );
         (out.status.success(), text)
+    }
+}
+
+/// Sends a request with a client.
+pub async fn ask(
+    client: &client::Client,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Reply {
+    let mut request = Request::builder().method(method).uri(path);
+    for (k, v) in headers {
+        request = request.header(*k, *v);
+    }
+    let request = request.body(kube::client::Body::from(body)).unwrap();
+    let answer = client.kube().send(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = body.collect_bytes().await.unwrap().to_vec();
+    Reply {
+        code: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
     }
 }
 

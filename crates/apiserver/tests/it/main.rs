@@ -8,6 +8,7 @@ mod core;
 mod crd;
 mod discovery;
 mod env;
+mod fairness;
 mod fakes;
 mod kubectl;
 mod operations;

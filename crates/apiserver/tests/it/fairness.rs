@@ -1,0 +1,256 @@
+//! Load beyond a priority level's seats is shed; everybody else is still answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use machinery::ApiError;
+use machinery::request::{Admission, Attempt, Attributes, Authorizer, Decision, Operation, User};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::env::{Env, ask};
+
+const GROUP: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
+
+/// Creates of ConfigMaps take until the gate opens.
+struct Slow(watch::Receiver<bool>);
+
+#[async_trait]
+impl Admission for Slow {
+    fn name(&self) -> &'static str {
+        "Slow"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+
+    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        if a.descriptor.resource == "configmaps" {
+            self.0.clone().wait_for(|open| *open).await.unwrap();
+        }
+        Ok(())
+    }
+}
+
+struct Everybody;
+
+#[async_trait]
+impl Authorizer for Everybody {
+    fn name(&self) -> &'static str {
+        "Everybody"
+    }
+
+    async fn authorize(&self, _: &Attributes) -> Decision {
+        Decision::Allow(String::new())
+    }
+
+    async fn rules(&self, _: &User, _: &str) -> (Vec<Value>, Vec<Value>, bool) {
+        Default::default()
+    }
+}
+
+async fn bootstrap(env: &Env) {
+    for o in resources::bootstrap_objects() {
+        if !o["apiVersion"]
+            .as_str()
+            .unwrap()
+            .starts_with("flowcontrol.")
+        {
+            continue;
+        }
+        let plural = o["kind"].as_str().unwrap().to_lowercase() + "s";
+        let made = env.post(&format!("{GROUP}/{plural}"), &o).await;
+        assert_eq!(made.code, 201, "{made:?}");
+    }
+}
+
+fn level() -> Value {
+    json!({"metadata": {"name": "small"}, "spec": {"type": "Limited", "limited": {
+        "nominalConcurrencyShares": 1, "lendablePercent": 0, "borrowingLimitPercent": 0,
+        "limitResponse": {"type": "Queue",
+            "queuing": {"queues": 1, "handSize": 1, "queueLengthLimit": 2}}}}})
+}
+
+fn schema(level: &str) -> Value {
+    json!({"metadata": {"name": "greedy"}, "spec": {"matchingPrecedence": 50,
+        "priorityLevelConfiguration": {"name": level},
+        "distinguisherMethod": {"type": "ByUser"},
+        "rules": [{"subjects": [{"kind": "User", "user": {"name": "greedy"}}],
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
+                "namespaces": ["*"], "clusterScope": true}]}]}})
+}
+
+fn dangling(reply: &crate::env::Reply) -> Option<String> {
+    let object = reply.json();
+    let c = object["status"]["conditions"].get(0)?.clone();
+    Some(c["status"].as_str()?.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_beyond_the_seats_is_shed_while_others_are_answered() {
+    let (gate, slow) = watch::channel(false);
+    let env = Env::with(|plugins| {
+        plugins.admission = vec![Arc::new(Slow(slow))];
+        plugins.authorizers = vec![Arc::new(Everybody)];
+    })
+    .await;
+    bootstrap(&env).await;
+    let made = env
+        .post(&format!("{GROUP}/flowschemas"), &schema("small"))
+        .await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let own = format!("{GROUP}/flowschemas/greedy");
+    env.until(&own, |r| dangling(r).as_deref() == Some("True"))
+        .await;
+    let made = env
+        .post(&format!("{GROUP}/prioritylevelconfigurations"), &level())
+        .await;
+    let level = made.json()["metadata"]["uid"].clone();
+    let schema = env
+        .until(&own, |r| dangling(r).as_deref() == Some("False"))
+        .await;
+    let schema = schema.json()["metadata"]["uid"].clone();
+
+    // Three seats (600 shared by 246, rounded up) and two places in the only queue.
+    let greedy = env.client_of("greedy", &["system:authenticated"]);
+    let flood = (0..40).map(|i| {
+        let greedy = greedy.clone();
+        let object = json!({"metadata": {"name": format!("c{i}")}}).to_string();
+        tokio::spawn(async move {
+            let path = "/api/v1/namespaces/default/configmaps";
+            let json = [("content-type", "application/json")];
+            let begun = Instant::now();
+            let reply = ask(&greedy, "POST", path, &json, object.into_bytes()).await;
+            (reply, begun.elapsed())
+        })
+    });
+    let flood: Vec<_> = flood.collect();
+    let refused = "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"greedy\",priority_level=\"small\",reason=\"queue-full\"} 35";
+    env.until("/metrics", |r| {
+        String::from_utf8_lossy(&r.body).contains(refused)
+    })
+    .await;
+
+    let account = "system:serviceaccount:kube-system:x";
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let others: [(&str, &[&str], &str); 6] = [
+        (
+            "system:node:n",
+            &["system:nodes", "system:authenticated"],
+            lease,
+        ),
+        (
+            account,
+            &["system:serviceaccounts", "system:authenticated"],
+            lease,
+        ),
+        ("system:anonymous", &["system:unauthenticated"], "/livez"),
+        ("somebody", &["system:authenticated"], "/api/v1/pods"),
+        (
+            "system:kube-scheduler",
+            &["system:authenticated"],
+            "/api/v1/nodes",
+        ),
+        ("root", &["system:masters"], "/api/v1/namespaces/default"),
+    ];
+    for (user, groups, path) in others {
+        let client = env.client_of(user, groups);
+        let asked = ask(&client, "GET", path, &[], Vec::new());
+        let reply = tokio::time::timeout(Duration::from_secs(5), asked).await;
+        let reply = reply.unwrap_or_else(|_| panic!("{user} is not answered"));
+        assert_eq!(reply.code, 200, "{user} {path}: {reply:?}");
+        assert!(reply.headers.contains_key("x-kubernetes-pf-flowschema-uid"));
+    }
+
+    gate.send_replace(true);
+    let answers = join_all(flood).await;
+    let (mut created, mut shed, mut slowest) = (0, 0, Duration::ZERO);
+    for answer in answers {
+        let (reply, took) = answer.unwrap();
+        assert_eq!(
+            reply.headers["x-kubernetes-pf-flowschema-uid"]
+                .to_str()
+                .unwrap(),
+            schema
+        );
+        assert_eq!(
+            reply.headers["x-kubernetes-pf-prioritylevel-uid"]
+                .to_str()
+                .unwrap(),
+            level
+        );
+        match reply.code {
+            201 => created += 1,
+            429 => {
+                shed += 1;
+                slowest = slowest.max(took);
+                assert_eq!(reply.headers["retry-after"], "1");
+                assert_eq!(reply.body, b"Too many requests, please try again later.\n");
+            }
+            _ => panic!("{reply:?}"),
+        }
+    }
+    assert_eq!((created, shed), (5, 35));
+    println!("of 40 requests 5 were carried out and 35 shed, the slowest after {slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_waits_no_longer_than_a_quarter_of_its_time() {
+    let (gate, slow) = watch::channel(false);
+    let env = Env::with(|plugins| {
+        plugins.admission = vec![Arc::new(Slow(slow))];
+        plugins.authorizers = vec![Arc::new(Everybody)];
+    })
+    .await;
+    bootstrap(&env).await;
+    env.post(&format!("{GROUP}/prioritylevelconfigurations"), &level())
+        .await;
+    env.post(&format!("{GROUP}/flowschemas"), &schema("small"))
+        .await;
+    let own = format!("{GROUP}/flowschemas/greedy");
+    env.until(&own, |r| dangling(r).as_deref() == Some("False"))
+        .await;
+    let greedy = env.client_of("greedy", &["system:authenticated"]);
+    let path = "/api/v1/namespaces/default/configmaps";
+    let json = [("content-type", "application/json")];
+    let one = |i: usize| {
+        let (greedy, body) = (
+            greedy.clone(),
+            json!({"metadata": {"name": format!("c{i}")}}),
+        );
+        tokio::spawn(
+            async move { ask(&greedy, "POST", path, &json, body.to_string().into()).await },
+        )
+    };
+    let running: Vec<_> = (0..3).map(one).collect();
+    let busy = "apiserver_flowcontrol_current_executing_requests{flow_schema=\"greedy\",priority_level=\"small\"} 3";
+    let has = |text: &'static str| {
+        move |r: &crate::env::Reply| String::from_utf8_lossy(&r.body).contains(text)
+    };
+    env.until("/metrics", has(busy)).await;
+    let timed = ask(
+        &greedy,
+        "GET",
+        &format!("{path}?timeout=1s"),
+        &[],
+        Vec::new(),
+    )
+    .await;
+    assert_eq!(timed.code, 429, "{timed:?}");
+    let left = "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"greedy\",priority_level=\"small\",reason=\"time-out\"} 1";
+    env.until("/metrics", has(left)).await;
+    // One that goes away leaves the queue.
+    let gone = one(9);
+    let waits = "apiserver_flowcontrol_current_inqueue_requests{flow_schema=\"greedy\",priority_level=\"small\"} 1";
+    env.until("/metrics", has(waits)).await;
+    gone.abort();
+    let empty = "apiserver_flowcontrol_current_inqueue_requests{flow_schema=\"greedy\",priority_level=\"small\"} 0";
+    env.until("/metrics", has(empty)).await;
+    gate.send_replace(true);
+    for answer in join_all(running).await {
+        assert_eq!(answer.unwrap().code, 201);
+    }
+}
