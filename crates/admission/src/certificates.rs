@@ -3,9 +3,9 @@
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use machinery::ApiError;
-use machinery::object::str_at;
+use machinery::object::{name, str_at};
 use machinery::request::{Admission, Attempt, Attributes, Decision, Operation};
+use machinery::{ApiError, Causes};
 use serde_json::Value;
 
 use crate::Context;
@@ -57,6 +57,34 @@ async fn check(c: &Context, a: &Attempt<'_>, verb: &str, what: &str) -> Result<(
     )))
 }
 
+/// Whether the user may give a pod its certificate. Upstream: the status strategy of podcertificaterequest,
+/// which is why this answers as a validation does.
+async fn may_issue(c: &Context, a: &Attempt<'_>) -> Result<(), ApiError> {
+    let (Some(after), Some(before)) = (&a.object, a.before) else {
+        return Ok(());
+    };
+    let signer = str_at(before, "spec.signerName");
+    if after.get("status") == before.get("status") || may(c, a, "sign", signer).await {
+        return Ok(());
+    }
+    let user = &a.user.name;
+    let mut causes = Causes::new();
+    causes.at("spec", |c| {
+        c.at("signerName", |c| {
+            c.forbidden(format!(
+                "User {user:?} is not permitted to \"sign\" for signer {signer:?}"
+            ));
+        });
+    });
+    let d = a.descriptor;
+    Err(ApiError::invalid(
+        &d.group,
+        &d.kind,
+        name(before),
+        causes.as_slice(),
+    ))
+}
+
 #[async_trait]
 impl Admission for CertificateApproval {
     fn name(&self) -> &'static str {
@@ -86,6 +114,9 @@ impl Admission for CertificateSigning {
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        if a.is(GROUP, "podcertificaterequests") && a.subresource == "status" {
+            return may_issue(&self.0, a).await;
+        }
         let (true, Some(after), Some(before)) = (is(a, "status"), &a.object, a.before) else {
             return Ok(());
         };

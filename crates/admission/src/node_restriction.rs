@@ -1,6 +1,8 @@
 //! NodeRestriction: a kubelet changes only what belongs to its node.
 //! Upstream: plugin/pkg/admission/noderestriction.
 
+mod pod_certificates;
+
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
@@ -79,6 +81,9 @@ impl NodeRestriction {
             ("storage.k8s.io", "csinodes") => csi_node(a, node),
             ("resource.k8s.io", "resourceslices") => resource_slice(a, node),
             ("certificates.k8s.io", "certificatesigningrequests") => signing_request(a, node),
+            ("certificates.k8s.io", "podcertificaterequests") => {
+                return pod_certificates::check(&self.0, a, node);
+            }
             _ => Ok(()),
         };
         verdict.map_err(|why| a.forbidden(&why))

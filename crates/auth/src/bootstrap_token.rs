@@ -134,6 +134,6 @@ fn group_is_valid(group: &str) -> bool {
 }
 
 /// Compares without telling by its time where the texts differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
 }

@@ -244,7 +244,7 @@ impl Node {
             ("", "persistentvolumes") => self.volume_of_node(node, name),
             (group, resource) => {
                 let gr = GroupResource::new(group.to_string(), resource.to_string());
-                let object = self.reads.cache(&gr).and_then(|c| c.get("", name));
+                let object = self.reads.cache(&gr).and_then(|c| c.get(namespace, name));
                 let value = object.and_then(|o| o.value().ok()).unwrap_or(Value::Null);
                 str_at(&value, "spec.nodeName") == node
             }

@@ -1,11 +1,13 @@
 //! Users by service account token: signature, issuer, audience and times (crate `pki`), and that the
 //! account and what the token is bound to still exist. Upstream: pkg/serviceaccount/jwt.go, claims.go.
 
+mod legacy;
+
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use client::{Entry, Reads};
+use client::{Client, Entry, Reads};
 use machinery::request::{Authenticated, Authenticator, Credentials, User};
 use machinery::{ApiError, GroupResource};
 use parking_lot::Mutex;
@@ -30,6 +32,8 @@ pub struct ServiceAccounts {
     reads: Arc<dyn Reads>,
     /// Claims of tokens whose signature was good, by SHA-256 of the token: checking one costs 100 µs.
     verified: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    /// Who notes that tokens of Secrets are used.
+    writer: OnceLock<Client>,
 }
 
 /// What is read of a bound object.
@@ -54,7 +58,14 @@ impl ServiceAccounts {
             verifier,
             reads,
             verified: Mutex::default(),
+            writer: OnceLock::new(),
         }
+    }
+
+    /// From now on the use of Secrets' tokens is noted in them.
+    pub fn note_uses(&self, writer: Client) {
+        // A second call changes nothing.
+        let _ = self.writer.set(writer);
     }
 
     /// What checks the tokens.
@@ -78,7 +89,7 @@ impl ServiceAccounts {
         let refused = |e: TokenError| ApiError::new(401, "Unauthorized", e.to_string());
         let claims = match self.claims(token) {
             Ok(c) => c,
-            Err(TokenError::NotMine) => return Ok(None),
+            Err(TokenError::NotMine) => return self.legacy(token, audiences),
             Err(e) => return Err(refused(e)),
         };
         let audiences = self
@@ -90,6 +101,45 @@ impl ServiceAccounts {
         Ok(Some(Authenticated {
             user: user_of(&claims),
             audiences,
+        }))
+    }
+
+    /// The user of a token that a Secret holds; it is good for the server's own audiences.
+    fn legacy(&self, token: &str, audiences: &[String]) -> Result<Option<Authenticated>, ApiError> {
+        let refused = |why: String| ApiError::new(401, "Unauthorized", why);
+        let claims = match self.verifier.legacy(token) {
+            Ok(c) => c,
+            Err(TokenError::NotMine) => return Ok(None),
+            Err(e) => return Err(refused(e.to_string())),
+        };
+        let own = self.audiences();
+        let common: Vec<String> = own
+            .iter()
+            .filter(|a| audiences.is_empty() || audiences.contains(a))
+            .cloned()
+            .collect();
+        if common.is_empty() {
+            let wrong = TokenError::Audience {
+                token: own.to_vec(),
+                target: audiences.to_vec(),
+            };
+            return Err(refused(wrong.to_string()));
+        }
+        self.check_secret(token, &claims).map_err(refused)?;
+        let bound = Claims {
+            kubernetes: pki::token::Kubernetes {
+                namespace: claims.namespace,
+                serviceaccount: ObjectRef {
+                    name: claims.account,
+                    uid: claims.uid,
+                },
+                ..pki::token::Kubernetes::default()
+            },
+            ..Claims::default()
+        };
+        Ok(Some(Authenticated {
+            user: user_of(&bound),
+            audiences: common,
         }))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use apiserver::connect::kubelet::KubeletClient;
 use apiserver::{Identity, Plugins, Server, Tls};
 use machinery::request::{Admission, Authenticator, Authorizer};
-use pki::{Pki, PkiOptions};
+use pki::{Pki, PkiOptions, TokenSigner};
 use store::Store;
 use store::etcd::{Etcd, EtcdConfig};
 use store::sqlite::Sqlite;
@@ -31,6 +31,8 @@ const NODE_MASK_V4: u8 = 24;
 pub struct ControlPlane {
     pub server: Server,
     pub pki: Pki,
+    /// Signs service account tokens.
+    tokens: Arc<TokenSigner>,
     /// Where other machines reach the API server.
     pub address: IpAddr,
     pub fatal: Fatal,
@@ -72,7 +74,9 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let server = server.map_err(|e| failed("load the cache")(&e))?;
     kinds.reads.set(server.reads());
     let components = Components::default();
-    let mut plugins = plugins(&server, &pki)?;
+    let tokens = pki.token_signer();
+    let tokens = Arc::new(tokens.map_err(|e| failed("load the token key")(&e))?);
+    let mut plugins = plugins(&server, &pki, tokens.clone())?;
     plugins.components = components.checks();
     let authenticators = plugins.authenticators.clone();
     let authorizers = plugins.authorizers.clone();
@@ -90,6 +94,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     Ok(ControlPlane {
         server,
         pki,
+        tokens,
         address,
         fatal,
         authenticators,
@@ -122,7 +127,11 @@ pub fn spawn(
         options.paths.manifests(),
         shutdown.clone(),
     ));
-    let work = controllers::run(controllers_context(plane, options, shutdown));
+    let signing = controllers::Signing {
+        ca: Some(plane.pki.ca.clone()),
+        tokens: Some(plane.tokens.clone()),
+    };
+    let work = controllers::run(controllers_context(plane, options, shutdown), signing);
     parts.spawn(plane.components.controllers.clone().during(work));
     let client = plane.server.client_for(auth::identity::scheduler());
     let settings = scheduler::Config::new(&host::node_name());
@@ -150,7 +159,12 @@ fn controllers_context(
         service_cidrs: vec![network.service_cidr.clone()],
     };
     controllers::Context {
-        client_for: Arc::new(move |name| server.client_for(auth::identity::controller(name))),
+        client_for: Arc::new(move |name| {
+            server.client_for(match name {
+                "" => auth::identity::controller_manager(),
+                name => auth::identity::controller(name),
+            })
+        }),
         facts: Arc::new(facts),
         clock: reconciler::Clock::system(),
         leader: plane.leader.subscribe(),
@@ -244,7 +258,7 @@ async fn open_store(options: &Options) -> Result<(Store, Fatal), Error> {
     Ok((Store::new(sqlite), Some(fatal)))
 }
 
-fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
+fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugins, Error> {
     let reads = server.reads();
     let verifier = Arc::new(pki.token_verifier());
     let accounts = Arc::new(auth::service_account::ServiceAccounts::new(
@@ -259,9 +273,7 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         bootstrap.clone(),
         Arc::new(anonymous),
     ];
-    let signer = pki
-        .token_signer()
-        .map_err(|e| failed("load the token key")(&e))?;
+    accounts.note_uses(server.client_for(auth::identity::api_server()));
     let rbac = Arc::new(auth::Rbac::new(reads.clone()));
     let node: Arc<dyn Authorizer> = Arc::new(auth::node::Node::new(reads.clone()));
     let authorizers: Vec<Arc<dyn Authorizer>> =
@@ -278,17 +290,17 @@ fn plugins(server: &Server, pki: &Pki) -> Result<Plugins, Error> {
         conditions: Some(Arc::new(admission::Expressions)),
     }));
     let keys = accounts.verifier().keys();
-    let issuer = signer.issuer();
+    let issuer = signer.issuer().to_string();
     let documents = HashMap::from([
         ("/openid/v1/jwks".to_string(), pki::jwt::jwks(keys)),
         (
             "/.well-known/openid-configuration".to_string(),
-            pki::jwt::discovery(issuer, &format!("{issuer}/openid/v1/jwks"), keys),
+            pki::jwt::discovery(&issuer, &format!("{issuer}/openid/v1/jwks"), keys),
         ),
     ]);
     let parts = auth::creators::Parts {
         reads,
-        signer: Arc::new(signer),
+        signer,
         accounts,
         tokens: vec![bootstrap],
         authorizer: authorizer.clone(),

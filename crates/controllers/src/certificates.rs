@@ -2,4 +2,6 @@
 
 pub mod approver;
 pub mod cleaner;
+pub mod pod_certificate_cleaner;
 pub mod signer;
+pub mod trust_bundle_publisher;

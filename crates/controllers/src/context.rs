@@ -22,10 +22,20 @@ pub struct Facts {
     pub service_cidrs: Vec<String>,
 }
 
+/// What controllers sign with; without it they do not.
+#[derive(Clone, Default)]
+pub struct Signing {
+    /// Signs approved CertificateSigningRequests.
+    pub ca: Option<Arc<pki::Ca>>,
+    /// Signs the tokens that Secrets hold.
+    pub tokens: Option<Arc<pki::TokenSigner>>,
+}
+
 /// What `run` needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// A client under the service account of that name in kube-system.
+    /// A client under the service account of that name in kube-system; for `""` under the identity of
+    /// kube-controller-manager itself.
     pub client_for: Arc<dyn Fn(&str) -> Client + Send + Sync>,
     pub facts: Arc<Facts>,
     pub clock: Clock,
@@ -44,8 +54,7 @@ pub struct Setup {
     pub recorder: Recorder,
     pub clock: Clock,
     pub facts: Arc<Facts>,
-    /// What signs CertificateSigningRequests; without it none is signed.
-    pub signing_ca: Option<Arc<pki::Ca>>,
+    pub signing: Signing,
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -53,7 +62,7 @@ pub struct Setup {
 pub struct Controller {
     /// Upstream's name, as in `--controllers`.
     pub name: &'static str,
-    /// Service account in kube-system.
+    /// Service account in kube-system; `""` for kube-controller-manager itself.
     pub account: &'static str,
     /// Source of its events.
     pub component: &'static str,
@@ -63,11 +72,7 @@ pub struct Controller {
 }
 
 /// Waits for a controller's resources, builds it and runs it.
-pub(crate) async fn supervise(
-    controller: &'static Controller,
-    cx: Context,
-    signing_ca: Option<Arc<pki::Ca>>,
-) {
+pub(crate) async fn supervise(controller: &'static Controller, cx: Context, signing: Signing) {
     let client = (cx.client_for)(controller.account);
     let mut shutdown = cx.shutdown.clone();
     tokio::select! {
@@ -79,7 +84,7 @@ pub(crate) async fn supervise(
         client: client.clone(),
         clock: cx.clock.clone(),
         facts: cx.facts.clone(),
-        signing_ca,
+        signing,
         shutdown: cx.shutdown.clone(),
     };
     let env = Env {

@@ -15,17 +15,17 @@ mod context;
 mod core;
 mod discovery;
 pub mod limits;
+mod networking;
 mod node;
 mod policy;
 mod rbac;
 mod storage;
 
-use std::sync::Arc;
-
-pub use context::{Context, Controller, Facts, Setup};
+pub use context::{Context, Controller, Facts, Setup, Signing};
 
 /// All controllers. Names are those of kube-controller-manager's `--controllers`.
 pub static CONTROLLERS: &[&Controller] = &[
+    &core::service_account_token::CONTROLLER,
     &apps::replica_set::CONTROLLER,
     &apps::deployment::CONTROLLER,
     &apps::daemon_set::CONTROLLER,
@@ -58,20 +58,21 @@ pub static CONTROLLERS: &[&Controller] = &[
     &certificates::approver::CONTROLLER,
     &certificates::signer::CONTROLLER,
     &certificates::cleaner::CONTROLLER,
+    &certificates::pod_certificate_cleaner::CONTROLLER,
+    &certificates::trust_bundle_publisher::CONTROLLER,
+    &core::bootstrap_signer::CONTROLLER,
+    &core::token_cleaner::CONTROLLER,
+    &networking::service_cidr::CONTROLLER,
+    &storage::persistent_volume_expander::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server
-/// does not serve waits for them. Certificate requests are not signed.
-pub async fn run(context: Context) {
-    run_with_ca(context, None).await;
-}
-
-/// The same, and approved certificate requests are signed by a CA.
-pub async fn run_with_ca(context: Context, signing_ca: Option<Arc<pki::Ca>>) {
+/// does not serve waits for them.
+pub async fn run(context: Context, signing: Signing) {
     let mut running = tokio::task::JoinSet::new();
     for controller in CONTROLLERS {
-        let ca = signing_ca.clone();
-        running.spawn(context::supervise(controller, context.clone(), ca));
+        let signing = signing.clone();
+        running.spawn(context::supervise(controller, context.clone(), signing));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {

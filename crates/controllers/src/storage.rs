@@ -2,6 +2,7 @@
 
 pub mod ephemeral_volume;
 pub mod persistent_volume_binder;
+pub mod persistent_volume_expander;
 
 pub mod pv_protection;
 pub mod pvc_protection;

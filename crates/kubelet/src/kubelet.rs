@@ -26,6 +26,7 @@ use crate::node::facts::NodeFacts;
 use crate::observed::Observed;
 use crate::paths::{self, Paths};
 use crate::pod::PodContainer;
+use crate::pod_certificates::PodCertificates;
 use crate::server::Guard;
 use crate::tokens::Tokens;
 use crate::worker::PodWorker;
@@ -52,6 +53,7 @@ pub(crate) struct Kubelet {
     pub recorder: Recorder,
     pub paths: Paths,
     pub tokens: Tokens,
+    pub certificates: PodCertificates,
     pub facts: NodeFacts,
     pub workers: RwLock<HashMap<String, Arc<PodWorker>>>,
     pub pods: Lister<Pod>,
@@ -165,6 +167,7 @@ impl Kubelet {
             runtime_classes: client.lister().ok(),
             trust_bundles: client.lister().ok(),
             tokens: Tokens::default(),
+            certificates: PodCertificates::default(),
             workers: RwLock::default(),
             node_status: Mutex::default(),
             image_use: crate::image_gc::ImageUse::default(),

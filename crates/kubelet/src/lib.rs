@@ -28,6 +28,7 @@ mod node;
 pub mod observed;
 mod paths;
 pub mod pod;
+mod pod_certificates;
 mod pods;
 pub mod probes;
 mod pull_notes;

@@ -70,6 +70,10 @@ pub const TOKEN_REFRESH_SHARE: f64 = 0.8;
 pub const TOKEN_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Life of a token that names none.
 pub const TOKEN_SECONDS: i64 = 3600;
+/// Shortest wait for a pod certificate that is due.
+pub const POD_CERTIFICATE_MIN_WAIT: Duration = Duration::from_secs(1);
+/// Wait before a lost subscription is taken up again.
+pub const RESUBSCRIBE: Duration = Duration::from_millis(100);
 /// Connections served at the same time by the node's HTTPS server.
 pub const CONNECTIONS: usize = 512;
 /// Time for a TLS handshake.

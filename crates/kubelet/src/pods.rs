@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::certificates::v1::ClusterTrustBundle;
 use api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
@@ -15,16 +14,16 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::admission::{self, NodeView, Rejection};
 use crate::kubelet::Kubelet;
+use crate::limits::RESUBSCRIBE;
 use crate::paths::Paths;
 use crate::pod;
+use crate::pod_certificates;
 use crate::status;
 use crate::volumes;
 use crate::worker::PodWorker;
 
 /// Grace period of pods that the API no longer knows.
 const ORPHAN_GRACE: i64 = 1;
-/// Wait before a lost subscription is taken up again.
-const RESUBSCRIBE: Duration = Duration::from_millis(100);
 
 /// Follows the API's pods for ever.
 pub(crate) async fn run(kubelet: Arc<Kubelet>) {
@@ -137,6 +136,7 @@ pub(crate) fn forget(kubelet: &Kubelet, uid: &str) {
     let known = |uid: &str| workers.contains_key(uid);
     kubelet.images.retain(known);
     kubelet.tokens.retain(known);
+    kubelet.certificates.retain(known);
     kubelet.probe_counts.lock().retain(|key, _| known(&key.0));
     let rest: Vec<Arc<PodWorker>> = workers.values().cloned().collect();
     drop(workers);
@@ -254,7 +254,8 @@ pub(crate) async fn follow_objects(kubelet: Arc<Kubelet>) {
         all.into_iter().any(|v| claim_of(p, v).is_some())
     });
     let bundles = follow::<ClusterTrustBundle>(&kubelet, |p, _| trusts(p));
-    tokio::join!(maps, secrets, claims, volumes, bundles);
+    let certificates = pod_certificates::follow(&kubelet);
+    tokio::join!(maps, secrets, claims, volumes, bundles, certificates);
 }
 
 /// Whether a pod projects trust bundles.

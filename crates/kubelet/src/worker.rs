@@ -403,6 +403,7 @@ impl PodWorker {
         let waits = [
             k.images.next_pull(&self.uid, now),
             k.tokens.next_refresh(&self.uid, now),
+            k.certificates.next_due(&self.uid, now),
         ];
         waits.into_iter().flatten().min()
     }

@@ -33,6 +33,8 @@ pub enum Error {
     KeyMismatch { name: String },
     #[error("no usable certificate request: {why}")]
     ParseCsr { why: String },
+    #[error("unknown key type {key_type:?}")]
+    KeyType { key_type: String },
     #[error("cannot make a key")]
     GenerateKey(#[source] rcgen::Error),
     #[error("cannot sign a certificate for {name}")]

@@ -123,6 +123,17 @@ impl SigningKey {
     }
 }
 
+/// A detached signature (RFC 7515, appendix F) of a text by a shared secret, HS256: what bootstrap tokens put
+/// on the cluster-info ConfigMap.
+pub fn detached(content: &str, id: &str, secret: &str) -> String {
+    use ring::hmac;
+    let header = URL_SAFE_NO_PAD.encode(json!({"alg": "HS256", "kid": id}).to_string());
+    let payload = URL_SAFE_NO_PAD.encode(content);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = hmac::sign(&key, format!("{header}.{payload}").as_bytes());
+    format!("{header}..{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 // === PublicJwk ===
 
 impl PublicJwk {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::ca::{Ca, Identity, LeafRequest, Usage};
 use crate::error::Error;
@@ -35,7 +36,7 @@ pub struct PkiOptions {
 /// Everything in the directory, loaded.
 pub struct Pki {
     pub dir: PathBuf,
-    pub ca: Ca,
+    pub ca: Arc<Ca>,
     pub front_proxy_ca: Ca,
     pub etcd_ca: Option<Ca>,
     leaves: BTreeMap<&'static str, Identity>,
@@ -196,7 +197,7 @@ impl Pki {
         }
         Ok(Self {
             dir: dir.clone(),
-            ca,
+            ca: Arc::new(ca),
             front_proxy_ca,
             etcd_ca,
             leaves,

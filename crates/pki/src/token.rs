@@ -2,6 +2,8 @@
 //! Whether the bound objects still exist is `auth::service_account`'s part.
 //! Upstream: pkg/serviceaccount/claims.go, jwt.go.
 
+mod legacy;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,6 +12,8 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::jwt::{self, PublicJwk, SigningKey};
 use crate::limits;
+
+pub use legacy::{LEGACY_ISSUER, LegacyClaims};
 
 /// The claims of a service account token; times in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,8 @@ pub fn authority(name: &str) -> Result<String> {
     Ok(authority_params(name).self_signed(&key)?.pem())
 }
 
-fn authority_params(name: &str) -> CertificateParams {
+/// What a certificate authority's certificate says.
+pub fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

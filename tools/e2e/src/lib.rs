@@ -21,6 +21,7 @@ pub mod program;
 pub mod reference;
 pub mod registry;
 pub mod rest;
+pub mod signer;
 pub mod tour;
 pub mod twins;
 pub mod waits;

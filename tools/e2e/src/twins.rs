@@ -78,6 +78,7 @@ pub fn all() -> Vec<&'static Twin> {
         auth::TWINS,
         auth::accounts::TWINS,
         auth::certificates::TWINS,
+        auth::pod_certificates::TWINS,
         auth::trust_bundles::TWINS,
         cli::TWINS,
         cli::describe::TWINS,

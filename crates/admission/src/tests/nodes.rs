@@ -184,3 +184,57 @@ async fn node_tokens_are_bound_to_its_pods() {
         assert_eq!(text(&world, "NodeRestriction", by_node(w)).await, expected);
     }
 }
+
+#[tokio::test]
+async fn nodes_ask_certificates_for_their_own_pods() {
+    let world = World::new();
+    world.put("", "nodes", node(json!({})));
+    world.put(
+        "",
+        "serviceaccounts",
+        json!({"metadata": {"name": "a", "namespace": "d", "uid": "su"}}),
+    );
+    let mut running = pod(json!({"nodeName": "n", "serviceAccountName": "a"}));
+    running["metadata"]["uid"] = json!("pu");
+    world.put("", "pods", running);
+    let request = |field: &str, value: &str| {
+        let mut spec = json!({"nodeName": "n", "nodeUID": "nu", "podName": "p", "podUID": "pu",
+            "serviceAccountName": "a", "serviceAccountUID": "su"});
+        spec[field] = json!(value);
+        let object = json!({"metadata": {"generateName": "req-"}, "spec": spec});
+        Write::create("certificates.k8s.io/podcertificaterequests", object)
+    };
+    let table = [
+        ("podUID", "pu", "ok"),
+        (
+            "nodeName",
+            "m",
+            "PodCertificateRequest.Spec.NodeName=\"m\", which is not the requesting node \"n\"",
+        ),
+        (
+            "podUID",
+            "old",
+            "PodCertificateRequest for pod \"d/p\" contains pod UID (\"old\") which differs from running pod \"pu\"",
+        ),
+        (
+            "serviceAccountName",
+            "b",
+            "PodCertificateRequest for pod \"d/p\" contains serviceAccountName (\"b\") that differs from running pod (\"a\")",
+        ),
+        (
+            "serviceAccountUID",
+            "x",
+            "PodCertificateRequest for pod \"d/p\" names service account UID \"x\", which differs from the running service account (\"su\")",
+        ),
+        (
+            "podName",
+            "q",
+            "while retrieving pod \"d/q\" named in the PodCertificateRequest: pods \"q\" not found",
+        ),
+    ];
+    for (field, value, expected) in table {
+        let write = by_node(request(field, value));
+        let said = text(&world, "NodeRestriction", write).await;
+        assert!(said.ends_with(expected), "{said}");
+    }
+}

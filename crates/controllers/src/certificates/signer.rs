@@ -37,7 +37,7 @@ fn build(setup: &Setup) -> Reconciler {
     let this = Signer {
         client: setup.client.clone(),
         clock: setup.clock.clone(),
-        ca: setup.signing_ca.clone(),
+        ca: setup.signing.ca.clone(),
     };
     Reconciler::new("certificatesigningrequest-signing-controller", 5, this)
         .backoff(Duration::from_millis(200), Duration::from_secs(1000))

@@ -84,7 +84,12 @@ impl World {
     pub fn run_controllers(&self) {
         let server = self.server.clone();
         let context = Context {
-            client_for: Arc::new(move |name| server.client_for(identity::controller(name))),
+            client_for: Arc::new(move |name| {
+                server.client_for(match name {
+                    "" => identity::controller_manager(),
+                    name => identity::controller(name),
+                })
+            }),
             facts: Arc::new(Facts {
                 root_ca: ROOT_CA.into(),
                 cluster_cidrs: vec!["10.244.0.0/16".into()],
@@ -97,7 +102,13 @@ impl World {
             shutdown: self.shutdown.subscribe(),
             board: self.board.clone(),
         };
-        tokio::spawn(controllers::run(context));
+        let key = pki::key::generate().unwrap().serialize_pem();
+        let tokens = pki::TokenSigner::new(&key, "https://issuer").unwrap();
+        let signing = controllers::Signing {
+            ca: None,
+            tokens: Some(Arc::new(tokens)),
+        };
+        tokio::spawn(controllers::run(context, signing));
     }
 
     /// The path of an object's collection.

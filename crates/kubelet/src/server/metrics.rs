@@ -11,6 +11,7 @@ use super::body::{self, Body};
 use super::stats::{NodeUse, by_id};
 use crate::kubelet::Kubelet;
 use crate::pod;
+use crate::pod_certificates;
 
 const CONTENT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -116,6 +117,7 @@ pub async fn kubelet(kubelet: &Arc<Kubelet>) -> Response<Body> {
         total as f64,
         None,
     );
+    certificates(&mut t, kubelet);
     t.family(
         "kubernetes_build_info",
         "gauge",
@@ -129,6 +131,20 @@ pub async fn kubelet(kubelet: &Arc<Kubelet>) -> Response<Body> {
         None,
     );
     t.answer()
+}
+
+fn certificates(t: &mut Text, kubelet: &Kubelet) {
+    let name = "kubelet_podcertificate_states";
+    let help = "[ALPHA] Gauge vector reporting the number of pod certificate projected volume sources, faceted by signer_name and state.";
+    t.family(name, "gauge", help);
+    let signer = |uid: &str, volume: &str, index| {
+        let p = kubelet.worker(uid)?.pod();
+        pod_certificates::signer(&p, volume, index)
+    };
+    for ((signer, state), n) in kubelet.certificates.counts(signer, Timestamp::now()) {
+        let labels = [("signer_name", signer.as_str()), ("state", state)];
+        t.sample(name, &labels, n as f64, None);
+    }
 }
 
 /// /metrics/probes.

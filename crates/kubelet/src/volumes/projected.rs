@@ -1,11 +1,15 @@
-//! projected: secrets, ConfigMaps, pod fields, service account tokens and trust bundles in one directory.
+//! projected: secrets, ConfigMaps, pod fields, service account tokens, trust bundles and pod certificates in
+//! one directory.
 //! Upstream: pkg/volume/projected.
 
-use api::core::v1::{Pod, ServiceAccountTokenProjection, VolumeProjection};
+use api::core::v1::{
+    Pod, PodCertificateProjection, ServiceAccountTokenProjection, VolumeProjection,
+};
 
 use super::{Context, Kind, Mounted, config_map, downward_api, secret, secret_dir};
 use crate::atomic_writer::{self, File, Payload};
 use crate::pod;
+use crate::pod_certificates::Source;
 use crate::security;
 use crate::trust_bundles;
 
@@ -21,8 +25,8 @@ async fn setup(cx: &Context<'_>) -> Result<Mounted, String> {
     };
     let mode = source.default_mode.unwrap_or(0o644);
     let (mut payload, mut errors) = (Payload::new(), Vec::new());
-    for one in source.sources.iter().flatten() {
-        match files(cx, one, mode).await {
+    for (index, one) in source.sources.iter().flatten().enumerate() {
+        match files(cx, one, index, mode).await {
             Ok(files) => payload.extend(files),
             Err(e) => errors.push(e),
         }
@@ -42,7 +46,12 @@ async fn setup(cx: &Context<'_>) -> Result<Mounted, String> {
     })
 }
 
-async fn files(cx: &Context<'_>, one: &VolumeProjection, mode: i32) -> Result<Payload, String> {
+async fn files(
+    cx: &Context<'_>,
+    one: &VolumeProjection,
+    index: usize,
+    mode: i32,
+) -> Result<Payload, String> {
     if let Some(s) = &one.secret {
         return secret::payload(
             cx,
@@ -67,8 +76,8 @@ async fn files(cx: &Context<'_>, one: &VolumeProjection, mode: i32) -> Result<Pa
         let data = trust_bundles::file(s, all.iter().map(AsRef::as_ref))?;
         return Ok(Payload::from([(s.path.clone(), owned(cx, data, mode))]));
     }
-    if one.pod_certificate.is_some() {
-        return Err("projected source podCertificate is not supported by this kubelet".into());
+    if let Some(s) = &one.pod_certificate {
+        return certificate(cx, s, index, mode).await;
     }
     Ok(Payload::new())
 }
@@ -86,6 +95,32 @@ async fn token(
         .await?;
     let file = owned(cx, token.into_bytes(), mode);
     Ok(Payload::from([(s.path.clone(), file)]))
+}
+
+async fn certificate(
+    cx: &Context<'_>,
+    s: &PodCertificateProjection,
+    index: usize,
+    mode: i32,
+) -> Result<Payload, String> {
+    let source = Source {
+        pod: cx.pod,
+        volume: &cx.volume.name,
+        index,
+        projection: s,
+    };
+    let bundle = cx.kubelet.certificates.get(cx.kubelet, &source).await?;
+    let both = format!("{}{}", bundle.key, bundle.chain);
+    let files = [
+        (&s.credential_bundle_path, both),
+        (&s.key_path, bundle.key),
+        (&s.certificate_chain_path, bundle.chain),
+    ];
+    let named = files.into_iter().filter_map(|(path, data)| {
+        let path = path.as_ref().filter(|p| !p.is_empty())?;
+        Some((path.clone(), owned(cx, data.into_bytes(), mode)))
+    });
+    Ok(named.collect())
 }
 
 /// A file that only the pod's user or group reads, where it has one.

@@ -11,6 +11,7 @@ use crate::rest::{Cx, version};
 
 pub mod accounts;
 pub mod certificates;
+pub mod pod_certificates;
 pub mod trust_bundles;
 
 pub const TWINS: &[Twin] = &[

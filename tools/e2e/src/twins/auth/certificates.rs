@@ -1,4 +1,4 @@
-//! Twins of certificates.go, podcertificaterequest.go and the validations of projected_podcertificate.go.
+//! Twins of certificates.go and podcertificaterequest.go.
 
 use anyhow::{Result, ensure};
 use base64::Engine;
@@ -10,7 +10,6 @@ use super::super::Twin;
 use crate::certs;
 use crate::connect::escape;
 use crate::exercise::Exercise;
-use crate::images::AGNHOST_IMAGE;
 use crate::operations::{discovered, sees_patched};
 use crate::rest::{Cx, version};
 use crate::waits::name;
@@ -25,16 +24,6 @@ pub const TWINS: &[Twin] = &[
         "[sig-auth] PodCertificateRequest API [Privileged:ClusterAdmin] should support PodCertificateRequest API operations [Conformance]",
         "podcertificaterequest",
         pod_certificate_requests
-    ),
-    twin!(
-        "[sig-auth] Projected PodCertificate [FeatureGate:PodCertificateRequest] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] MaxExpirationSeconds validations should reject pod creation when MaxExpirationSeconds exceeds maximum (91d) [MinimumKubeletVersion:1.37] [Conformance]",
-        "projected-podcertificate",
-        too_long
-    ),
-    twin!(
-        "[sig-auth] Projected PodCertificate [FeatureGate:PodCertificateRequest] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] MaxExpirationSeconds validations should reject pod creation when MaxExpirationSeconds is less than minimum (1h) [MinimumKubeletVersion:1.37] [Conformance]",
-        "projected-podcertificate",
-        too_short
     ),
 ];
 
@@ -230,33 +219,4 @@ async fn pod_certificate_requests(cx: Cx) -> Result<()> {
         status_json_patch,
     };
     exercise.run(&cx).await
-}
-
-/// A pod that shows the certificate it got.
-fn inspector(cx: &Cx, name: &str, seconds: u32) -> Value {
-    let certificate = json!({"podCertificate": {"signerName": format!("e2e.example.com/{}", cx.namespace),
-        "keyType": "ECDSAP256", "credentialBundlePath": "spiffe-cred-bundle.pem",
-        "maxExpirationSeconds": seconds}});
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-        "spec": {"restartPolicy": "Never",
-            "containers": [{"name": "inspector", "image": AGNHOST_IMAGE,
-                "command": ["/bin/sh", "-c", "cat /run/tls-config/spiffe-cred-bundle.pem && sleep infinity"],
-                "volumeMounts": [{"name": "tls-config", "mountPath": "/run/tls-config"}]}],
-            "volumes": [{"name": "tls-config", "projected": {"sources": [certificate]}}]}})
-}
-
-async fn too_long(cx: Cx) -> Result<()> {
-    let pod = inspector(&cx, "too-long-duration-pod", 7_862_401);
-    let f = cx.refused(Method::POST, &cx.core("pods"), &pod).await?;
-    let wanted = "if provided, maxExpirationSeconds must be <= 7862400";
-    ensure!(f.message.contains(wanted), "{f:?}");
-    Ok(())
-}
-
-async fn too_short(cx: Cx) -> Result<()> {
-    let pod = inspector(&cx, "too-short-duration-pod", 3599);
-    let f = cx.refused(Method::POST, &cx.core("pods"), &pod).await?;
-    let wanted = "if provided, maxExpirationSeconds must be >= 3600";
-    ensure!(f.message.contains(wanted), "{f:?}");
-    Ok(())
 }
