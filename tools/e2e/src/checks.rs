@@ -3,6 +3,7 @@
 
 mod adoption;
 mod bare_root;
+mod clients;
 mod crash;
 mod etcd;
 mod leftovers;
@@ -46,6 +47,14 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "a node keeps its objects in a real etcd",
         run: etcd::run,
+    },
+    Check {
+        name: "the Python client does what its users do",
+        run: clients::python,
+    },
+    Check {
+        name: "client-go informs, elects, applies and executes",
+        run: clients::go,
     },
     Check {
         name: "the first process of a machine of 512 MB that holds a kernel and the binary",

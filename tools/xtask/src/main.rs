@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod clients;
 mod conformance;
 mod differential;
 mod host;
@@ -53,6 +54,11 @@ const COMMANDS: &[Command] = &[
         name: "differential",
         about: "send the same requests to this server and to upstream's [REGEX] [--seeds N]",
         run: differential::run,
+    },
+    Command {
+        name: "clients",
+        about: "run client-go and the Python client against a node",
+        run: clients::run,
     },
     Command {
         name: "vm",
