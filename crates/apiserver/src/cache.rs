@@ -291,8 +291,20 @@ impl Cache for WatchCache {
 
 /// Puts `"resourceVersion":"N"` first into the metadata of an encoded object. Stored objects have
 /// none, and their maps are sorted, so `metadata` follows `apiVersion` and `kind`.
+///
+/// An object that upstream's API server stored in protobuf, in a store that was handed over, is read as JSON.
 pub fn with_revision(stored: &[u8], revision: u64) -> Bytes {
     const MARK: &[u8] = b"\"metadata\":{";
+    if stored.starts_with(api::protobuf::MAGIC) {
+        let read = api::protobuf::decode(stored).map_err(|e| e.to_string());
+        return match read.and_then(|v| serde_json::to_vec(&v).map_err(|e| e.to_string())) {
+            Ok(json) => with_revision(&json, revision),
+            Err(error) => {
+                tracing::error!(error, "a stored object in protobuf cannot be read");
+                Bytes::copy_from_slice(stored)
+            }
+        };
+    }
     let at = top_level(stored, MARK).map(|i| i + MARK.len());
     let Some(at) = at else {
         return Bytes::copy_from_slice(stored);
@@ -348,5 +360,19 @@ mod tests {
         ] {
             assert_eq!(with_revision(stored.as_bytes(), 7), expected);
         }
+    }
+
+    #[test]
+    fn what_upstream_stored_in_protobuf_is_read() {
+        let object = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "a", "namespace": "b"}, "data": {"k": "v"}});
+        let stored = api::protobuf::encode(&object).expect("a form");
+        let read: serde_json::Value =
+            serde_json::from_slice(&with_revision(&stored, 7)).expect("JSON");
+        assert_eq!(read["metadata"]["resourceVersion"], "7");
+        assert_eq!(
+            (&read["kind"], &read["data"]["k"]),
+            (&object["kind"], &object["data"]["k"])
+        );
     }
 }

@@ -9,16 +9,14 @@ use apiserver::connect::kubelet::KubeletClient;
 use apiserver::{Identity, Plugins, Server, Tls};
 use machinery::request::{Admission, Authenticator, Authorizer};
 use pki::{Pki, PkiOptions, TokenSigner};
-use store::Store;
-use store::etcd::{Etcd, EtcdConfig};
-use store::sqlite::Sqlite;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::components::Components;
 use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
+use crate::storage::{self, Fatal};
 use crate::system_services::{self, Facts};
 use crate::{bootstrap, flow_control, host, manifests, node_role};
 
@@ -55,7 +53,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
         .unwrap_or_else(|_| host::address());
     let pki = certificates(options, address)?;
     progress.ready("pki", &options.paths.pki().display().to_string());
-    let (store, fatal) = open_store(options).await?;
+    let (store, fatal) = storage::open(&options.config.spec.storage, &options.paths).await?;
     tokio::spawn(store.clone().compact_forever(HISTORY));
     progress.ready("store", "");
     let identity = Identity {
@@ -202,60 +200,6 @@ fn server_url(options: &Options, address: IpAddr) -> String {
     } else {
         format!("https://localhost:{}", api.port)
     }
-}
-
-/// Resolves with the reason when the store cannot go on.
-pub type Fatal = Option<oneshot::Receiver<String>>;
-
-async fn open_store(options: &Options) -> Result<(Store, Fatal), Error> {
-    if let Some(external) = options.config.external_etcd() {
-        let read = |path: &str| -> Result<Option<Vec<u8>>, Error> {
-            if path.is_empty() {
-                return Ok(None);
-            }
-            let data = std::fs::read(path);
-            data.map(Some)
-                .map_err(|e| failed("read etcd's certificates")(&format!("{path}: {e}")))
-        };
-        let pair = (
-            read(&external.client_cert_file)?,
-            read(&external.client_key_file)?,
-        );
-        let identity = match pair {
-            (Some(cert), Some(key)) => Some((cert, key)),
-            _ => None,
-        };
-        let config = EtcdConfig {
-            endpoints: external.endpoints.clone(),
-            prefix: external.etcd_prefix.clone(),
-            ca: read(&external.ca_file)?,
-            identity,
-        };
-        let etcd = Etcd::connect(config)
-            .await
-            .map_err(|e| failed("connect to etcd")(&e))?;
-        return Ok((Store::new(etcd), None));
-    }
-    if options.config.spec.storage.kind == "etcd" {
-        let why = "spec.storage.type etcd without externalCluster (an etcd that k0s runs itself) is not supported yet; use kine or an externalCluster";
-        return Err(failed("open the store")(&why));
-    }
-    let source = options
-        .config
-        .spec
-        .storage
-        .kine
-        .as_ref()
-        .map(|k| k.data_source.as_str());
-    if let Some(source) = source.filter(|s| !s.is_empty() && !s.starts_with("sqlite://")) {
-        let scheme = source.split("://").next().unwrap_or("");
-        let why = format!("spec.storage.kine.dataSource {scheme}:// is not supported yet");
-        return Err(failed("open the store")(&why));
-    }
-    let (tell, fatal) = oneshot::channel();
-    let sqlite = Sqlite::open(&options.paths.database(), tell);
-    let sqlite = sqlite.map_err(|e| failed("open the store")(&e))?;
-    Ok((Store::new(sqlite), Some(fatal)))
 }
 
 fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugins, Error> {

@@ -20,6 +20,7 @@ mod progress;
 mod reset;
 mod rest;
 pub mod status;
+mod storage;
 pub mod sysinfo;
 mod system_services;
 mod worker;

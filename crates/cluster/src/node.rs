@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::ClusterConfig;
-use crate::control_plane::{self, Fatal};
+use crate::control_plane;
 use crate::paths::Paths;
 use crate::progress::Progress;
+use crate::storage::Fatal;
 use crate::{host, status, worker};
 
 /// How long the parts may take to stop.

@@ -9,9 +9,12 @@ pub mod conformance;
 pub mod error;
 pub mod etcd;
 mod file;
+mod hub;
+pub mod kine;
 pub mod limits;
 pub mod sqlite;
 pub mod types;
+mod work;
 
 use std::collections::VecDeque;
 use std::path::Path;

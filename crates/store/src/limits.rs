@@ -54,3 +54,34 @@ pub const LEASE_TICK: Duration = Duration::from_millis(500);
 pub const HISTORY_REVISIONS: u64 = 500_000;
 /// How long opening a file waits for its last owner to let go of it.
 pub const OPEN_WAIT: Duration = Duration::from_secs(5);
+
+/// Hosts of one data source.
+pub const SQL_PLACES: usize = 16;
+/// Time for one connection to a database.
+pub const SQL_CONNECT: Duration = Duration::from_secs(5);
+/// Time for one call of a database with its repeats.
+pub const SQL_CALL: Duration = Duration::from_secs(10);
+/// Time for one statement after which its connection is given up.
+pub const SQL_STATEMENT: Duration = Duration::from_secs(30);
+/// Time for the first connection and the tables: a database may be starting.
+pub const SQL_OPEN: Duration = Duration::from_secs(60);
+/// Connections that read.
+pub const SQL_READERS: usize = 4;
+/// Statements a connection keeps prepared.
+pub const SQL_STATEMENTS: usize = 128;
+/// Bytes of values that share one commit, and of one statement, unless a single one is larger.
+pub const SQL_BATCH_BYTES: usize = 4 << 20;
+/// Parameters or rows of one statement; a power of two.
+pub const SQL_LIST: usize = 256;
+/// Rows of history read at a time.
+pub const SQL_PAGE: usize = 500;
+/// How often other writers' rows are looked for where nobody tells of them.
+pub const SQL_POLL: Duration = Duration::from_secs(1);
+/// How long a missing row is waited for before its place is filled, as kine.
+pub const SQL_GAP: Duration = Duration::from_secs(1);
+/// More missing rows than this are no writers in flight.
+pub const SQL_GAP_ROWS: i64 = 10_000;
+/// How often the ends of other servers' leases are looked for.
+pub const SQL_LEASES: Duration = Duration::from_secs(5);
+/// Leases ended at a time.
+pub const SQL_LEASES_ENDED: usize = 1_000;

@@ -2,7 +2,7 @@
 //! concurrent transactions together. Nothing is visible before it is durable.
 
 mod compact;
-mod hub;
+mod migrate;
 mod pending;
 mod reader;
 mod schema;
@@ -22,10 +22,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backend::{Backend, WatchStream};
 use crate::check;
 use crate::error::Error;
+use crate::hub::{self, Hub};
 use crate::limits;
 use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse};
-use hub::Hub;
-use writer::{Work, Writer};
+use crate::work::{Reply, Work};
+use writer::Writer;
 
 /// A SQLite file as a store. Dropping it closes the file after the writes in flight.
 pub struct Sqlite {
@@ -44,7 +45,8 @@ struct Readers {
 // === Sqlite ===
 
 impl Sqlite {
-    /// Opens or creates the file (mode 0600), which one process at a time may have. Blocks while it
+    /// Opens or creates the file (mode 0600), which one process at a time may have. A file of kine's is
+    /// replaced by one with the same keys, and kept beside it. Blocks while it
     /// recovers what a killed process left. Must be called inside a tokio runtime.
     /// `fatal` receives the reason when the writer cannot go on: the owner must end the process.
     pub fn open(path: &Path, fatal: oneshot::Sender<String>) -> Result<Self, Error> {
@@ -59,6 +61,7 @@ impl Sqlite {
         fatal: oneshot::Sender<String>,
     ) -> Result<Self, Error> {
         let lock = schema::lock(&beside(path, "-lock"))?;
+        migrate::of_kine(path, quota)?;
         let mut connection = schema::open(path, quota)?;
         let state = schema::load(&mut connection)?;
         let hub = Arc::new(Hub::new(state.revision, state.compacted));
@@ -105,7 +108,7 @@ impl Sqlite {
         })
     }
 
-    async fn ask<T>(&self, make: impl FnOnce(writer::Reply<T>) -> Work) -> Result<T, Error> {
+    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Work) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.work
             .send(make(reply))

@@ -5,6 +5,7 @@ mod adoption;
 mod bare_root;
 mod clients;
 mod crash;
+mod databases;
 mod etcd;
 mod leftovers;
 mod machine;
@@ -55,6 +56,14 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "client-go informs, elects, applies and executes",
         run: clients::go,
+    },
+    Check {
+        name: "a node keeps its objects in a real PostgreSQL",
+        run: databases::postgres,
+    },
+    Check {
+        name: "a node keeps its objects in a real MariaDB",
+        run: databases::mariadb,
     },
     Check {
         name: "the first process of a machine of 512 MB that holds a kernel and the binary",

@@ -14,6 +14,8 @@ const TEST: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
+    ("mariadbd", "mariadb-server"),
+    ("pg_ctlcluster", "postgresql"),
     ("strace", "strace"),
     ("unshare", "util-linux"),
 ];

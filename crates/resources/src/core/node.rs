@@ -22,10 +22,13 @@ const FEATURE_BYTES_MAX: usize = 253;
 /// The kind's descriptor.
 pub fn resource() -> Descriptor {
     let all = &["create", "delete", "get", "patch", "update"];
-    Descriptor::new("", "v1", "Node", "nodes", Scope::Cluster, Node)
+    let mut d = Descriptor::new("", "v1", "Node", "nodes", Scope::Cluster, Node)
         .short(&["no"])
         .sub("proxy", pod::connect(all, "NodeProxyOptions"))
-        .sub("status", SubresourceKind::Status)
+        .sub("status", SubresourceKind::Status);
+    // Where upstream has kept them since they were minions.
+    d.storage_prefix = "minions".into();
+    d
 }
 
 impl Strategy for Node {

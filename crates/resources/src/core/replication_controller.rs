@@ -14,7 +14,7 @@ struct ReplicationController;
 
 /// The kind's descriptor.
 pub fn resource() -> Descriptor {
-    Descriptor::new(
+    let mut d = Descriptor::new(
         "",
         "v1",
         "ReplicationController",
@@ -32,7 +32,10 @@ pub fn resource() -> Descriptor {
             selector: "spec.selector".into(),
         },
     )
-    .status()
+    .status();
+    // Upstream's name for them before there were other controllers.
+    d.storage_prefix = "controllers".into();
+    d
 }
 
 impl Strategy for ReplicationController {

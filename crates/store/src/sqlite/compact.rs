@@ -3,13 +3,13 @@
 
 use rusqlite::{Connection, params};
 
-use super::hub::Hub;
 use super::reader::to_i64;
 use super::schema::{State, revision_of, row_id};
-use super::writer::Reply;
 use super::{failed, is_fatal};
 use crate::error::Error;
+use crate::hub::Hub;
 use crate::limits;
+use crate::work::Reply;
 
 /// The walk that is under way, and who waits for it.
 pub struct Cleaning {

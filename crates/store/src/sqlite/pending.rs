@@ -5,22 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 
-use super::hub::Hub;
 use super::reader::{self, to_i64};
 use super::schema::{Lease, POSITIONS, State, row_id};
-use super::writer::Work;
 use crate::error::Error;
+use crate::hub::Hub;
 use crate::limits;
 use crate::types::{Event, KeyValue, LeaseInfo, Op, OpResult, Range, Txn, TxnResponse, WatchBatch};
-
-/// What a request led to.
-pub enum Outcome {
-    Txn(TxnResponse),
-    Lease(i64),
-    Lifetime(Duration),
-    Info(LeaseInfo),
-    Done,
-}
+use crate::work::{Outcome, Work};
 
 /// A key's row as it was before the transaction.
 type Before = Option<(i64, KeyValue)>;

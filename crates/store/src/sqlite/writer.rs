@@ -2,75 +2,20 @@
 //! only then tells watchers and callers.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::compact::Cleaning;
-use super::hub::Hub;
-use super::pending::{Outcome, Pending};
+use super::pending::Pending;
 use super::reader::to_i64;
 use super::schema::State;
 use super::{failed, is_fatal};
 use crate::error::Error;
+use crate::hub::Hub;
 use crate::limits;
-use crate::types::{LeaseInfo, Txn, TxnResponse};
-
-/// Where an answer goes.
-pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// One request to the writer.
-pub enum Work {
-    Txn(Txn, Reply<TxnResponse>),
-    LeaseGrant(i64, Duration, Reply<i64>),
-    LeaseKeepAlive(i64, Reply<Duration>),
-    LeaseRevoke(i64, Reply<()>),
-    LeaseInfo(i64, Reply<LeaseInfo>),
-    Compact(u64, Reply<()>),
-    /// Time to look at the leases.
-    Tick,
-}
-
-impl Work {
-    /// Tells the caller. One that gave up waiting is not there to be told; what was done stands.
-    fn answer(self, outcome: Result<Outcome, Error>) {
-        let odd = || Error::Backend {
-            operation: "answer",
-            message: "the outcome does not fit the request".into(),
-        };
-        match self {
-            Self::Txn(_, reply) => {
-                let _ = reply.send(outcome.and_then(|o| match o {
-                    Outcome::Txn(r) => Ok(r),
-                    _ => Err(odd()),
-                }));
-            }
-            Self::LeaseGrant(_, _, reply) => {
-                let _ = reply.send(outcome.and_then(|o| match o {
-                    Outcome::Lease(id) => Ok(id),
-                    _ => Err(odd()),
-                }));
-            }
-            Self::LeaseKeepAlive(_, reply) => {
-                let _ = reply.send(outcome.and_then(|o| match o {
-                    Outcome::Lifetime(ttl) => Ok(ttl),
-                    _ => Err(odd()),
-                }));
-            }
-            Self::LeaseInfo(_, reply) => {
-                let _ = reply.send(outcome.and_then(|o| match o {
-                    Outcome::Info(info) => Ok(info),
-                    _ => Err(odd()),
-                }));
-            }
-            Self::LeaseRevoke(_, reply) | Self::Compact(_, reply) => {
-                let _ = reply.send(outcome.map(|_| ()));
-            }
-            Self::Tick => {}
-        }
-    }
-}
+use crate::work::{Outcome, Reply, Work};
 
 /// The writer and what it works on.
 pub struct Writer<'a> {

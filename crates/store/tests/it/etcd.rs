@@ -344,14 +344,14 @@ async fn tls_needs_the_right_certificates() {
     }
 }
 
-struct Pem {
-    ca: String,
+pub struct Pem {
+    pub ca: String,
     client: String,
     client_key: String,
 }
 
 /// An authority, a server certificate for 127.0.0.1 and a client certificate, as files and as text.
-fn certificates(folder: &Path) -> Pem {
+pub fn certificates(folder: &Path) -> Pem {
     use rcgen::{
         BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     };

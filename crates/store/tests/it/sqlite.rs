@@ -302,3 +302,67 @@ async fn a_snapshot_under_load_is_a_store_of_one_moment() {
 fn b(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
+
+/// kine's file, from its source: a key that was changed, one that is gone, one that lives for a while.
+fn kines_file(path: &std::path::Path) {
+    let c = rusqlite::Connection::open(path).expect("open");
+    c.pragma_update(None, "journal_mode", "WAL").expect("WAL");
+    c.execute_batch(
+        "CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, created INTEGER, deleted INTEGER,
+           create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB);
+         INSERT INTO kine VALUES (1, 'compact_rev_key', 1, 0, 0, 0, 0, x'', NULL),
+           (2, '/registry/health', 1, 0, 0, 0, 0, x'7b7d', NULL), (3, '/registry/a', 1, 0, 0, 0, 0, x'31', NULL),
+           (4, '/registry/b', 1, 0, 0, 0, 0, x'31', NULL), (6, '/registry/a', 0, 0, 3, 3, 0, x'32', x'31'),
+           (7, '/registry/b', 0, 1, 0, 4, 0, NULL, x'31'), (8, '/registry/mortal', 1, 0, 0, 0, 1, x'31', NULL),
+           (9, 'gap-9', 0, 1, 0, 0, 0, NULL, NULL)",
+    )
+    .expect("rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_kine_is_read_and_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("state.db");
+    kines_file(&path);
+    // What a process that was killed while it read the file leaves.
+    std::fs::write(dir.path().join("state.db-new"), b"half").expect("write");
+    let open = || Store::new(Sqlite::open(&path, oneshot::channel().0).expect("open"));
+    let s = open();
+    assert_eq!(s.revision().await.expect("revision"), 9);
+    let a = s.get("/registry/a").await.expect("get").expect("there");
+    assert_eq!(
+        (&a.value[..], a.create_revision, a.mod_revision),
+        (&b"2"[..], 3, 6)
+    );
+    assert!(s.get("/registry/b").await.expect("get").is_none());
+    let mut watch = s
+        .watch(Range::one("/registry/mortal"), 10)
+        .await
+        .expect("watch");
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(20), watch.next()).await;
+    let gone = gone.expect("in time").expect("more").expect("batch");
+    assert!(matches!(&gone.events[..], [store::Event::Delete { .. }]));
+    let a = s
+        .update("/registry/a".into(), "3".into(), 6, 0)
+        .await
+        .expect("update");
+    assert!(a > 9);
+    s.verify().await.expect("verify");
+    drop((s, watch));
+
+    let kept = rusqlite::Connection::open(dir.path().join("state.db-kine")).expect("open");
+    let rows: i64 = kept
+        .query_row("SELECT COUNT(*) FROM kine", [], |r| r.get(0))
+        .expect("rows");
+    assert_eq!(rows, 8);
+    // The next start has nothing to read again.
+    let s = open();
+    assert_eq!(
+        s.get("/registry/a")
+            .await
+            .expect("get")
+            .expect("there")
+            .value,
+        "3"
+    );
+}

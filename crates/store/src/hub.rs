@@ -1,4 +1,4 @@
-//! Live watchers. The writer publishes each durable revision here; a watcher that lags too far is
+//! Live watchers of a backend that keeps etcd's semantics itself. The writer publishes each durable revision here; a watcher that lags too far is
 //! cut off instead of growing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,6 +102,15 @@ impl Hub {
             let events = Vec::new();
             // A watcher that is gone needs no notice.
             let _ = watcher.to.try_send(Ok(WatchBatch { revision, events }));
+        }
+    }
+
+    /// Cuts all watchers off: what came next is gone.
+    pub fn cut_off(&self) {
+        let revision = self.revision();
+        for watcher in self.watchers.lock().iter_mut().flat_map(|w| w.drain(..)) {
+            // Room for exactly this was kept.
+            let _ = watcher.to.try_send(Err(Error::Lagged { revision }));
         }
     }
 
