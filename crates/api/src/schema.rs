@@ -193,6 +193,7 @@ pub fn package(group: &str) -> String {
         "" => "k8s.io.api.core".into(),
         "meta.k8s.io" => "k8s.io.apimachinery.pkg.apis.meta".into(),
         "apiextensions.k8s.io" => "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions".into(),
+        "apiregistration.k8s.io" => "k8s.io.kube_aggregator.pkg.apis.apiregistration".into(),
         "internal.apiserver.k8s.io" => "k8s.io.api.apiserverinternal".into(),
         other => format!("k8s.io.api.{}", other.split('.').next().unwrap_or(other)),
     }

@@ -154,6 +154,7 @@ async fn serve(dir: &std::path::Path) -> String {
         chain: pki.server().chain().unwrap(),
         key: pki.server().key().unwrap(),
         client_cas: vec![pki.ca.der().clone()],
+        proxy_cas: Vec::new(),
     };
     let acceptor = tls.acceptor().unwrap();
     tokio::spawn(async move { server.serve(listener, acceptor).await });

@@ -11,7 +11,7 @@ mod options;
 mod pod;
 mod pod_proxy;
 mod port_forward;
-mod proxy;
+pub(crate) mod proxy;
 mod service_proxy;
 mod tls;
 pub mod websocket;
@@ -52,13 +52,6 @@ pub trait Connector: Send + Sync {
 impl ConnectRequest {
     /// Whether the client asks for another protocol on this connection.
     pub fn wants_upgrade(&self) -> bool {
-        let header = |name: http::header::HeaderName| {
-            let values = self.headers.get_all(name).iter();
-            values.filter_map(|v| v.to_str().ok()).collect::<Vec<_>>()
-        };
-        let upgrades = header(http::header::CONNECTION)
-            .iter()
-            .any(|v| v.to_ascii_lowercase().contains("upgrade"));
-        upgrades && !header(http::header::UPGRADE).is_empty()
+        proxy::wants_upgrade(&self.headers)
     }
 }

@@ -1,40 +1,19 @@
 //! Discovery: which groups, versions and resources there are, in the old form and aggregated.
 //! Upstream: endpoints/discovery; api-semantics §13.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use machinery::{Descriptor, SubresourceKind, Verb};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
+use crate::aggregate::priorities::{self, Priority};
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
 
-/// Upstream's priorities of groups; custom ones come with 1000, in order of their names.
-const PRIORITIES: &[(&str, u32)] = &[
-    ("", 18_000),
-    ("apiregistration.k8s.io", 18_000),
-    ("apps", 17_800),
-    ("events.k8s.io", 17_750),
-    ("authentication.k8s.io", 17_700),
-    ("authorization.k8s.io", 17_600),
-    ("autoscaling", 17_500),
-    ("batch", 17_400),
-    ("certificates.k8s.io", 17_300),
-    ("networking.k8s.io", 17_200),
-    ("policy", 17_100),
-    ("rbac.authorization.k8s.io", 17_000),
-    ("storage.k8s.io", 16_800),
-    ("admissionregistration.k8s.io", 16_700),
-    ("apiextensions.k8s.io", 16_700),
-    ("scheduling.k8s.io", 16_600),
-    ("coordination.k8s.io", 16_500),
-    ("node.k8s.io", 16_300),
-    ("discovery.k8s.io", 16_200),
-    ("resource.k8s.io", 16_200),
-    ("flowcontrol.apiserver.k8s.io", 16_100),
-    ("internal.apiserver.k8s.io", 16_000),
-    ("storagemigration.k8s.io", 15_800),
-];
 /// Kinds whose objects are stored as another version than the one served: group, plural, stored as.
 const STORED_AS: &[(&str, &str, &str)] = &[
     (
@@ -49,33 +28,36 @@ const STORED_AS: &[(&str, &str, &str)] = &[
         "apiextensions.k8s.io/v1beta1/CustomResourceDefinition",
     ),
 ];
-/// Of a group that a CRD defines.
-const CUSTOM_PRIORITY: u32 = 1_000;
+/// A group's highest priority, and its versions with theirs.
+type Ranked = (i64, Vec<(i64, String)>);
 
-fn group_priority(group: &str) -> u32 {
-    let known = PRIORITIES.iter().find(|(g, _)| *g == group);
-    known.map_or(CUSTOM_PRIORITY, |(_, p)| *p)
-}
-
-/// Groups in order of discovery, each with its versions, preferred first.
+/// Groups in order of discovery, each with its versions, preferred first; those of aggregated servers too.
 pub fn groups(server: &Inner) -> Vec<(String, Vec<String>)> {
-    let mut out: Vec<(String, Vec<String>)> = Vec::new();
+    let mut ranks: BTreeMap<(String, String), Priority> = BTreeMap::new();
     for s in server.registry.all() {
-        let (group, version) = (
-            s.descriptor.group.to_string(),
-            s.descriptor.version.to_string(),
-        );
-        match out.iter_mut().find(|(g, _)| *g == group) {
-            Some((_, versions)) if versions.contains(&version) => {}
-            Some((_, versions)) => versions.push(version),
-            None => out.push((group, vec![version])),
-        }
+        let (group, version) = (&*s.descriptor.group, &*s.descriptor.version);
+        ranks
+            .entry((group.to_string(), version.to_string()))
+            .or_insert_with(|| priorities::local(group, version));
     }
-    for (_, versions) in &mut out {
-        versions.sort_by_key(|v| std::cmp::Reverse(priority(v)));
+    for r in server.aggregator.all() {
+        let own = (r.group_priority, r.version_priority);
+        ranks.insert((r.group.clone(), r.version.clone()), own);
     }
-    out.sort_by(|(a, _), (b, _)| (group_priority(b), a).cmp(&(group_priority(a), b)));
-    out
+    let mut all: BTreeMap<String, Ranked> = BTreeMap::new();
+    for ((group, version), (of_group, of_version)) in ranks {
+        let (highest, versions) = all.entry(group).or_default();
+        *highest = of_group.max(*highest);
+        versions.push((of_version, version));
+    }
+    let mut all: Vec<(String, Ranked)> = all.into_iter().collect();
+    // Stable: groups of one priority stay in order of their names.
+    all.sort_by_key(|(_, (highest, _))| std::cmp::Reverse(*highest));
+    let named = |(group, (_, mut versions)): (String, Ranked)| {
+        versions.sort_by(|(p, v), (q, w)| (q, priority(w), v).cmp(&(p, priority(v), w)));
+        (group, versions.into_iter().map(|(_, v)| v).collect())
+    };
+    all.into_iter().map(named).collect()
 }
 
 /// Kube-aware version order: v2 over v1 over v1beta2 over v1beta1 over v1alpha1 over anything else.
@@ -304,13 +286,42 @@ fn is_aggregated(i: &Incoming) -> bool {
     false
 }
 
-fn aggregate(server: &Inner, i: &Incoming, core: bool) -> Answer {
+/// The aggregated documents, `/api`'s and `/apis`'s, made once a change.
+#[derive(Default)]
+pub struct Memory([Mutex<Option<Arc<Merged>>>; 2]);
+
+struct Merged {
+    /// What of: changes of what is served here, and by other servers.
+    generations: (u64, u64),
+    json: bytes::Bytes,
+    tag: String,
+}
+
+impl Memory {
+    fn merged(&self, server: &Inner, core: bool) -> Arc<Merged> {
+        let generations = (server.registry.generation(), server.aggregator.generation());
+        let mut known = self.0[usize::from(core)].lock();
+        if let Some(made) = known.as_ref().filter(|m| m.generations == generations) {
+            return made.clone();
+        }
+        let mut json = merged(server, core).to_string().into_bytes();
+        let digest = Sha512::digest(&json);
+        let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
+        json.push(b'\n');
+        let made = Arc::new(Merged {
+            generations,
+            json: json.into(),
+            tag: format!("\"{hex}\""),
+        });
+        *known = Some(made.clone());
+        made
+    }
+}
+
+fn merged(server: &Inner, core: bool) -> Value {
     let mut items = Vec::new();
     for (group, versions) in groups(server).iter().filter(|(g, _)| g.is_empty() == core) {
-        let versions: Vec<Value> = versions
-            .iter()
-            .map(|v| json!({"version": v, "resources": discovered(server, group, v), "freshness": "Current"}))
-            .collect();
+        let versions: Vec<Value> = versions.iter().map(|v| told(server, group, v)).collect();
         let meta = if group.is_empty() {
             json!({})
         } else {
@@ -318,22 +329,39 @@ fn aggregate(server: &Inner, i: &Incoming, core: bool) -> Answer {
         };
         items.push(json!({"metadata": meta, "versions": versions}));
     }
-    let list = json!({
+    json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {}, "items": items});
-    let mut answer = response::json(200, &list);
-    let digest = Sha512::digest(list.to_string().as_bytes());
-    let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
-    let tag = format!("\"{hex}\"");
-    if i.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()) == Some(tag.as_str()) {
-        answer = response::bytes(304, "application/json", bytes::Bytes::new());
+        "metadata": {}, "items": items})
+}
+
+/// What an aggregated document tells of one version.
+fn told(server: &Inner, group: &str, version: &str) -> Value {
+    let Some(remote) = server.aggregator.find(group, version) else {
+        let resources = discovered(server, group, version);
+        return json!({"version": version, "resources": resources, "freshness": "Current"});
+    };
+    let state = remote.documents.state();
+    let freshness = if state.fresh { "Current" } else { "Stale" };
+    let mut out = json!({"version": version, "freshness": freshness});
+    if !state.resources.is_empty() {
+        out["resources"] = json!(*state.resources);
     }
+    out
+}
+
+fn aggregate(server: &Inner, i: &Incoming, core: bool) -> Answer {
+    let made = server.discovery.merged(server, core);
+    let known = i.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let mut answer = match known == Some(made.tag.as_str()) {
+        true => response::bytes(304, "application/json", bytes::Bytes::new()),
+        false => response::bytes(200, "application/json", made.json.clone()),
+    };
     let headers = answer.headers_mut();
     let content = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(VARY, HeaderValue::from_static("Accept"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
-    if let Ok(v) = HeaderValue::from_str(&tag) {
+    if let Ok(v) = HeaderValue::from_str(&made.tag) {
         headers.insert(ETAG, v);
     }
     answer

@@ -20,13 +20,17 @@ use crate::response::{self, Answer, PLAIN};
 use crate::server::{Incoming, Inner};
 
 /// Answers a request. Never panics and never fails: everything becomes an answer.
-pub async fn handle(server: Arc<Inner>, incoming: Incoming) -> Answer {
+pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
     let begun = Instant::now();
     let audit = incoming
         .headers
         .get("audit-id")
         .cloned()
         .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    // Aggregated servers take it over.
+    if let Some(id) = &audit {
+        incoming.headers.insert("audit-id", id.clone());
+    }
     let query = Query::parse(&incoming.raw_query);
     let info = match request_info::parse(&incoming.method, &incoming.path, &query) {
         Ok(info) => info,
@@ -154,6 +158,9 @@ async fn authorized(
     if let Err(e) = authorize(&server, &attributes(&info, &query, &user)).await {
         return response::error(&e, &PLAIN);
     }
+    if let Some(remote) = server.aggregator.route(&i.path) {
+        return crate::aggregate::serve(&server, &remote, i, &info, &user).await;
+    }
     if !info.is_resource {
         return crate::paths::serve(&server, &i, &query).await;
     }
@@ -176,6 +183,7 @@ async fn who(server: &Inner, i: &Incoming) -> Result<User, ApiError> {
     let credentials = Credentials {
         path: &i.path,
         certificates: &i.peer.certificates,
+        proxy_certificates: &i.peer.proxy_certificates,
         bearer: bearer
             .map(|(_, token)| token.trim())
             .filter(|t| !t.is_empty()),

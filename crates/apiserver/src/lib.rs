@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod aggregate;
 pub mod body;
 pub mod cache;
 pub mod call;
@@ -37,7 +38,8 @@ mod transform;
 pub mod transport;
 mod verbs;
 
+pub use aggregate::Aggregation;
 pub use connect::{ConnectRequest, Connector};
 pub use filters::{authorize, forbidden};
 pub use server::{Component, Identity, Peer, Plugins, Server, Target};
-pub use transport::{Tls, TlsError};
+pub use transport::{Acceptor, Tls, TlsError};

@@ -75,3 +75,25 @@ pub const CONVERSION_OBJECTS: usize = 500;
 pub const CONVERSION_BYTES: usize = 64 << 20;
 /// Bytes of converted objects that are remembered.
 pub const CONVERTED_BYTES: usize = 16 << 20;
+/// How long the head of an aggregated server's answer may take: as long as the longest watch; requests that are no
+/// watches and streams end with their own deadline before.
+pub const AGGREGATED_HEAD: Duration = Duration::from_secs(3600);
+/// The same for a group version's discovery document, as upstream.
+pub const AGGREGATED_DISCOVERY: Duration = Duration::from_secs(5);
+/// Probes of an aggregated server at a time (any success will do), and the time for one, as upstream.
+pub const PROBES: usize = 5;
+pub const PROBE_TIME: Duration = Duration::from_secs(5);
+/// Between two checks of an aggregated server, and the shortest and longest time after a failed one, as upstream.
+pub const PROBE_EVERY: Duration = Duration::from_secs(30);
+pub const PROBE_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(30));
+/// Between two looks at an aggregated server's documents, and the shortest time after a failed one, as upstream.
+pub const DOCUMENTS_EVERY: Duration = Duration::from_secs(60);
+pub const DOCUMENTS_AGAIN: Duration = Duration::from_millis(500);
+/// Bytes of an aggregated server's discovery document, and resources of one group version.
+pub const DISCOVERY_BYTES: usize = 4 << 20;
+pub const DISCOVERY_RESOURCES: usize = 1_000;
+/// Bytes of an aggregated server's OpenAPI document; time to get one (upstream: 60 s).
+pub const OPENAPI_BYTES: usize = 8 << 20;
+pub const OPENAPI_TIME: Duration = Duration::from_secs(60);
+/// APIServices with a Service that are followed; those beyond, by name, answer with 503.
+pub const REMOTES: usize = 200;

@@ -63,6 +63,8 @@ pub struct Facts {
     /// Number of stored objects by resource.
     pub objects: Vec<(GroupResource, usize)>,
     pub storage_bytes: Option<u64>,
+    /// Availability of APIServices.
+    pub aggregated: crate::aggregate::Counts,
     pub process: Option<linux::host::Usage>,
     pub version: String,
     pub commit: String,

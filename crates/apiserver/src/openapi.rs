@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::aggregate::{Remote, schemas};
 use crate::query::Query;
 use crate::registry::Served;
 use crate::response::{self, Answer};
@@ -31,10 +32,10 @@ const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0
 /// A year, for documents whose address holds their hash.
 const FOREVER_SECONDS: i64 = 31_536_000;
 
-/// What was made for one state of the registry.
+/// What was made for one state of what is served, here and by other servers.
 #[derive(Default)]
 struct Made {
-    generation: u64,
+    generations: (u64, u64),
     /// Hash of each v3 document by its path.
     hashes: BTreeMap<String, String>,
     v2: Option<Arc<Whole>>,
@@ -57,10 +58,10 @@ impl Documents {
     /// What was made, begun anew where the registry has changed since.
     fn with<R>(&self, server: &Inner, f: impl FnOnce(&mut Made) -> R) -> R {
         let mut made = self.0.lock();
-        let generation = server.registry.generation();
-        if made.generation != generation {
+        let generations = (server.registry.generation(), server.aggregator.generation());
+        if made.generations != generations {
             *made = Made {
-                generation,
+                generations,
                 ..Made::default()
             };
         }
@@ -75,6 +76,11 @@ impl Documents {
                     made.hashes.insert(path, hash(&data));
                 }
             }
+            for r in server.aggregator.all() {
+                if let Some(theirs) = &r.documents.state().v3 {
+                    made.hashes.insert(remote_path(&r), theirs.hash.clone());
+                }
+            }
             made.hashes.clone()
         })
     }
@@ -82,7 +88,8 @@ impl Documents {
     fn v2(&self, server: &Inner) -> Arc<Whole> {
         self.with(server, |made| {
             let make = || {
-                let document = whole(server);
+                let mut document = whole(server);
+                schemas::merge_all(&mut document, &server.aggregator.all());
                 let json = encoded(&document);
                 Arc::new(Whole {
                     tag: format!("\"{}\"", hash(&json)),
@@ -111,6 +118,22 @@ fn by_path(server: &Inner) -> BTreeMap<String, Vec<Arc<Served>>> {
         out.entry(path).or_default().push(s);
     }
     out
+}
+
+/// The path of an aggregated server's document.
+fn remote_path(remote: &Remote) -> String {
+    remote.path().trim_start_matches('/').to_string()
+}
+
+/// The document of a path, whoever serves that.
+fn found(server: &Inner, path: &str) -> Bytes {
+    let remotes = server.aggregator.all();
+    let theirs = remotes.iter().find(|r| remote_path(r) == path);
+    if let Some(theirs) = theirs.and_then(|r| r.documents.state().v3.clone()) {
+        return theirs.bytes.clone();
+    }
+    let served = by_path(server).remove(path).unwrap_or_default();
+    encoded(&document(&served))
 }
 
 fn info() -> Value {
@@ -190,8 +213,7 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
     let mut answer = if matches(i, &tag) {
         response::bytes(304, "application/json", Bytes::new())
     } else {
-        let served = by_path(server).remove(path).unwrap_or_default();
-        response::bytes(200, "application/json", encoded(&document(&served)))
+        response::bytes(200, "application/json", found(server, path))
     };
     let headers = answer.headers_mut();
     insert(headers, ETAG, &tag);

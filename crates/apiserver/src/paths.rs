@@ -54,6 +54,7 @@ async fn metrics(server: &Inner) -> Answer {
     let facts = Facts {
         objects: stored(server),
         storage_bytes: server.store.size().await.ok(),
+        aggregated: server.aggregator.counts(),
         process: linux::host::usage().ok(),
         version: server.identity.git_version.clone(),
         commit: server.identity.git_commit.clone(),

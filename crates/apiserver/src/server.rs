@@ -72,6 +72,8 @@ pub struct Inner {
     pub(crate) histories: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) openapi: crate::openapi::Documents,
+    pub(crate) discovery: crate::discovery::Memory,
+    pub(crate) aggregator: crate::aggregate::Aggregator,
     /// What conversion webhooks made of stored objects.
     pub(crate) conversions: crate::conversion::Memory,
     /// Calls conversion webhooks.
@@ -82,8 +84,10 @@ pub struct Inner {
 /// A request after TLS: who is at the other end.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
-    /// Verified client certificates in DER, leaf first.
+    /// Client certificates in DER, leaf first, that the client CAs vouch for.
     pub certificates: Arc<Vec<Vec<u8>>>,
+    /// The same, where the front proxies' CAs vouch for them.
+    pub proxy_certificates: Arc<Vec<Vec<u8>>>,
     /// An in-process part's identity; such requests skip authentication and nothing else.
     pub part: Option<Arc<User>>,
 }
@@ -115,6 +119,8 @@ impl Server {
             histories: Semaphore::new(limits::HISTORIES),
             metrics: crate::metrics::Metrics::default(),
             openapi: crate::openapi::Documents::default(),
+            discovery: crate::discovery::Memory::default(),
+            aggregator: crate::aggregate::Aggregator::default(),
             conversions: crate::conversion::Memory::default(),
             webhooks: OnceLock::new(),
             event_lease: Mutex::new(None),
@@ -136,6 +142,12 @@ impl Server {
         crate::fairness::load(&self.inner);
         tokio::spawn(crate::crd::run(self.clone()));
         tokio::spawn(crate::fairness::run(self.clone()));
+    }
+
+    /// Begins to serve what other servers serve behind this one, and to keep APIServices; after `install`.
+    pub fn aggregate(&self, identity: crate::aggregate::Aggregation) {
+        self.inner.aggregator.identify(identity);
+        tokio::spawn(crate::aggregate::run(self.clone()));
     }
 
     /// The shared caches.

@@ -17,7 +17,8 @@ use machinery::ApiError;
 use machinery::request::User;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -35,6 +36,16 @@ pub struct Tls {
     pub key: PrivateKeyDer<'static>,
     /// CAs whose client certificates are accepted.
     pub client_cas: Vec<CertificateDer<'static>>,
+    /// CAs of front proxies, who tell users by headers. Their certificates are nobody's own.
+    pub proxy_cas: Vec<CertificateDer<'static>>,
+}
+
+/// Takes TLS connections, and tells who vouches for a client.
+#[derive(Clone)]
+pub struct Acceptor {
+    tls: TlsAcceptor,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    proxies: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// Why the server cannot listen with these certificates.
@@ -50,38 +61,85 @@ pub enum TlsError {
 
 impl Tls {
     /// The acceptor of the API server: HTTP/2 and HTTP/1.1.
-    pub fn acceptor(self) -> Result<TlsAcceptor, TlsError> {
+    pub fn acceptor(self) -> Result<Acceptor, TlsError> {
+        let clients = verifier(&self.client_cas)?;
+        let proxies = verifier(&self.proxy_cas)?;
         let config = self.config(&[b"h2", b"http/1.1"])?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Acceptor {
+            tls: TlsAcceptor::from(Arc::new(config)),
+            clients,
+            proxies,
+        })
     }
 
     /// The server's side of TLS for these application protocols, best first. Client certificates are
     /// optional, and verified where given.
     pub fn config(self, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for ca in self.client_cas {
-            roots
-                .add(ca)
-                .map_err(|e| TlsError::ClientCa(e.to_string()))?;
-        }
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .allow_unauthenticated()
-                .build()
-                .map_err(|e| TlsError::ClientCa(e.to_string()))?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain, self.key)?;
+        let all: Vec<_> = self
+            .client_cas
+            .iter()
+            .chain(&self.proxy_cas)
+            .cloned()
+            .collect();
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?;
+        let builder = match verifier(&all)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(self.chain, self.key)?;
         config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         Ok(config)
     }
 }
 
+/// Vouches for clients of these CAs; nobody does where there are none.
+fn verifier(
+    cas: &[CertificateDer<'static>],
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    if cas.is_empty() {
+        return Ok(None);
+    }
+    let bad = |e: String| TlsError::ClientCa(e);
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        roots.add(ca.clone()).map_err(|e| bad(e.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| bad(e.to_string()))?;
+    Ok(Some(verifier))
+}
+
+impl Acceptor {
+    /// The client of a connection whose handshake is done: its chain goes where somebody vouches for it.
+    fn peer(&self, chain: &[CertificateDer<'_>]) -> Peer {
+        let all: Arc<Vec<Vec<u8>>> = Arc::new(chain.iter().map(|c| c.to_vec()).collect());
+        let vouched = |by: &Option<Arc<dyn ClientCertVerifier>>| match (by, chain) {
+            (Some(by), [leaf, rest @ ..]) => {
+                let now = UnixTime::now();
+                by.verify_client_cert(leaf, rest, now).is_ok()
+            }
+            _ => false,
+        };
+        let of = |by| match vouched(by) {
+            true => all.clone(),
+            false => Arc::default(),
+        };
+        Peer {
+            certificates: of(&self.clients),
+            proxy_certificates: of(&self.proxies),
+            part: None,
+        }
+    }
+}
+
 impl Server {
     /// Serves connections until `shutdown`. Each connection is a task of its own.
-    pub async fn serve(&self, listener: TcpListener, tls: TlsAcceptor) {
+    pub async fn serve(&self, listener: TcpListener, tls: Acceptor) {
         let seats = Arc::new(Semaphore::new(limits::CONNECTIONS));
         let mut shutdown = self.inner.shutdown.subscribe();
         loop {
@@ -116,16 +174,11 @@ impl Server {
 async fn connection(
     inner: Arc<Inner>,
     stream: TcpStream,
-    tls: TlsAcceptor,
+    tls: Acceptor,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(limits::HANDSHAKE, tls.accept(stream)).await??;
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or(&[]);
-    let certificates = Arc::new(chain.iter().map(|c| c.to_vec()).collect());
-    let peer = Peer {
-        certificates,
-        part: None,
-    };
+    let stream = tokio::time::timeout(limits::HANDSHAKE, tls.tls.accept(stream)).await??;
+    let peer = tls.peer(stream.get_ref().1.peer_certificates().unwrap_or(&[]));
     let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -217,6 +270,7 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
         let inner = self.inner.clone();
         let peer = Peer {
             certificates: Arc::default(),
+            proxy_certificates: Arc::default(),
             part: Some(self.user.clone()),
         };
         let agent = self.agent.clone();

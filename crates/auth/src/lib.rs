@@ -15,6 +15,7 @@ pub mod message;
 pub mod node;
 pub mod rbac;
 pub mod rbac_escalation;
+pub mod request_header;
 pub mod reviews;
 pub mod service_account;
 pub mod token_request;

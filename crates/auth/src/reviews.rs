@@ -59,6 +59,7 @@ impl TokenReviews {
         let headers = http::HeaderMap::new();
         let credentials = Credentials {
             certificates: &[],
+            proxy_certificates: &[],
             bearer: Some(token),
             headers: &headers,
             path: "",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::connect::kubelet::KubeletClient;
-use apiserver::{Identity, Plugins, Server, Tls};
+use apiserver::{Aggregation, Identity, Plugins, Server, Tls};
 use machinery::request::{Admission, Authenticator, Authorizer};
 use pki::{Pki, PkiOptions, TokenSigner};
 use tokio::net::TcpListener;
@@ -18,12 +18,15 @@ use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
 use crate::storage::{self, Fatal};
 use crate::system_services::{self, Facts};
-use crate::{bootstrap, flow_control, host, manifests, node_role};
+use crate::{bootstrap, extension_authentication, flow_control, host, manifests, node_role};
 
 /// How long history is kept for watches and old pages, as kube-apiserver's compaction interval.
 const HISTORY: Duration = Duration::from_secs(300);
 /// Prefix length of a node's pod network (kube-controller-manager's --node-cidr-mask-size-ipv4).
 const NODE_MASK_V4: u8 = 24;
+
+/// The common name of front proxies, and the file of their certificate.
+pub const FRONT_PROXY: &str = "front-proxy-client";
 
 /// A control plane that answers.
 pub struct ControlPlane {
@@ -79,6 +82,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let authenticators = plugins.authenticators.clone();
     let authorizers = plugins.authorizers.clone();
     server.install(plugins);
+    server.aggregate(aggregation(&pki)?);
     let admin = server.client_for(auth::identity::api_server());
     bootstrap::ensure(
         &admin,
@@ -118,6 +122,15 @@ pub fn spawn(
         dns_ip: config.dns_ip(),
     };
     parts.spawn(system_services::run(admin.clone(), facts, shutdown.clone()));
+    let trust = extension_authentication::Trust {
+        client_ca: plane.pki.ca.pem().to_string(),
+        front_proxy_ca: plane.pki.front_proxy_ca.pem().to_string(),
+    };
+    parts.spawn(extension_authentication::run(
+        admin.clone(),
+        trust,
+        shutdown.clone(),
+    ));
     parts.spawn(node_role::run(admin.clone(), shutdown.clone()));
     parts.spawn(flow_control::run(admin.clone(), shutdown.clone()));
     parts.spawn(manifests::run(
@@ -212,6 +225,7 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
     let bootstrap = Arc::new(auth::bootstrap_token::BootstrapTokens::new(reads.clone()));
     let anonymous = auth::anonymous::Anonymous::new(auth::anonymous::HEALTH_PATHS);
     let authenticators: Vec<Arc<dyn Authenticator>> = vec![
+        Arc::new(auth::request_header::RequestHeader::new(&[FRONT_PROXY])),
         Arc::new(auth::x509::X509::default()),
         accounts.clone(),
         bootstrap.clone(),
@@ -285,6 +299,18 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
     })
 }
 
+/// Who the API server is towards aggregated ones.
+fn aggregation(pki: &Pki) -> Result<Aggregation, Error> {
+    let bad = |e: &dyn std::fmt::Display| failed("load the front proxy's certificate")(e);
+    let identity = pki
+        .leaf(FRONT_PROXY)
+        .ok_or_else(|| bad(&"no front-proxy-client"))?;
+    Ok(Aggregation {
+        chain: identity.chain().map_err(|e| bad(&e))?,
+        key: identity.key().map_err(|e| bad(&e))?,
+    })
+}
+
 async fn listen(
     server: &Server,
     pki: &Pki,
@@ -309,6 +335,7 @@ async fn listen(
             .key()
             .map_err(|e| failed("load the server key")(&e))?,
         client_cas: vec![pki.ca.der().clone()],
+        proxy_cas: vec![pki.front_proxy_ca.der().clone()],
     };
     let acceptor = tls.acceptor().map_err(|e| failed("set up TLS")(&e))?;
     let server = server.clone();

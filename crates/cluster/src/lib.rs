@@ -8,6 +8,7 @@ mod components;
 pub mod config;
 mod control_plane;
 pub mod ctr;
+mod extension_authentication;
 pub mod first_process;
 mod flow_control;
 pub mod host;

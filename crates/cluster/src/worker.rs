@@ -227,6 +227,7 @@ fn kubelet_config(plane: &ControlPlane, options: &Options) -> Result<kubelet::Co
         chain: identity.chain().map_err(|e| fail(&e))?,
         key: identity.key().map_err(|e| fail(&e))?,
         client_cas: vec![plane.pki.ca.der().clone()],
+        proxy_cas: Vec::new(),
     };
     let tls = tls.config(&[b"http/1.1"]).map_err(|e| fail(&e))?;
     config.tls = Some(Arc::new(tls));

@@ -35,6 +35,8 @@ pub struct Authenticated {
 pub struct Credentials<'a> {
     /// The verified client certificate chain in DER, leaf first; empty if none was given.
     pub certificates: &'a [Vec<u8>],
+    /// The chain of a front proxy, who tells the user by headers; empty if it is none.
+    pub proxy_certificates: &'a [Vec<u8>],
     /// The bearer token, without the scheme.
     pub bearer: Option<&'a str>,
     pub headers: &'a http::HeaderMap,

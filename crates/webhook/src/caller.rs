@@ -22,7 +22,28 @@ use crate::limits;
 use crate::names::Names;
 use crate::tls::{Verification, client_config};
 
-type HttpClient = Client<Dialer, Full<Bytes>>;
+/// A pool of connections to one server: it wants the same name and authorities on each.
+pub type HttpClient = Client<Dialer, Full<Bytes>>;
+
+/// A pool for requests whose URLs name the address; the certificate there must hold `server_name`.
+/// HTTP/1.1 only; connections can be upgraded.
+pub fn pool(
+    names: &Names,
+    tls: Arc<rustls::ClientConfig>,
+    server_name: &str,
+) -> Result<HttpClient, String> {
+    let dialer = Dialer {
+        names: names.clone(),
+        tls,
+        server_name: ServerName::try_from(server_name.to_string()).map_err(|e| e.to_string())?,
+    };
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(limits::IDLE)
+        .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(limits::HEADER_BYTES)
+        .build(dialer))
+}
 
 /// Clients by configuration; the number is when each was used last.
 #[derive(Default)]
@@ -200,18 +221,8 @@ impl Caller {
             Target::Service(s) => s.server_name(),
             _ => split_port(&host).0.trim_matches(['[', ']']).to_string(),
         };
-        let server_name = ServerName::try_from(name).map_err(|e| e.to_string())?;
-        let dialer = Dialer {
-            names: self.names.clone(),
-            tls: client_config(&Verification::of_bundle(&config.ca_bundle), None)?,
-            server_name,
-        };
-        Ok(Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(limits::IDLE)
-            .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(limits::HEADER_BYTES)
-            .build(dialer))
+        let tls = client_config(&Verification::of_bundle(&config.ca_bundle), None)?;
+        pool(&self.names, tls, &name)
     }
 }
 

@@ -85,7 +85,7 @@ fn generic(code: u16, is_text: bool, body: &[u8]) -> String {
 }
 
 /// The innermost cause of an error, in Go's words where they are known.
-pub(crate) fn cause(error: &(dyn Error + 'static)) -> String {
+pub fn cause(error: &(dyn Error + 'static)) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;

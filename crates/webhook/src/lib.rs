@@ -1,6 +1,6 @@
 //! Calls to webhooks: HTTPS POSTs of JSON to a Service or a URL that an object of the cluster names, verified by
 //! the object's CA bundle. Every call has a deadline, every answer a bound, every failure Go's words.
-//! Upstream: k8s.io/apiserver/pkg/util/webhook, util/proxy.
+//! Aggregated API servers are dialled by the same means. Upstream: k8s.io/apiserver/pkg/util/webhook, util/proxy.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +13,9 @@ pub mod limits;
 mod names;
 mod tls;
 
-pub use caller::Caller;
+pub use caller::{Caller, HttpClient, pool};
 pub use config::{ClientConfig, Service, Target};
 pub use endpoint::{Endpoint, resolve};
-pub use error::CallError;
+pub use error::{CallError, cause};
 pub use names::Names;
-pub use tls::{Verification, client_config};
+pub use tls::{Identity, Verification, client_config};

@@ -26,6 +26,8 @@ pub const OLD_AGNHOST_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.5
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.2";
 pub const NGINX_IMAGE: &str = "registry.k8s.io/e2e-test-images/nginx:1.27.0-1";
 pub const NEW_NGINX_IMAGE: &str = "registry.k8s.io/e2e-test-images/nginx:1.28.0-1";
+pub const SAMPLE_APISERVER_IMAGE: &str = "registry.k8s.io/e2e-test-images/sample-apiserver:1.29.2";
+pub const ETCD_IMAGE: &str = "registry.k8s.io/etcd:3.6.8-0";
 pub const NAUTILUS_IMAGE: &str = "registry.k8s.io/e2e-test-images/nautilus:1.8";
 
 /// What the images are made of.
@@ -120,6 +122,17 @@ static IMAGES: &[Image] = &[
             "registry.k8s.io/e2e-test-images/httpd:2.4.39-4",
         ],
         make: |programs| web(programs, "2"),
+    },
+    Image {
+        name: "sample-apiserver",
+        references: &[SAMPLE_APISERVER_IMAGE],
+        make: sample_apiserver,
+    },
+    // It keeps nothing: what the sample API server stores is in that one's memory.
+    Image {
+        name: "etcd",
+        references: &[ETCD_IMAGE, "registry.k8s.io/etcd:3.6.6-0"],
+        make: etcd,
     },
     Image {
         name: "dnsutils",
@@ -286,6 +299,24 @@ fn pause(programs: &Programs) -> Made {
         vec![layer],
         json!({"Entrypoint": ["/pause"], "User": "65535:65535", "Env": [PATH]}),
     ))
+}
+
+fn sample_apiserver(programs: &Programs) -> Made {
+    let mut layer = Layer::new();
+    layer.file("sample-apiserver", &programs.server, 0o755)?;
+    Ok((
+        vec![layer],
+        json!({"Entrypoint": ["/sample-apiserver"], "Env": [PATH]}),
+    ))
+}
+
+fn etcd(programs: &Programs) -> Made {
+    let mut layer = Layer::new();
+    for path in ["usr", "usr/local", "usr/local/bin"] {
+        layer.directory(path, 0o755)?;
+    }
+    layer.file("usr/local/bin/etcd", &programs.server, 0o755)?;
+    Ok((vec![layer], json!({"Cmd": ["etcd"], "Env": [PATH]})))
 }
 
 /// A program of root's with the setuid bit.

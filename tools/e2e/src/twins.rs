@@ -52,6 +52,7 @@ impl Twin {
 pub fn all() -> Vec<&'static Twin> {
     [
         api_machinery::TWINS,
+        api_machinery::aggregator::TWINS,
         api_machinery::chunking::TWINS,
         api_machinery::conversion::TWINS,
         api_machinery::custom_resources::TWINS,

@@ -11,6 +11,7 @@ mod mtls;
 mod nc;
 mod netexec;
 mod nettest;
+mod sample;
 mod serve;
 mod simple;
 mod web;
@@ -138,6 +139,11 @@ pub static TOOLS: &[Command] = &[
         name: "dig",
         run: dig::dig,
     },
+    // In the etcd image, beside the sample API server.
+    Command {
+        name: "etcd",
+        run: sample::etcd,
+    },
     Command {
         name: "getent",
         run: dig::getent,
@@ -157,6 +163,10 @@ pub static TOOLS: &[Command] = &[
     Command {
         name: "pause",
         run: simple::bare_pause,
+    },
+    Command {
+        name: "sample-apiserver",
+        run: sample::run,
     },
     // The shell of the busybox image.
     Command {

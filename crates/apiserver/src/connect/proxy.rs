@@ -125,7 +125,7 @@ impl Outgoing {
 }
 
 /// A decoded path as a request line may hold it.
-fn escaped(path: &str) -> String {
+pub fn escaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for b in path.bytes() {
         match b {
@@ -243,12 +243,17 @@ pub async fn upgrade(b: &Backend, mut r: ConnectRequest, target: &str) -> Result
         headers,
         body: r.body.clone(),
     };
-    let mut answer = exchange(b, outgoing)
+    let answer = exchange(b, outgoing)
         .await
         .map_err(|e| ApiError::internal(format!("error dialing backend: {e}")))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(cleaned(streamed(answer)));
     }
+    Ok(joined(client, answer))
+}
+
+/// The answer of a backend that changed protocols; the client's connection and the backend's are one from then on.
+pub fn joined(client: hyper::upgrade::OnUpgrade, mut answer: Response<Incoming>) -> Answer {
     let backend = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();
     parts.extensions = http::Extensions::new();
@@ -263,7 +268,17 @@ pub async fn upgrade(b: &Backend, mut r: ConnectRequest, target: &str) -> Result
             Err(error) => tracing::debug!(%error, "connection was not upgraded"),
         }
     });
-    Ok(Answer::from_parts(parts, body::full(Bytes::new())))
+    Answer::from_parts(parts, body::full(Bytes::new()))
+}
+
+/// Whether headers ask for another protocol on their connection.
+pub fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let mut said = headers.get_all(CONNECTION).iter();
+    let upgrades = said.any(|v| {
+        v.to_str()
+            .is_ok_and(|v| v.to_ascii_lowercase().contains("upgrade"))
+    });
+    upgrades && headers.contains_key(UPGRADE)
 }
 
 /// The client's headers without credentials and those of its connection.
@@ -291,7 +306,7 @@ fn own_headers(r: &ConnectRequest) -> HeaderMap {
 }
 
 /// An answer without the headers of its connection and of other origins.
-fn cleaned(mut answer: Answer) -> Answer {
+pub fn cleaned(mut answer: Answer) -> Answer {
     for name in HOP_BY_HOP.iter().chain(CORS) {
         answer.headers_mut().remove(*name);
     }

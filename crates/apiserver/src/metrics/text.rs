@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::aggregate::Counts;
+
 use super::{BUCKETS, Facts, Labels, Metrics, SIZES, Series};
 
 /// Which labels a family has.
@@ -68,6 +70,7 @@ impl Metrics {
             );
             let _ = writeln!(out, "{name}{{storage_cluster_id=\"etcd-0\"}} {bytes}");
         }
+        aggregated(&mut out, &facts.aggregated);
         build(&mut out, facts);
         if let Some(usage) = &facts.process {
             process(&mut out, usage);
@@ -185,6 +188,23 @@ fn sizes(out: &mut String, all: &[Arc<Series>]) {
         let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
         let _ = writeln!(out, "{name}_sum{{{labels}}} {bytes}");
         let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+    }
+}
+
+fn aggregated(out: &mut String, counts: &Counts) {
+    let name = "aggregator_unavailable_apiservice";
+    let help = "[ALPHA] 1 for each APIService that is not available.";
+    family(out, name, "gauge", help);
+    for (service, available) in &counts.available {
+        let (service, n) = (escaped(service), u8::from(!available));
+        let _ = writeln!(out, "{name}{{name=\"{service}\"}} {n}");
+    }
+    let name = "aggregator_unavailable_apiservice_total";
+    let help = "[ALPHA] How often APIServices became unavailable, by the reason.";
+    family(out, name, "counter", help);
+    for ((service, reason), n) in &counts.unavailable {
+        let (service, reason) = (escaped(service), escaped(reason));
+        let _ = writeln!(out, "{name}{{name=\"{service}\",reason=\"{reason}\"}} {n}");
     }
 }
 

@@ -28,6 +28,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 pub fn message_name(m: &Message) -> String {
     let rest = m.name.strip_prefix("k8s.io.").unwrap_or(m.name);
     let rest = rest.replace("apiextensions_apiserver", "apiextensions-apiserver");
+    let rest = rest.replace("kube_aggregator", "kube-aggregator");
     format!("io.k8s.{rest}")
 }
 

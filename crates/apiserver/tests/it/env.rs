@@ -132,6 +132,7 @@ impl Env {
             chain: pki.server().chain().unwrap(),
             key: pki.server().key().unwrap(),
             client_cas: vec![pki.ca.der().clone()],
+            proxy_cas: Vec::new(),
         };
         let acceptor = tls.acceptor().unwrap();
         let serving = server.clone();
@@ -152,6 +153,15 @@ impl Env {
         let made = env.post("/api/v1/namespaces", &ns).await;
         assert!([201, 409].contains(&made.code), "{made:?}");
         env
+    }
+
+    /// Has the server serve what other servers serve.
+    pub fn aggregate(&self) {
+        let proxy = self.pki.leaf("front-proxy-client").unwrap();
+        self.server.aggregate(apiserver::Aggregation {
+            chain: proxy.chain().unwrap(),
+            key: proxy.key().unwrap(),
+        });
     }
 
     /// Tells the server to stop.

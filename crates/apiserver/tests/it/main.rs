@@ -1,6 +1,7 @@
 //! The server over a temporary store, through TLS with real kubectl and in process.
 #![allow(clippy::unwrap_used)] // A test may panic, in its helpers too.
 
+mod aggregate;
 mod apply;
 mod bad_input;
 mod connect;

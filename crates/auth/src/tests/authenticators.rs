@@ -131,6 +131,7 @@ async fn certificate_ends_even_on_an_open_connection() {
     let chain: Vec<Vec<u8>> = chain.iter().map(|c| c.to_vec()).collect();
     let credentials = Credentials {
         certificates: &chain,
+        proxy_certificates: &[],
         bearer: None,
         headers: &http::HeaderMap::new(),
         path: "/",
@@ -235,6 +236,7 @@ async fn union_adds_the_group_and_keeps_errors() {
     let headers = http::HeaderMap::new();
     let nobody = Credentials {
         certificates: &[],
+        proxy_certificates: &[],
         bearer: None,
         headers: &headers,
         path: "/api",

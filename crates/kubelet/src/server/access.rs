@@ -54,6 +54,7 @@ async fn authenticate(
         .and_then(|v| v.strip_prefix("Bearer "));
     let credentials = Credentials {
         certificates,
+        proxy_certificates: &[],
         bearer,
         headers,
         path,

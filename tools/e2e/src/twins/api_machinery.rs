@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Twin;
 use crate::rest::{Cx, Watch, version};
 
+pub mod aggregator;
 pub mod chunking;
 pub mod conversion;
 pub mod custom_resources;

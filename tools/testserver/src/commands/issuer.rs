@@ -31,7 +31,7 @@ pub fn run(args: &[String]) -> Result<u8> {
 }
 
 /// A client of the API server as pods are.
-fn in_cluster() -> Result<Options> {
+pub fn in_cluster() -> Result<Options> {
     let token = std::fs::read_to_string(format!("{ACCOUNT}/token"))
         .context("reading the service account's token")?;
     let ca = format!("{ACCOUNT}/ca.crt");
@@ -124,16 +124,21 @@ fn check(key: &Value, header: &Value, message: &[u8], signed: &[u8]) -> Result<(
     }
 }
 
+/// `host:port` of the API server, as pods are told.
+pub fn api_server() -> Result<String> {
+    let env = |name: &str| std::env::var(name).with_context(|| format!("no {name}"));
+    Ok(client::join_port(
+        &env("KUBERNETES_SERVICE_HOST")?,
+        &env("KUBERNETES_SERVICE_PORT")?,
+    ))
+}
+
 /// Asks the API server now and then, with whatever token there is.
 pub fn in_cluster_client(args: &[String]) -> Result<u8> {
     let flags = Flags::parse(args, &[("poll-interval", "30")], false)?;
     log::end_on_signal();
     let pause = Duration::from_secs(u64::try_from(flags.number("poll-interval")?)?);
-    let env = |name: &str| std::env::var(name).with_context(|| format!("no {name}"));
-    let host = client::join_port(
-        &env("KUBERNETES_SERVICE_HOST")?,
-        &env("KUBERNETES_SERVICE_PORT")?,
-    );
+    let host = api_server()?;
     loop {
         let options = in_cluster()?;
         let token = options
