@@ -30,6 +30,8 @@ pub async fn serve(
     info: &RequestInfo,
     user: &User,
 ) -> Answer {
+    // The work is the other server's, which bounds it itself (upstream: flowcontrol.RequestDelegated).
+    drop(i.seat.take());
     if !remote.available {
         return response::text(503, "service unavailable");
     }

@@ -73,11 +73,14 @@ fn good(mut request: Request<Incoming>) -> Response<Body> {
             let list = json!({"paths": {"apis/good.io/v1": {"serverRelativeURL": url}}});
             whole(200, json, list.to_string())
         }
-        "/openapi/v3/apis/good.io/v1" => {
-            whole(200, json, json!({"openapi": "3.0.0", "mine": true}).to_string())
-        }
+        "/openapi/v3/apis/good.io/v1" => whole(
+            200,
+            json,
+            json!({"openapi": "3.0.0", "mine": true}).to_string(),
+        ),
         "/openapi/v2" => {
-            let document = json!({"paths": {"/apis/good.io/v1/things": {}, "/apis/apps/v1/mine": {}}});
+            let document =
+                json!({"paths": {"/apis/good.io/v1/things": {}, "/apis/apps/v1/mine": {}}});
             whole(200, json, document.to_string())
         }
         "/apis/good.io/v1/away" => {
@@ -158,7 +161,9 @@ async fn server(env: &Env, manner: Manner) -> u16 {
 async fn register(env: &Env, group: &str, port: u16) {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
         "spec": {"type": "ExternalName", "externalName": "localhost"}});
-    let made = env.post("/api/v1/namespaces/default/services", &service).await;
+    let made = env
+        .post("/api/v1/namespaces/default/services", &service)
+        .await;
     assert!([201, 409].contains(&made.code), "{made:?}");
     let bundle = base64::prelude::BASE64_STANDARD.encode(env.pki.ca.pem());
     let object = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
@@ -180,7 +185,9 @@ async fn available(env: &Env, group: &str, reason: &str) -> String {
 
 /// What aggregated discovery says of a group's version.
 async fn discovered(env: &Env, group: &str) -> Value {
-    let reply = env.ask("GET", "/apis", &[("accept", AGGREGATED)], Vec::new()).await;
+    let reply = env
+        .ask("GET", "/apis", &[("accept", AGGREGATED)], Vec::new())
+        .await;
     let list = reply.json();
     let mut groups = list["items"].as_array().unwrap().iter();
     let found = groups.find(|g| g["metadata"]["name"] == group);
@@ -193,13 +200,20 @@ async fn a_server_behind_this_one_is_served() {
     env.aggregate();
     let port = server(&env, Manner::Good).await;
     register(&env, "good.io", port).await;
-    assert_eq!(available(&env, "good.io", "Passed").await, "all checks passed");
+    assert_eq!(
+        available(&env, "good.io", "Passed").await,
+        "all checks passed"
+    );
     let version = discovered(&env, "good.io").await;
     assert_eq!(version["freshness"], "Current");
     assert_eq!(version["resources"][0]["resource"], "things");
     let path = "/apis/good.io/v1/namespaces/default/things?b=1&a=%2F";
     env.until("/apis/good.io/v1", |r| r.code == 200).await;
-    let headers = [("authorization", "Bearer x"), ("x-remote-user", "evil"), ("accept", "a/b")];
+    let headers = [
+        ("authorization", "Bearer x"),
+        ("x-remote-user", "evil"),
+        ("accept", "a/b"),
+    ];
     let reply = env.ask("POST", path, &headers, b"{}".to_vec()).await;
     assert_eq!(reply.code, 201, "{reply:?}");
     let seen = reply.json();
@@ -207,7 +221,11 @@ async fn a_server_behind_this_one_is_served() {
     assert_eq!(seen["path"], "/apis/good.io/v1/namespaces/default/things");
     assert_eq!(seen["query"], "b=1&a=%2F");
     let has = |line: &str| seen["headers"].as_array().unwrap().contains(&json!(line));
-    for line in ["x-remote-user: test", "x-remote-group: system:masters", "accept: a/b"] {
+    for line in [
+        "x-remote-user: test",
+        "x-remote-group: system:masters",
+        "accept: a/b",
+    ] {
         assert!(has(line), "{line} not in {seen}");
     }
     assert!(!seen.to_string().contains("evil") && !seen.to_string().contains("Bearer"));
@@ -297,14 +315,23 @@ async fn bad_servers_hold_nobody_up() {
         register(&env, group, port).await;
     }
     let why = available(&env, "hanging.io", "FailedDiscoveryCheck").await;
-    assert!(why.starts_with("failing or missing response from https://localhost:"), "{why}");
+    assert!(
+        why.starts_with("failing or missing response from https://localhost:"),
+        "{why}"
+    );
     assert!(why.contains("Client.Timeout exceeded"), "{why}");
     let reply = env.get("/apis/hanging.io/v1").await;
-    assert_eq!((reply.code, &*reply.body), (503, &b"service unavailable\n"[..]));
+    assert_eq!(
+        (reply.code, &*reply.body),
+        (503, &b"service unavailable\n"[..])
+    );
     // They answer a probe, and are there; what they say of themselves is nothing.
     for group in ["garbage.io", "endless.io"] {
         available(&env, group, "Passed").await;
-        assert_eq!(discovered(&env, group).await, json!({"version": "v1", "freshness": "Stale"}));
+        assert_eq!(
+            discovered(&env, group).await,
+            json!({"version": "v1", "freshness": "Stale"})
+        );
     }
     assert_eq!(discovered(&env, "hanging.io").await["freshness"], "Stale");
     assert!(env.get("/openapi/v2").await.json()["paths"].is_object());
