@@ -9,8 +9,11 @@ pub const CUSTOM: Priority = (1_000, 100);
 /// Of the APIServices' own group, which comes first and has no APIService itself.
 const OWN: Priority = (20_001, 0);
 
+/// A group, its priority, and its versions with theirs.
+type Group = (&'static str, i64, &'static [(&'static str, i64)]);
+
 /// Upstream's table; what is missing there gets no APIService.
-static BUILT_IN: &[(&str, i64, &[(&str, i64)])] = &[
+static BUILT_IN: &[Group] = &[
     ("", 18_000, &[("v1", 1)]),
     ("apps", 17_800, &[("v1", 15)]),
     ("events.k8s.io", 17_750, &[("v1", 15)]),
