@@ -41,6 +41,8 @@ pub struct WatchCache {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<(Box<str>, Box<str>), Arc<Entry>>,
+    /// What cannot be read, and why.
+    broken: BTreeMap<(Box<str>, Box<str>), String>,
     /// Bytes of all of them.
     bytes: usize,
     /// Newest changes, oldest first.
@@ -148,6 +150,43 @@ impl WatchCache {
         (state.entries(namespace), revision)
     }
 
+    /// Why an object that is stored cannot be read, if that is so.
+    pub fn broken(&self, namespace: &str, name: &str) -> Option<String> {
+        let state = self.state.read();
+        if state.broken.is_empty() {
+            return None;
+        }
+        state.broken.get(&(namespace.into(), name.into())).cloned()
+    }
+
+    /// The key of the first object of a namespace (or any) that cannot be read, and why.
+    pub fn any_broken(&self, namespace: Option<&str>) -> Option<(String, String)> {
+        let state = self.state.read();
+        let inside = |n: &str| namespace.is_none_or(|ns| ns == n);
+        let mut all = state.broken.iter().filter(|((n, _), _)| inside(n));
+        let ((namespace, name), why) = all.next()?;
+        let key = match namespace.is_empty() {
+            true => format!("{}{name}", self.prefix),
+            false => format!("{}{namespace}/{name}", self.prefix),
+        };
+        Some((key, why.clone()))
+    }
+
+    fn note_broken(&self, key: &str, why: &str) {
+        let rest = key.strip_prefix(self.prefix.as_str()).unwrap_or("");
+        let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+        let mut state = self.state.write();
+        let key = (namespace.into(), name.into());
+        state.remove(&key);
+        state.broken.insert(key, why.to_string());
+    }
+
+    /// An object that could not be read is gone.
+    fn mended(&self, namespace: &str, name: &str) {
+        let mut state = self.state.write();
+        state.broken.remove(&(namespace.into(), name.into()));
+    }
+
     /// How much there is.
     pub fn stored(&self) -> Stored {
         let state = self.state.read();
@@ -227,6 +266,9 @@ impl WatchCache {
 
 impl State {
     fn insert(&mut self, key: (Box<str>, Box<str>), entry: Arc<Entry>) {
+        if !self.broken.is_empty() {
+            self.broken.remove(&key);
+        }
         self.bytes += entry.bytes.len();
         if let Some(before) = self.objects.insert(key, entry) {
             self.bytes -= before.bytes.len();

@@ -128,8 +128,13 @@ impl Call {
         ApiError::method_not_allowed(&self.descriptor().group, &self.descriptor().resource, verb)
     }
 
-    /// 404 for an object of this resource.
+    /// 404 for an object of this resource; 500 where it is there but cannot be read.
     pub fn not_found(&self, name: &str) -> ApiError {
+        let namespace = self.info.namespace_of(self.descriptor());
+        let cache = self.served.cache.as_ref();
+        if let Some(why) = cache.and_then(|c| c.broken(&namespace, name)) {
+            return ApiError::internal(why);
+        }
         ApiError::not_found(&self.descriptor().group, &self.descriptor().resource, name)
     }
 

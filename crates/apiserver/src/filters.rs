@@ -27,7 +27,7 @@ pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
         .get("audit-id")
         .cloned()
         .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
-    // Aggregated servers take it over.
+    // Aggregated servers and audit events take it over.
     if let Some(id) = &audit {
         incoming.headers.insert("audit-id", id.clone());
     }
@@ -129,12 +129,38 @@ async fn authenticated(
     }
     let user = match who(&server, &i).await {
         Ok(user) => user,
-        Err(e) => return response::error(&e, &PLAIN),
+        Err(e) => {
+            crate::audit::unauthenticated(&server, &i, &info);
+            return response::error(&e, &PLAIN);
+        }
     };
+    let streams = info.is_long_running();
+    let Some(trail) = crate::audit::begin(&server, &i, &info, Some(&user)) else {
+        return identified(server, i, query, info, user).await;
+    };
+    i.trail = Some(trail.clone());
+    let answer = identified(server, i, query, info, user).await;
+    trail.answered(answer, streams)
+}
+
+async fn identified(
+    server: Arc<Inner>,
+    mut i: Incoming,
+    query: Query,
+    info: RequestInfo,
+    user: User,
+) -> Answer {
     let user = match crate::impersonate::impersonated(&server, &i.headers, user).await {
         Ok(user) => user,
         Err(e) => return response::error(&e, &PLAIN),
     };
+    if let Some(trail) = i
+        .trail
+        .as_ref()
+        .filter(|_| i.headers.contains_key("impersonate-user"))
+    {
+        trail.impersonated(&user);
+    }
     let entered = crate::fairness::enter(&server, &info, (&query, &user), i.deadline).await;
     let marks = match entered {
         Ok((marks, seat)) => {
@@ -155,8 +181,14 @@ async fn authorized(
     info: RequestInfo,
     user: User,
 ) -> Answer {
-    if let Err(e) = authorize(&server, &attributes(&info, &query, &user)).await {
-        return response::error(&e, &PLAIN);
+    let asked = attributes(&info, &query, &user);
+    let decision = decide(&server, &asked).await;
+    if let Some(trail) = &i.trail {
+        let (Ok(reason) | Err(reason)) = &decision;
+        trail.decided(decision.is_ok(), reason);
+    }
+    if let Err(reason) = decision {
+        return response::error(&forbidden(&asked, &reason), &PLAIN);
     }
     if let Some(remote) = server.aggregator.route(&i.path) {
         return crate::aggregate::serve(&server, &remote, i, &info, &user).await;
@@ -231,6 +263,12 @@ pub fn attributes(info: &RequestInfo, query: &Query, user: &User) -> Attributes 
 
 /// Asks the authorizers in order; 403 with upstream's text unless one allows.
 pub async fn authorize(server: &Inner, a: &Attributes) -> Result<(), ApiError> {
+    let decision = decide(server, a).await;
+    decision.map(drop).map_err(|reason| forbidden(a, &reason))
+}
+
+/// Asks the authorizers in order; gives the reason of the first that has an opinion.
+async fn decide(server: &Inner, a: &Attributes) -> Result<String, String> {
     let mut reasons = Vec::new();
     for authorizer in server
         .plugins
@@ -239,8 +277,8 @@ pub async fn authorize(server: &Inner, a: &Attributes) -> Result<(), ApiError> {
         .unwrap_or(&[])
     {
         match authorizer.authorize(a).await {
-            Decision::Allow(_) => return Ok(()),
-            Decision::Deny(reason) => return Err(forbidden(a, &reason)),
+            Decision::Allow(reason) => return Ok(reason),
+            Decision::Deny(reason) => return Err(reason),
             Decision::NoOpinion(reason) => {
                 if !reason.is_empty() && !reasons.contains(&reason) {
                     reasons.push(reason);
@@ -248,7 +286,7 @@ pub async fn authorize(server: &Inner, a: &Attributes) -> Result<(), ApiError> {
             }
         }
     }
-    Err(forbidden(a, &reasons.join(", ")))
+    Err(reasons.join(", "))
 }
 
 /// Upstream's responsewriters.Forbidden.
@@ -335,6 +373,9 @@ async fn resource(
         Ok(format) => format,
         Err(e) => return response::error(&e, &PLAIN),
     };
+    if let Some(trail) = &i.trail {
+        trail.request(&info, &i.headers, &i.body);
+    }
     let call = Call::new(server, served, info, user, (query, i.headers, format));
     let call = call.upgradable(i.upgrade).until(i.deadline).seated(i.seat);
     if let Some(text) = call.descriptor().strategy.deprecation() {
@@ -345,6 +386,12 @@ async fn resource(
         Err(e) => response::error(&e, &call.format),
     };
     response::warn(&mut answer, &call.warnings());
+    if let Some(trail) = &i.trail {
+        trail.annotate(call.annotations());
+        if !call.info.is_long_running() {
+            answer = trail.response(answer).await;
+        }
+    }
     crate::gzip::compressed(answer, &call.headers).await
 }
 

@@ -9,6 +9,7 @@
 
 mod admit;
 mod aggregate;
+pub mod audit;
 pub mod body;
 pub mod cache;
 pub mod call;
@@ -17,6 +18,7 @@ mod conversion;
 mod crd;
 mod decode;
 mod discovery;
+pub mod encryption;
 mod fairness;
 mod filter;
 mod filters;

@@ -97,3 +97,11 @@ pub const OPENAPI_BYTES: usize = 8 << 20;
 pub const OPENAPI_TIME: Duration = Duration::from_secs(60);
 /// APIServices with a Service that are followed; those beyond, by name, answer with 503.
 pub const REMOTES: usize = 200;
+/// Bytes of an audit policy.
+pub const AUDIT_POLICY_BYTES: usize = 1 << 20;
+/// Audit events that wait to be written, as upstream's batch buffer.
+pub const AUDIT_EVENTS: usize = 10_000;
+/// Bytes of them.
+pub const AUDIT_QUEUE_BYTES: usize = 16 << 20;
+/// Bytes of an EncryptionConfiguration.
+pub const ENCRYPTION_CONFIG_BYTES: usize = 1 << 20;

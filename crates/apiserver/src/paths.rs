@@ -60,7 +60,9 @@ async fn metrics(server: &Inner) -> Answer {
         commit: server.identity.git_commit.clone(),
     };
     let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-    let text = server.metrics.text(&facts) + &server.fairness.text();
+    let audit = server.plugins.get().and_then(|p| p.audit.as_ref());
+    let audit = audit.map(|a| a.text()).unwrap_or_default();
+    let text = server.metrics.text(&facts) + &server.fairness.text() + &audit;
     response::bytes(200, kind, text)
 }
 

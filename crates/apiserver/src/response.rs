@@ -1,5 +1,7 @@
 //! Writing answers: objects, Statuses and plain texts in the format that was negotiated.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
@@ -65,12 +67,17 @@ pub fn value(code: u16, object: &Value, format: &Format) -> Answer {
     }
 }
 
+/// The Status of a failure, beside the answer that shows it.
+#[derive(Clone)]
+pub struct Failure(pub Arc<Value>);
+
 /// A Status of a failure.
 pub fn error(e: &ApiError, format: &Format) -> Answer {
     let media = format.media;
     let status = e.to_status();
     let data = encode(&status, media, format.pretty).unwrap_or_else(|_| Bytes::from_static(b"{}"));
     let mut answer = bytes(e.code, media.text(), data);
+    answer.extensions_mut().insert(Failure(Arc::new(status)));
     let retry = e.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0
         && let Ok(v) = HeaderValue::from_str(&retry.to_string())

@@ -33,6 +33,8 @@ pub struct Plugins {
     /// Documents under fixed paths that need no more than authentication:
     /// `/.well-known/openid-configuration`, `/openid/v1/jwks`.
     pub documents: HashMap<String, serde_json::Value>,
+    /// Records who asked for what.
+    pub audit: Option<Arc<crate::audit::Audit>>,
     /// The parts that `componentstatuses` tells of, besides the store.
     pub components: Vec<Component>,
 }
@@ -84,6 +86,8 @@ pub struct Inner {
 /// A request after TLS: who is at the other end.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
+    /// Where the connection comes from.
+    pub address: Option<std::net::IpAddr>,
     /// Client certificates in DER, leaf first, that the client CAs vouch for.
     pub certificates: Arc<Vec<Vec<u8>>>,
     /// The same, where the front proxies' CAs vouch for them.
@@ -308,6 +312,8 @@ pub struct Incoming {
     pub method: Method,
     pub path: String,
     pub raw_query: String,
+    /// The path as it was sent.
+    pub raw_path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
     pub peer: Peer,
@@ -317,6 +323,8 @@ pub struct Incoming {
     pub deadline: Option<std::time::Instant>,
     /// What it takes up of its priority level.
     pub(crate) seat: Option<crate::fairness::Seat>,
+    /// Its audit event, where one is wanted.
+    pub(crate) trail: Option<Arc<crate::audit::Trail>>,
 }
 
 impl Incoming {
@@ -328,6 +336,7 @@ impl Incoming {
         Self {
             method: request.method().clone(),
             path: crate::query::decode(request.uri().path(), false),
+            raw_path: request.uri().path().to_string(),
             raw_query: request.uri().query().unwrap_or("").to_string(),
             headers: request.headers().clone(),
             body: Bytes::new(),
@@ -335,6 +344,7 @@ impl Incoming {
             upgrade,
             deadline: None,
             seat: None,
+            trail: None,
         }
     }
 }

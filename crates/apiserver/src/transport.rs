@@ -130,6 +130,7 @@ impl Acceptor {
             false => Arc::default(),
         };
         Peer {
+            address: None,
             certificates: of(&self.clients),
             proxy_certificates: of(&self.proxies),
             part: None,
@@ -177,8 +178,12 @@ async fn connection(
     tls: Acceptor,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
+    let address = stream.peer_addr().ok().map(|a| a.ip().to_canonical());
     let stream = tokio::time::timeout(limits::HANDSHAKE, tls.tls.accept(stream)).await??;
-    let peer = tls.peer(stream.get_ref().1.peer_certificates().unwrap_or(&[]));
+    let peer = Peer {
+        address,
+        ..tls.peer(stream.get_ref().1.peer_certificates().unwrap_or(&[]))
+    };
     let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -269,6 +274,7 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
     fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
         let inner = self.inner.clone();
         let peer = Peer {
+            address: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             certificates: Arc::default(),
             proxy_certificates: Arc::default(),
             part: Some(self.user.clone()),

@@ -5,10 +5,13 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::api_args::ApiArgs;
 
 pub use schema::Problem;
 
@@ -40,6 +43,8 @@ pub struct Api {
     pub port: u16,
     pub k0s_api_port: u16,
     pub ca: Ca,
+    /// Flags of kube-apiserver.
+    pub extra_args: BTreeMap<String, String>,
 }
 
 /// Lifetimes of certificates, as Go durations.
@@ -192,6 +197,9 @@ impl ClusterConfig {
     }
 
     fn validate(&self, found: &mut Vec<Problem>) {
+        for (flag, why) in ApiArgs(&self.spec.api.extra_args).problems() {
+            found.push(Problem::new(&format!("spec.api.extraArgs.{flag}"), why));
+        }
         let network = &self.spec.network;
         for (path, text) in [
             ("spec.network.podCIDR", &network.pod_cidr),
@@ -290,6 +298,7 @@ impl Default for Api {
             port: 6443,
             k0s_api_port: 9443,
             ca: Ca::default(),
+            extra_args: BTreeMap::new(),
         }
     }
 }

@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::api_args::ApiArgs;
 use crate::components::Components;
+use crate::encryption::Keeper;
 use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
 use crate::storage::{self, Fatal};
@@ -41,6 +43,8 @@ pub struct ControlPlane {
     pub authenticators: Vec<Arc<dyn Authenticator>>,
     pub authorizers: Vec<Arc<dyn Authorizer>>,
     components: Components,
+    /// How objects are sealed in the store.
+    pub encryption: Arc<Keeper>,
     /// Whether the controllers may act: in a single process, always.
     leader: watch::Sender<bool>,
 }
@@ -57,6 +61,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let pki = certificates(options, address)?;
     progress.ready("pki", &options.paths.pki().display().to_string());
     let (store, fatal) = storage::open(&options.config.spec.storage, &options.paths).await?;
+    let args = ApiArgs(&options.config.spec.api.extra_args);
     tokio::spawn(store.clone().compact_forever(HISTORY));
     progress.ready("store", "");
     let identity = Identity {
@@ -71,7 +76,10 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
         service_networks: vec![(IpAddr::V4(network), length)],
         ..resources::Options::default()
     };
-    let server = Server::new(store, resources::all(&kinds), identity).await;
+    let all = resources::all(&kinds);
+    let opened = Keeper::open(args, &options.paths, store, &all);
+    let (encryption, store) = opened.map_err(|e| failed("load the encryption keys")(&e))?;
+    let server = Server::new(store, all, identity).await;
     let server = server.map_err(|e| failed("load the cache")(&e))?;
     kinds.reads.set(server.reads());
     let components = Components::default();
@@ -79,6 +87,10 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let tokens = Arc::new(tokens.map_err(|e| failed("load the token key")(&e))?);
     let mut plugins = plugins(&server, &pki, tokens.clone())?;
     plugins.components = components.checks();
+    let audit = args.audit(&options.paths);
+    plugins.audit = Some(Arc::new(
+        audit.map_err(|e| failed("begin the audit log")(&e))?,
+    ));
     let authenticators = plugins.authenticators.clone();
     let authorizers = plugins.authorizers.clone();
     server.install(plugins);
@@ -102,6 +114,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
         authenticators,
         authorizers,
         components,
+        encryption: Arc::new(encryption),
         leader: watch::channel(true).0,
     })
 }
@@ -296,6 +309,7 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         creators,
         documents,
         components: Vec::new(),
+        audit: None,
     })
 }
 

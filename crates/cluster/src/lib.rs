@@ -3,11 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod api_args;
 mod bootstrap;
 mod components;
 pub mod config;
 mod control_plane;
 pub mod ctr;
+pub mod encryption;
 mod extension_authentication;
 pub mod first_process;
 mod flow_control;

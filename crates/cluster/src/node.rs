@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::config::ClusterConfig;
 use crate::control_plane;
+use crate::encryption::Keeper;
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::storage::Fatal;
@@ -64,7 +65,8 @@ pub async fn controller(options: Options) -> Result<(), Error> {
     let own = plane
         .server
         .client_for(auth::identity::node(&host::node_name()));
-    let status_task = tokio::spawn(serve_status(options.clone(), images, own));
+    let keys = plane.encryption.clone();
+    let status_task = tokio::spawn(serve_status(options.clone(), images, own, keys));
     progress.ready("node", "press Ctrl-C to stop");
     let ended = wait(fatal).await;
     end.send_replace(true);
@@ -76,11 +78,17 @@ pub async fn controller(options: Options) -> Result<(), Error> {
     ended
 }
 
-async fn serve_status(options: Options, images: Option<oci::ImageStore>, client: client::Client) {
+async fn serve_status(
+    options: Options,
+    images: Option<oci::ImageStore>,
+    client: client::Client,
+    keys: Arc<Keeper>,
+) {
     let socket = options.paths.status_socket();
     let node = status::Node {
         describe: Arc::new(move || describe(&options, &client)),
         images,
+        keys: Some(keys),
     };
     if let Err(error) = status::serve(&socket, node).await {
         tracing::error!(%error, "the status socket is not served");
@@ -101,6 +109,7 @@ fn make_dirs(paths: &Paths) -> Result<(), Error> {
         (paths.data.clone(), 0o755),
         (paths.run.clone(), 0o755),
         (paths.data.join("db"), 0o750),
+        (paths.data.join("audit"), 0o700),
         (paths.manifests(), 0o755),
         (paths.images(), 0o755),
     ];

@@ -47,6 +47,16 @@ impl Paths {
         self.data.join("db/state.db")
     }
 
+    /// Who asked the API server for what.
+    pub fn audit_log(&self) -> PathBuf {
+        self.data.join("audit/audit.log")
+    }
+
+    /// The keys that objects are sealed with in the store.
+    pub fn encryption(&self) -> PathBuf {
+        self.pki().join("encryption.yaml")
+    }
+
     /// Manifest stacks.
     pub fn manifests(&self) -> PathBuf {
         self.data.join("manifests")

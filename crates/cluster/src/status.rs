@@ -1,5 +1,6 @@
 //! The status socket: HTTP on a unix socket that only root may use. `GET /status` as in k0s
-//! (pkg/component/status); `POST /ctr` runs a `k0s ctr images` command on the running node's store.
+//! (pkg/component/status); `POST /ctr` runs a `k0s ctr images` command on the running node's store;
+//! `POST /encryption/rotate` makes a new key for encryption at rest.
 
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::ctr::{self, Command};
+use crate::encryption::Keeper;
 use crate::limits;
 
 /// What the socket gives access to.
@@ -24,6 +26,8 @@ pub struct Node {
     pub describe: Arc<dyn Fn() -> Value + Send + Sync>,
     /// The images of this node, where it runs workloads.
     pub images: Option<oci::ImageStore>,
+    /// How the node's objects are sealed, where it has a store.
+    pub keys: Option<Arc<Keeper>>,
 }
 
 /// Serves until the task is dropped.
@@ -68,6 +72,10 @@ async fn answer(
             Ok(text) => (StatusCode::OK, json!({"output": text})),
             Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, json!({"error": why})),
         },
+        (&Method::POST, "/encryption/rotate") => match rotate(node).await {
+            Ok(done) => (StatusCode::OK, done),
+            Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, json!({"error": why})),
+        },
         _ => (StatusCode::NOT_FOUND, json!({"error": "unknown path"})),
     };
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
@@ -85,6 +93,23 @@ async fn run_ctr(node: &Node, request: Request<Incoming>) -> Result<String, Stri
     let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
     let command: Command = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
     ctr::run(images, &command).await
+}
+
+async fn rotate(node: &Node) -> Result<Value, String> {
+    match &node.keys {
+        Some(keys) => keys.rotate().await,
+        None => Err("this node has no store".into()),
+    }
+}
+
+/// Has a running node seal its objects with a new key; gives what it did.
+pub async fn rotate_key(socket: &Path) -> std::io::Result<Result<Value, String>> {
+    let path = "/encryption/rotate";
+    let (status, body) = request(socket, Method::POST, path, Value::Null).await?;
+    Ok(match status {
+        StatusCode::OK => Ok(body),
+        _ => Err(body["error"].as_str().unwrap_or_default().to_string()),
+    })
 }
 
 /// Asks a running node for its status.
@@ -154,6 +179,7 @@ mod tests {
         let node = Node {
             describe: Arc::new(|| json!({"Pid": 7})),
             images: None,
+            keys: None,
         };
         let server = tokio::spawn(async move { serve(&path, node).await });
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);

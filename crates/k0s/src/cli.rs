@@ -78,6 +78,9 @@ enum Command {
     Completion(commands::completion::Flags),
     /// Generate k0s command documentation
     Docs(Rest),
+    /// Manage the keys that objects are encrypted with at rest
+    #[command(subcommand)]
+    Encryption(EncryptionCommand),
     /// Manage etcd cluster
     Etcd(Rest),
     /// Install k0s on a brand-new system
@@ -120,6 +123,12 @@ enum ConfigCommand {
     Edit(Rest),
     /// Display dynamic configuration reconciliation status
     Status(Rest),
+}
+
+#[derive(Debug, Subcommand)]
+enum EncryptionCommand {
+    /// Make a new key, encrypt everything with it, and forget the old one
+    Rotate(CommonOnly),
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +190,9 @@ pub fn run(mut args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Validate(flags)) => commands::config::validate(&flags),
         Command::Kubeconfig(KubeconfigCommand::Admin(flags)) => {
             commands::kubeconfig::admin(&flags.common)
+        }
+        Command::Encryption(EncryptionCommand::Rotate(flags)) => {
+            commands::encryption::rotate(&flags)
         }
         Command::Status(flags) => commands::status::run(&flags),
         Command::Version(flags) => commands::version::run(&flags),
@@ -271,6 +283,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Completion(_) => "completion",
             Self::Docs(_) => "docs",
+            Self::Encryption(_) => "encryption rotate",
             Self::Etcd(_) => "etcd",
             Self::Install(_) => "install",
             Self::Start(_) => "start",

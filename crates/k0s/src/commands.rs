@@ -4,6 +4,7 @@ pub mod completion;
 pub mod config;
 pub mod controller;
 pub mod ctr;
+pub mod encryption;
 pub mod kubeconfig;
 pub mod reset;
 pub mod status;

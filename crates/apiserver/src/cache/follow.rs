@@ -147,7 +147,8 @@ impl Loop {
                 Ok(Some(change)) => cache.apply(change, batch.revision),
                 Ok(None) => {}
                 Err((key, error)) => {
-                    tracing::error!(key, %error, "stored object does not parse and is left out");
+                    cache.note_broken(&key, &error.to_string());
+                    tracing::error!(key, %error, "stored object cannot be read and is left out");
                 }
             }
         }
@@ -184,6 +185,7 @@ impl Loop {
             ..Range::prefix(prefix.clone())
         };
         let found = self.store.range(range).await.map_err(|e| e.to_string())?;
+        let mut broken = Vec::new();
         {
             let mut state = cache.state.write();
             state.forgotten = revision;
@@ -194,10 +196,14 @@ impl Loop {
                         state.insert(key, Arc::new(e));
                     }
                     Err((key, error)) => {
-                        tracing::error!(key, %error, "stored object does not parse and is left out");
+                        tracing::error!(key, %error, "stored object cannot be read and is left out");
+                        broken.push((key, error.to_string()));
                     }
                 }
             }
+        }
+        for (key, why) in &broken {
+            cache.note_broken(key, why);
         }
         let cache = Arc::new(cache);
         self.caches.insert(prefix, cache.clone());
@@ -268,6 +274,9 @@ pub(super) fn make(
     revision: u64,
 ) -> Result<Entry, Bad> {
     let bad = |e| (String::from_utf8_lossy(key).into_owned(), e);
+    if let Some(why) = crate::encryption::unreadable(&bytes) {
+        return Err(bad(serde::de::Error::custom(why)));
+    }
     let strategy = &cache.descriptor.strategy;
     // Where fields differ by version they are looked up when they are asked for.
     let fields = if strategy.selectable_keys().is_empty() || strategy.selects_shown() {
@@ -303,6 +312,7 @@ fn deleted(cache: &WatchCache, key: &[u8], revision: u64) -> Result<Option<Chang
     let rest = text.strip_prefix(cache.prefix.as_str()).unwrap_or("");
     let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
     let Some(before) = cache.get(namespace, name) else {
+        cache.mended(namespace, name);
         return Ok(None);
     };
     let bad = |e| (text.to_string(), e);

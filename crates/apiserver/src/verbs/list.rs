@@ -75,6 +75,10 @@ async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
         return older(call, filter, &start, limit).await;
     }
     call.server.wait_fresh(cache, Some(version)).await?;
+    if let Some((key, why)) = cache.any_broken(filter.namespace.as_deref()) {
+        let text = format!("unable to transform key {key:?}: {why}");
+        return Err(ApiError::internal(text));
+    }
     let (all, revision) = cache.snapshot(filter.namespace.as_deref());
     let all = call.selectable(all, filter).await?;
     let mut matching = all.into_iter().filter(|e| filter.matches(e));

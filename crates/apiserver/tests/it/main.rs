@@ -3,11 +3,13 @@
 
 mod aggregate;
 mod apply;
+mod audit;
 mod bad_input;
 mod connect;
 mod core;
 mod crd;
 mod discovery;
+mod encryption;
 mod env;
 mod fairness;
 mod fakes;

@@ -107,7 +107,7 @@ const API: &[Field] = &[
     f("port", PORT),
     f("k0sApiPort", PORT),
     f("ca", Object(CA)),
-    later("extraArgs", Map, ""),
+    f("extraArgs", Map),
     later("rawArgs", TEXTS, ""),
 ];
 
