@@ -22,7 +22,7 @@ use machinery::request::User;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::body;
 use crate::limits;
@@ -36,7 +36,11 @@ pub use log::LogOptions;
 pub use policy::{DEFAULT as DEFAULT_POLICY, Level, Policy};
 
 /// An encoded event.
-type Line = Vec<u8>;
+struct Line {
+    text: Vec<u8>,
+    /// Told when it, and all before, is written.
+    written: Option<oneshot::Sender<()>>,
+}
 
 /// Requests slower than this have their time among the annotations.
 const SLOW: Duration = Duration::from_millis(500);
@@ -93,9 +97,35 @@ impl Audit {
         self.counters.events.fetch_add(1, Ordering::Relaxed);
         let queued = self.counters.queued.fetch_add(size, Ordering::Relaxed);
         let full = queued + size > limits::AUDIT_QUEUE_BYTES;
+        let line = Line {
+            text: line,
+            written: None,
+        };
         if full || log.try_send(line).is_err() {
             self.counters.queued.fetch_sub(size, Ordering::Relaxed);
             self.counters.failed("buffered", 1);
+        }
+    }
+
+    /// Waits until all events so far are written, but not for ever.
+    pub async fn flush(&self) {
+        let Some(log) = &self.log else { return };
+        let (tell, told) = oneshot::channel();
+        let mark = Line {
+            text: Vec::new(),
+            written: Some(tell),
+        };
+        let work = async {
+            if log.send(mark).await.is_ok() {
+                // An error means that the thread ended.
+                let _ = told.await;
+            }
+        };
+        if tokio::time::timeout(limits::AUDIT_FLUSH, work)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the audit log is not written in time");
         }
     }
 

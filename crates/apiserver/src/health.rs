@@ -1,5 +1,9 @@
-//! `/healthz`, `/livez`, `/readyz` and the checks below them.
-//! Upstream: apiserver/pkg/server/healthz/healthz.go; api-semantics §18.
+//! `/healthz`, `/livez`, `/readyz` and the checks below them, those of what is done after the start among them.
+//! Upstream: apiserver/pkg/server/{healthz,hooks}; api-semantics §17.1.
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
 
 use crate::query::Query;
 use crate::response::{self, Answer};
@@ -7,35 +11,96 @@ use crate::server::Inner;
 
 /// What is asked of a server that runs, by upstream's names and in its order.
 const ALIVE: &[&str] = &["ping", "log", "etcd"];
-/// What is asked of a server before it is given requests.
-const READY: &[&str] = &[
-    "ping",
-    "log",
-    "etcd",
-    "etcd-readiness",
-    "informer-sync",
-    "shutdown",
+/// What else is asked of one before it is given requests.
+const READY: &[&str] = &["etcd-readiness", "informer-sync"];
+const HOOK: &str = "poststarthook/";
+const KINDS: [&str; 3] = ["healthz", "livez", "readyz"];
+
+/// The server's own hooks, and whether they are done by the time anything is answered.
+const OWN: [(&str, bool); 7] = [
+    ("start-apiserver-admission-initializer", true),
+    ("generic-apiserver-start-informers", true),
+    ("priority-and-fairness-config-consumer", false),
+    ("priority-and-fairness-filter", true),
+    ("start-apiextensions-informers", true),
+    ("start-apiextensions-controllers", false),
+    ("crd-informer-synced", true),
 ];
 
-/// Answers `/livez` (`kind`) or `/livez/etcd` (`only`).
-pub async fn serve(server: &Inner, kind: &str, only: &[&str], query: &Query) -> Answer {
-    let checks = if kind == "readyz" { READY } else { ALIVE };
-    match only {
-        [] => all(server, kind, checks, query).await,
-        [one] if checks.contains(one) => match check(server, one).await {
-            Ok(()) => response::bytes(200, "text/plain; charset=utf-8", "ok"),
-            Err(why) => response::text(500, &format!("internal server error: {why}")),
-        },
-        _ => response::text(404, "404 page not found"),
+/// What is done after the start, and whether it is finished.
+pub struct Hooks(RwLock<Vec<(&'static str, bool)>>);
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self(RwLock::new(OWN.to_vec()))
     }
 }
 
-async fn all(server: &Inner, kind: &str, checks: &[&str], query: &Query) -> Answer {
+impl Hooks {
+    /// Adds hooks that are not finished.
+    pub fn add(&self, names: &[&'static str]) {
+        self.0.write().extend(names.iter().map(|n| (*n, false)));
+    }
+
+    /// A hook is done.
+    pub fn finish(&self, name: &str) {
+        for (hook, done) in &mut *self.0.write() {
+            *done |= *hook == name;
+        }
+    }
+
+    fn is_finished(&self, name: &str) -> bool {
+        self.0.read().iter().any(|(n, done)| *n == name && *done)
+    }
+}
+
+/// The names of a kind's checks, in order.
+fn names(server: &Inner, kind: &str) -> Vec<String> {
+    let mut all: Vec<String> = ALIVE.iter().map(|n| (*n).to_string()).collect();
+    if kind == "readyz" {
+        all.extend(READY.iter().map(|n| (*n).to_string()));
+    }
+    let hooks = server.hooks.0.read();
+    all.extend(hooks.iter().map(|(n, _)| format!("{HOOK}{n}")));
+    if kind == "readyz" {
+        all.push("shutdown".into());
+    }
+    all
+}
+
+/// Every path that is served here.
+pub fn paths(server: &Inner) -> Vec<String> {
+    let mut out = Vec::new();
+    for kind in KINDS {
+        out.push(format!("/{kind}"));
+        let below = names(server, kind).into_iter();
+        out.extend(below.map(|n| format!("/{kind}/{n}")));
+    }
+    out
+}
+
+/// Answers `/livez` (`kind`) or `/livez/etcd` (`only`).
+pub async fn serve(server: &Inner, kind: &str, only: &[&str], query: &Query) -> Answer {
+    let checks = names(server, kind);
+    if only.is_empty() {
+        return all(server, kind, &checks, query).await;
+    }
+    let one = only.join("/");
+    if !checks.contains(&one) {
+        return response::text(404, "404 page not found");
+    }
+    match check(server, &one).await {
+        Ok(()) => response::bytes(200, "text/plain; charset=utf-8", "ok"),
+        Err(why) => response::text(500, &format!("internal server error: {why}")),
+    }
+}
+
+async fn all(server: &Inner, kind: &str, checks: &[String], query: &Query) -> Answer {
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut text = String::new();
     let mut failed = Vec::new();
     for name in checks {
-        let line = if excluded.contains(name) {
+        let line = if excluded.contains(&name.as_str()) {
             format!("[+]{name} excluded: ok\n")
         } else {
             match check(server, name).await {
@@ -50,7 +115,7 @@ async fn all(server: &Inner, kind: &str, checks: &[&str], query: &Query) -> Answ
     }
     let unknown: Vec<String> = excluded
         .iter()
-        .filter(|e| !checks.contains(e))
+        .filter(|e| !checks.iter().any(|c| c == *e))
         .map(|e| format!("{e:?}"))
         .collect();
     if !unknown.is_empty() {
@@ -77,6 +142,12 @@ async fn all(server: &Inner, kind: &str, checks: &[&str], query: &Query) -> Answ
 
 /// Why a check fails.
 async fn check(server: &Inner, name: &str) -> Result<(), String> {
+    if let Some(hook) = name.strip_prefix(HOOK) {
+        return match server.hooks.is_finished(hook) {
+            true => Ok(()),
+            false => Err("not finished".into()),
+        };
+    }
     match name {
         "etcd" | "etcd-readiness" => {
             let asked = server.store.revision().await;
@@ -90,7 +161,9 @@ async fn check(server: &Inner, name: &str) -> Result<(), String> {
                 Some(cache) => Err(format!("{} is not synced", cache.prefix)),
             }
         }
-        "shutdown" if *server.shutdown.borrow() => Err("process is shutting down".into()),
+        "shutdown" if server.leaving.load(Ordering::Relaxed) => {
+            Err("process is shutting down".into())
+        }
         _ => Ok(()),
     }
 }

@@ -105,3 +105,7 @@ pub const AUDIT_EVENTS: usize = 10_000;
 pub const AUDIT_QUEUE_BYTES: usize = 16 << 20;
 /// Bytes of an EncryptionConfiguration.
 pub const ENCRYPTION_CONFIG_BYTES: usize = 1 << 20;
+/// How long connections may take to end when the server shuts down.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// How long the audit log may take to be written then.
+pub const AUDIT_FLUSH: Duration = Duration::from_secs(2);

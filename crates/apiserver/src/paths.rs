@@ -79,27 +79,8 @@ fn root(server: &Inner) -> Answer {
             paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
         }
     }
-    let rest = [
-        "/healthz",
-        "/healthz/etcd",
-        "/healthz/log",
-        "/healthz/ping",
-        "/livez",
-        "/livez/etcd",
-        "/livez/log",
-        "/livez/ping",
-        "/metrics",
-        "/openapi/v2",
-        "/openapi/v3",
-        "/readyz",
-        "/readyz/etcd",
-        "/readyz/etcd-readiness",
-        "/readyz/informer-sync",
-        "/readyz/log",
-        "/readyz/ping",
-        "/readyz/shutdown",
-        "/version",
-    ];
+    paths.extend(crate::health::paths(server));
+    let rest = ["/metrics", "/openapi/v2", "/openapi/v3", "/version"];
     paths.extend(rest.map(str::to_string));
     paths.sort_unstable();
     pretty(&json!({"paths": paths}))

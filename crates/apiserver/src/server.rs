@@ -1,6 +1,7 @@
 //! The server: its registries, what it was given, and the way of a request through it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use store::Store;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::cache::{Follower, WatchCache};
 use crate::connect::Connector;
@@ -33,6 +35,8 @@ pub struct Plugins {
     /// Documents under fixed paths that need no more than authentication:
     /// `/.well-known/openid-configuration`, `/openid/v1/jwks`.
     pub documents: HashMap<String, serde_json::Value>,
+    /// What is done after the start, by upstream's names of its hooks; `Server::finish_hook` tells when.
+    pub hooks: Vec<&'static str>,
     /// Records who asked for what.
     pub audit: Option<Arc<crate::audit::Audit>>,
     /// The parts that `componentstatuses` tells of, besides the store.
@@ -69,6 +73,10 @@ pub struct Inner {
     pub identity: Identity,
     pub(crate) plugins: OnceLock<Plugins>,
     pub(crate) shutdown: watch::Sender<bool>,
+    /// Whether the server is about to shut down: it is not ready, and answers still.
+    pub(crate) leaving: AtomicBool,
+    pub(crate) connections: TaskTracker,
+    pub(crate) hooks: crate::health::Hooks,
     pub(crate) fairness: crate::fairness::Fairness,
     /// Places of watches that are served from the store's history.
     pub(crate) histories: Semaphore,
@@ -119,6 +127,9 @@ impl Server {
             identity,
             plugins: OnceLock::new(),
             shutdown: watch::channel(false).0,
+            leaving: AtomicBool::new(false),
+            connections: TaskTracker::new(),
+            hooks: crate::health::Hooks::default(),
             fairness: crate::fairness::Fairness::new(limits::SEATS),
             histories: Semaphore::new(limits::HISTORIES),
             metrics: crate::metrics::Metrics::default(),
@@ -139,6 +150,7 @@ impl Server {
 
     /// Gives the server its plugins and begins to serve new custom resources; the first call counts.
     pub fn install(&self, plugins: Plugins) {
+        self.inner.hooks.add(&plugins.hooks);
         if self.inner.plugins.set(plugins).is_err() {
             tracing::warn!("the server has its plugins already");
             return;
@@ -170,9 +182,33 @@ impl Server {
         client::Client::new(kube::Client::new(service, "default"), self.reads(), user)
     }
 
+    /// A hook has done its work: health checks of it succeed from now on.
+    pub fn finish_hook(&self, name: &str) {
+        self.inner.hooks.finish(name);
+    }
+
+    /// Lets `/readyz` fail, so that nobody new comes, while everything is answered still.
+    pub fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Ends watches and refuses new requests.
     pub fn shutdown(&self) {
+        self.leave();
         self.inner.shutdown.send_replace(true);
+    }
+
+    /// Shuts down and waits until what was begun is answered, and recorded, or a limit has passed.
+    pub async fn drain(&self) {
+        self.shutdown();
+        self.inner.connections.close();
+        let ended = tokio::time::timeout(limits::DRAIN, self.inner.connections.wait()).await;
+        if ended.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        if let Some(audit) = self.inner.plugins.get().and_then(|p| p.audit.as_ref()) {
+            audit.flush().await;
+        }
     }
 }
 

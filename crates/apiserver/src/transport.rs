@@ -162,7 +162,7 @@ impl Server {
                 continue;
             };
             let (inner, tls) = (self.inner.clone(), tls.clone());
-            tokio::spawn(async move {
+            self.inner.connections.spawn(async move {
                 if let Err(error) = connection(inner, stream, tls).await {
                     tracing::debug!(%error, "connection ended");
                 }
@@ -184,6 +184,7 @@ async fn connection(
         address,
         ..tls.peer(stream.get_ref().1.peer_certificates().unwrap_or(&[]))
     };
+    let mut shutdown = inner.shutdown.subscribe();
     let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -198,9 +199,14 @@ async fn connection(
         .keep_alive_timeout(limits::PING_WAIT)
         .max_concurrent_streams(1_000)
         .max_header_list_size(limits::HEADER_BYTES as u32);
-    builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        // The sender lives in the server, so this ends only by the value.
+        _ = shutdown.wait_for(|down| *down) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 async fn network(

@@ -87,6 +87,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let tokens = Arc::new(tokens.map_err(|e| failed("load the token key")(&e))?);
     let mut plugins = plugins(&server, &pki, tokens.clone())?;
     plugins.components = components.checks();
+    plugins.hooks = bootstrap::HOOKS.to_vec();
     let audit = args.audit(&options.paths);
     plugins.audit = Some(Arc::new(
         audit.map_err(|e| failed("begin the audit log")(&e))?,
@@ -102,6 +103,9 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     )
     .await
     .map_err(|e| failed("make the system objects")(&e))?;
+    for hook in bootstrap::HOOKS {
+        server.finish_hook(hook);
+    }
     let port = options.config.spec.api.port;
     listen(&server, &pki, options, address).await?;
     progress.ready("apiserver", &format!("https://{address}:{port}"));
@@ -310,6 +314,7 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         documents,
         components: Vec::new(),
         audit: None,
+        hooks: Vec::new(),
     })
 }
 

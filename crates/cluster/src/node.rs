@@ -69,9 +69,10 @@ pub async fn controller(options: Options) -> Result<(), Error> {
     let status_task = tokio::spawn(serve_status(options.clone(), images, own, keys));
     progress.ready("node", "press Ctrl-C to stop");
     let ended = wait(fatal).await;
+    plane.server.leave();
     end.send_replace(true);
     stop(&mut parts).await;
-    plane.server.shutdown();
+    plane.server.drain().await;
     status_task.abort();
     // The next start removes a socket that is left behind.
     let _ = std::fs::remove_file(options.paths.status_socket());

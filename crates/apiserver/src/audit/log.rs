@@ -38,11 +38,15 @@ pub fn start(options: LogOptions, counters: Arc<Counters>) -> std::io::Result<mp
     let (to, mut lines) = mpsc::channel::<Line>(crate::limits::AUDIT_EVENTS);
     let work = move || {
         while let Some(line) = lines.blocking_recv() {
+            let mut told = Vec::new();
             let mut next = Some(line);
             // What came together is written together.
             while let Some(line) = next.take() {
-                counters.queued.fetch_sub(line.len(), Ordering::Relaxed);
-                if let Err(error) = target.write(&line) {
+                told.extend(line.written);
+                counters
+                    .queued
+                    .fetch_sub(line.text.len(), Ordering::Relaxed);
+                if let Err(error) = target.write(&line.text) {
                     counters.failed("log", 1);
                     tracing::error!(%error, "an audit event is not written");
                 }
@@ -51,6 +55,10 @@ pub fn start(options: LogOptions, counters: Arc<Counters>) -> std::io::Result<mp
             if let Err(error) = target.out.flush() {
                 counters.failed("log", 1);
                 tracing::error!(%error, "the audit log is not written");
+            }
+            for written in told {
+                // Whoever asked may have gone.
+                let _ = written.send(());
             }
         }
     };

@@ -84,6 +84,7 @@ impl Loop {
             };
             let mut changes = cache.subscribe();
             let mut again = self.all(&cache).await;
+            (self.server.inner.hooks).finish("start-apiextensions-controllers");
             loop {
                 let wait = async {
                     if again {

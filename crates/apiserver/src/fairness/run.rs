@@ -59,6 +59,7 @@ async fn follow(server: &Server) {
         };
         let (mut schemas, mut levels) = (schemas.subscribe(), levels.subscribe());
         let mut again = take_over(inner, &client, &mut writer).await;
+        inner.hooks.finish("priority-and-fairness-config-consumer");
         loop {
             let changed = tokio::select! {
                 change = schemas.changes.recv() => change.is_some(),

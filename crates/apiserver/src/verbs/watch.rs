@@ -94,7 +94,13 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         if let Ok(begun) = begun {
             let progress = server.registry.follower().progress();
             // An error means that the client went away.
-            let _ = run(&mut writer, begun, (options, seat), progress, &to).await;
+            let work = run(&mut writer, begun, (options, seat), progress, &to);
+            let mut shutdown = server.shutdown.subscribe();
+            tokio::select! {
+                _ = work => {}
+                // The stream ends as after its timeout: the client resumes elsewhere, or later.
+                _ = shutdown.wait_for(|down| *down) => {}
+            }
         }
     });
     let frames = body::stream(tokio_stream::wrappers::ReceiverStream::new(from));

@@ -171,7 +171,18 @@ async fn services_get_addresses_that_nobody_else_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_that_are_no_resources_answer_as_upstreams() {
     let env = Env::start().await;
+    env.until("/readyz", |r| r.code == 200).await;
     let alive = "[+]ping ok\n[+]log ok\n[+]etcd ok\n";
+    let hooks = [
+        "start-apiserver-admission-initializer",
+        "generic-apiserver-start-informers",
+        "priority-and-fairness-config-consumer",
+        "priority-and-fairness-filter",
+        "start-apiextensions-informers",
+        "start-apiextensions-controllers",
+        "crd-informer-synced",
+    ];
+    let hooks = hooks.map(|h| format!("[+]poststarthook/{h} ok\n")).concat();
     let warn = "warn: some health checks cannot be excluded: no matches for \"nono\"\n";
     let lost = "404 page not found\n";
     for (path, code, body) in [
@@ -179,26 +190,30 @@ async fn paths_that_are_no_resources_answer_as_upstreams() {
         (
             "/livez?verbose",
             200,
-            format!("{alive}livez check passed\n"),
+            format!("{alive}{hooks}livez check passed\n"),
         ),
         (
             "/healthz?verbose=true",
             200,
-            format!("{alive}healthz check passed\n"),
+            format!("{alive}{hooks}healthz check passed\n"),
         ),
         (
             "/readyz?verbose",
             200,
             format!(
-                "{alive}[+]etcd-readiness ok\n[+]informer-sync ok\n[+]shutdown ok\nreadyz check passed\n"
+                "{alive}[+]etcd-readiness ok\n[+]informer-sync ok\n{hooks}[+]shutdown ok\nreadyz check passed\n"
             ),
         ),
         (
             "/livez?verbose&exclude=etcd&exclude=nono",
             200,
-            format!("[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n{warn}livez check passed\n"),
+            format!(
+                "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n{hooks}{warn}livez check passed\n"
+            ),
         ),
         ("/readyz/informer-sync", 200, "ok".into()),
+        ("/livez/poststarthook/crd-informer-synced", 200, "ok".into()),
+        ("/livez/poststarthook/nono", 404, lost.into()),
         ("/livez/informer-sync", 404, lost.into()),
         ("/livez/nono", 404, lost.into()),
         ("/livez/", 404, lost.into()),

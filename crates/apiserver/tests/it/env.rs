@@ -164,6 +164,16 @@ impl Env {
         });
     }
 
+    /// The server is about to stop.
+    pub fn leave(&self) {
+        self.server.leave();
+    }
+
+    /// Stops the server when everything is answered.
+    pub async fn drain(&self) {
+        self.server.drain().await;
+    }
+
     /// Tells the server to stop.
     pub fn shut_down(&self) {
         self.server.shutdown();

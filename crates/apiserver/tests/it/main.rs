@@ -17,4 +17,5 @@ mod kubectl;
 mod operations;
 mod peer;
 mod resume;
+mod shutdown;
 mod verbs;
