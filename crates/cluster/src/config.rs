@@ -30,6 +30,17 @@ pub struct Spec {
     pub network: Network,
     pub images: Images,
     pub telemetry: Telemetry,
+    #[serde(rename = "workerProfiles")]
+    pub worker_profiles: Vec<WorkerProfile>,
+}
+
+/// One of `spec.workerProfiles`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerProfile {
+    pub name: String,
+    /// A fragment of KubeletConfiguration.
+    pub values: serde_json::Map<String, Value>,
 }
 
 /// `spec.api`.
@@ -212,6 +223,7 @@ impl ClusterConfig {
                 ));
             }
         }
+        found.extend(crate::worker_profile::problems(&self.spec.worker_profiles));
         let api = &self.spec.api;
         for (path, text) in [
             ("spec.api.address", &api.address),

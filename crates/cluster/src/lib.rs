@@ -22,11 +22,13 @@ pub mod paths;
 mod progress;
 mod reset;
 mod rest;
+mod static_pods;
 pub mod status;
 mod storage;
 pub mod sysinfo;
 mod system_services;
 mod worker;
+mod worker_profile;
 
 pub use config::ClusterConfig;
 pub use node::{Options, controller};

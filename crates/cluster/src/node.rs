@@ -27,6 +27,8 @@ pub struct Options {
     pub single: bool,
     /// Whether this process runs workloads too.
     pub worker: bool,
+    /// The worker profile this node takes; `None` is `default`.
+    pub profile: Option<String>,
     pub args: Vec<String>,
     pub version: String,
 }

@@ -62,6 +62,11 @@ impl Paths {
         self.data.join("manifests")
     }
 
+    /// Pods that files describe.
+    pub fn static_pods(&self) -> PathBuf {
+        self.data.join("kubelet/manifests")
+    }
+
     /// Air-gap image bundles.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

@@ -16,7 +16,7 @@ use crate::control_plane::ControlPlane;
 use crate::node::{Error, Options, failed};
 use crate::paths::Paths;
 use crate::progress::Progress;
-use crate::{ctr, host};
+use crate::{ctr, host, worker_profile};
 
 /// kube-router's name for the bridge of pods, which k0s's users know.
 const BRIDGE: &str = "kube-bridge";
@@ -234,11 +234,41 @@ fn kubelet_config(plane: &ControlPlane, options: &Options) -> Result<kubelet::Co
     config.cluster_dns = vec![IpAddr::V4(options.config.dns_ip())];
     config.cluster_domain = options.config.spec.network.cluster_domain.clone();
     config.version = options.version.clone();
+    config.static_pods = crate::static_pods::rules().map(|rules| kubelet::StaticPods {
+        path: options.paths.static_pods(),
+        rules,
+    });
     if let Some(logs) = options.paths.private_logs() {
         config.pod_log_dir = logs.join("pods");
         config.container_log_dir = logs.join("containers");
     }
     let role = "node.k0sproject.io/role".to_string();
     config.labels.insert(role, "control-plane".into());
+    apply_profile(&mut config, options)?;
+    if let Some(pods) = &config.static_pods
+        && pods.path == options.paths.static_pods()
+    {
+        pki::file::make_dir(&pods.path, 0o755).map_err(|e| fail(&e))?;
+    }
     Ok(config)
+}
+
+/// Applies the worker profile of this node, which must be there if it is named.
+fn apply_profile(config: &mut kubelet::Config, options: &Options) -> Result<(), Error> {
+    let named = options.profile.as_deref();
+    let wanted = named.unwrap_or(worker_profile::DEFAULT);
+    let profiles = &options.config.spec.worker_profiles;
+    let fail = failed("apply the worker profile");
+    let Some(profile) = profiles.iter().find(|p| p.name == wanted) else {
+        if wanted == worker_profile::DEFAULT {
+            return Ok(());
+        }
+        return Err(fail(&format!("there is no profile {wanted:?}")));
+    };
+    // The configuration was validated, so this finds nothing.
+    let wrong = worker_profile::apply(config, &profile.values);
+    match wrong.first() {
+        None => Ok(()),
+        Some((field, text)) => Err(fail(&format!("{wanted}: {field}: {text}"))),
+    }
 }

@@ -20,6 +20,7 @@ mod node;
 mod policy;
 mod rbac;
 mod storage;
+mod storagemigration;
 
 pub use context::{Context, Controller, Facts, Setup, Signing};
 
@@ -64,6 +65,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &core::token_cleaner::CONTROLLER,
     &networking::service_cidr::CONTROLLER,
     &storage::persistent_volume_expander::CONTROLLER,
+    &storagemigration::storage_version_migrator::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server

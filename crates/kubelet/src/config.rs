@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::core::v1::Taint;
 
 use crate::limits;
+use crate::static_pods::StaticPods;
 
 /// Hard eviction thresholds: how much must stay free.
 #[derive(Clone, Debug)]
@@ -67,6 +68,8 @@ pub struct Config {
     pub image_gc_high: u8,
     /// Fill down to which they are removed.
     pub image_gc_low: u8,
+    /// Pods that files describe; `None`: there are none.
+    pub static_pods: Option<StaticPods>,
     /// `v1.37.0`: what the node says it runs.
     pub version: String,
 }
@@ -95,6 +98,7 @@ impl Config {
             eviction: Some(Eviction::default()),
             image_gc_high: 85,
             image_gc_low: 80,
+            static_pods: None,
             version: "v1.37.0".into(),
         }
     }

@@ -28,6 +28,7 @@ use crate::paths::{self, Paths};
 use crate::pod::PodContainer;
 use crate::pod_certificates::PodCertificates;
 use crate::server::Guard;
+use crate::static_pods;
 use crate::tokens::Tokens;
 use crate::worker::PodWorker;
 
@@ -54,6 +55,7 @@ pub(crate) struct Kubelet {
     pub paths: Paths,
     pub tokens: Tokens,
     pub certificates: PodCertificates,
+    pub statics: static_pods::Wanted,
     pub facts: NodeFacts,
     pub workers: RwLock<HashMap<String, Arc<PodWorker>>>,
     pub pods: Lister<Pod>,
@@ -86,6 +88,9 @@ pub async fn run(
     kubelet.node_event(EventType::Normal, "Starting", "Starting kubelet.");
     tasks.spawn(crate::node::run(kubelet.clone()));
     tasks.spawn(crate::node::lease::run(kubelet.clone()));
+    // Before those of the API, which say what is an orphan.
+    static_pods::read(&kubelet);
+    tasks.spawn(static_pods::run(kubelet.clone()));
     tasks.spawn(crate::pods::run(kubelet.clone()));
     tasks.spawn(crate::pods::follow_runtime(kubelet.clone()));
     tasks.spawn(crate::pods::follow_objects(kubelet.clone()));
@@ -168,6 +173,7 @@ impl Kubelet {
             trust_bundles: client.lister().ok(),
             tokens: Tokens::default(),
             certificates: PodCertificates::default(),
+            statics: static_pods::Wanted::default(),
             workers: RwLock::default(),
             node_status: Mutex::default(),
             image_use: crate::image_gc::ImageUse::default(),

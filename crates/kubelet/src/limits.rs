@@ -70,6 +70,12 @@ pub const TOKEN_REFRESH_SHARE: f64 = 0.8;
 pub const TOKEN_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Life of a token that names none.
 pub const TOKEN_SECONDS: i64 = 3600;
+/// How often the folder of static pods is read without being told of changes.
+pub const STATIC_PODS_CHECK: Duration = Duration::from_secs(20);
+/// Wait before a mirror pod that could not be made is tried again.
+pub const MIRROR_RETRY: Duration = Duration::from_secs(1);
+/// Bytes of a static pod's file.
+pub const STATIC_POD_BYTES: u64 = 10 << 20;
 /// Shortest wait for a pod certificate that is due.
 pub const POD_CERTIFICATE_MIN_WAIT: Duration = Duration::from_secs(1);
 /// Wait before a lost subscription is taken up again.

@@ -146,7 +146,9 @@ pub fn is_host_network(pod: &Pod) -> bool {
 pub fn is_critical(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
     let has = |key: &str| annotations.is_some_and(|a| a.contains_key(key));
-    has("kubernetes.io/config.mirror") || spec(pod).priority.unwrap_or(0) >= 2_000_000_000
+    has("kubernetes.io/config.mirror")
+        || crate::static_pods::is_static(pod)
+        || spec(pod).priority.unwrap_or(0) >= 2_000_000_000
 }
 
 /// The pod's own grace period.

@@ -18,6 +18,7 @@ use crate::limits::RESUBSCRIBE;
 use crate::paths::Paths;
 use crate::pod;
 use crate::pod_certificates;
+use crate::static_pods;
 use crate::status;
 use crate::volumes;
 use crate::worker::PodWorker;
@@ -36,15 +37,16 @@ pub(crate) async fn run(kubelet: Arc<Kubelet>) {
             let key = |p: &Pod| p.metadata.creation_timestamp.clone();
             key(a).cmp(&key(b))
         });
-        let known: HashSet<String> = pods.iter().map(|p| pod::uid(p).to_string()).collect();
-        let gone: Vec<Arc<PodWorker>> = kubelet
+        let mut known: HashSet<String> = pods.iter().map(|p| pod::uid(p).to_string()).collect();
+        let (of_files, others): (Vec<_>, Vec<_>) = kubelet
             .workers
             .read()
             .values()
-            .filter(|w| !known.contains(&w.uid))
             .cloned()
-            .collect();
-        gone.iter().for_each(|w| w.removed());
+            .partition(|w| static_pods::is_static(&w.pod()));
+        known.extend(of_files.iter().map(|w| w.uid.clone()));
+        let gone = others.iter().filter(|w| !known.contains(&w.uid));
+        gone.for_each(|w| w.removed());
         for p in pods {
             seen(&kubelet, p);
         }
@@ -74,6 +76,12 @@ fn is_mine(kubelet: &Kubelet, entry: &client::Entry) -> bool {
 
 fn handle(kubelet: &Arc<Kubelet>, change: &Change) {
     if change.kind == ChangeKind::Deleted {
+        if is_mine(kubelet, &change.entry)
+            && let Some(p) = client::lister::typed::<Pod>(&change.entry)
+            && static_pods::mirrored(&p).is_some()
+        {
+            return static_pods::removed(kubelet, &p);
+        }
         if let Some(worker) = kubelet.worker(&change.entry.uid) {
             worker.removed();
         }
@@ -87,7 +95,10 @@ fn handle(kubelet: &Arc<Kubelet>, change: &Change) {
 }
 
 /// A pod of ours was made or changed.
-fn seen(kubelet: &Arc<Kubelet>, p: Arc<Pod>) {
+pub(crate) fn seen(kubelet: &Arc<Kubelet>, p: Arc<Pod>) {
+    if static_pods::mirrored(&p).is_some() {
+        return static_pods::changed(kubelet, &p);
+    }
     if let Some(worker) = kubelet.worker(pod::uid(&p)) {
         worker.update(p);
         return;
@@ -130,7 +141,7 @@ pub(crate) fn fits(kubelet: &Kubelet, p: &Pod) -> Result<(), Rejection> {
 }
 
 /// A worker ended.
-pub(crate) fn forget(kubelet: &Kubelet, uid: &str) {
+pub(crate) fn forget(kubelet: &Arc<Kubelet>, uid: &str) {
     kubelet.workers.write().remove(uid);
     let workers = kubelet.workers.read();
     let known = |uid: &str| workers.contains_key(uid);
@@ -141,6 +152,8 @@ pub(crate) fn forget(kubelet: &Kubelet, uid: &str) {
     let rest: Vec<Arc<PodWorker>> = workers.values().cloned().collect();
     drop(workers);
     rest.iter().for_each(|w| w.retry_resize());
+    // A static pod may have waited for its predecessor's end.
+    static_pods::reconcile(kubelet);
 }
 
 /// Ends what runs for pods that the API no longer has, and removes what they left.

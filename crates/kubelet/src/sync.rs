@@ -18,6 +18,7 @@ use crate::credentials::Keyring;
 use crate::env::Objects;
 use crate::observed::Observed;
 use crate::pod;
+use crate::static_pods;
 use crate::status::Verdict;
 use crate::volumes::{self, Volumes};
 use crate::worker::PodWorker;
@@ -43,6 +44,7 @@ impl PodWorker {
     /// Brings the pod one step further.
     pub async fn sync_pod(self: &Arc<Self>) -> Result<Synced, SyncError> {
         let p = self.pod();
+        let mirror = self.mirror(&p).await;
         let seen = self.observe().await?;
         let now = Timestamp::now();
         if self.publish() {
@@ -75,8 +77,18 @@ impl PodWorker {
         if self.publish() {
             return Ok(Synced::Done);
         }
-        let waits = [backoff, deadline, self.next_due(now)];
+        let waits = [backoff, deadline, self.next_due(now), mirror];
         Ok(Synced::Wait(waits.into_iter().flatten().min()))
+    }
+
+    /// Makes the mirror of a static pod; gives when to try again where that failed.
+    async fn mirror(&self, p: &Pod) -> Option<Duration> {
+        if !static_pods::is_static(p) {
+            return None;
+        }
+        let error = static_pods::ensure_mirror(&self.kubelet, p).await.err()?;
+        tracing::debug!(pod = pod::format(p), error, "mirror pod not made");
+        Some(crate::limits::MIRROR_RETRY)
     }
 
     fn pod_event(&self, p: &Pod, reason: &str, text: String) -> SyncError {

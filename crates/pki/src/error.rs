@@ -33,7 +33,7 @@ pub enum Error {
     KeyMismatch { name: String },
     #[error("no usable certificate request: {why}")]
     ParseCsr { why: String },
-    #[error("unknown key type {key_type:?}")]
+    #[error("key type {key_type:?} is not supported")]
     KeyType { key_type: String },
     #[error("cannot make a key")]
     GenerateKey(#[source] rcgen::Error),

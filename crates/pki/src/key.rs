@@ -35,7 +35,7 @@ pub fn parse(pem: &str) -> Result<KeyPair, Error> {
 }
 
 // AlgorithmIdentifier values of PKCS#8, DER (RFC 5958, RFC 5480, RFC 8017).
-const RSA_ALGORITHM: &[u8] = &[
+pub(crate) const RSA_ALGORITHM: &[u8] = &[
     0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
 ];
 const P256_ALGORITHM: &[u8] = &[
@@ -48,7 +48,7 @@ const P384_ALGORITHM: &[u8] = &[
 ];
 
 /// Wraps a bare key into PKCS#8.
-fn wrap(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     let mut body = vec![0x02, 0x01, 0x00];
     body.extend_from_slice(algorithm);
     tlv(0x04, key, &mut body);

@@ -13,6 +13,7 @@ pub mod key;
 pub mod kubeconfig;
 pub mod layout;
 pub mod limits;
+mod rsa;
 pub mod stub;
 pub mod token;
 

@@ -87,7 +87,7 @@ const SPEC: &[Field] = &[
     f("network", Object(NETWORK)),
     later("controllerManager", Object(ARGS), ""),
     later("scheduler", Object(ARGS), ""),
-    later("workerProfiles", List(&Object(PROFILE)), ""),
+    f("workerProfiles", List(&Object(PROFILE))),
     later("featureGates", List(&Object(GATE)), ""),
     f("images", Object(IMAGES)),
     f("extensions", Object(EXTENSIONS)),

@@ -355,3 +355,38 @@ async fn nodes_get_networks_and_taints_as_they_are() {
             .all(|n| n["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] == "0")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_get_the_token_of_their_account_and_go_with_it() {
+    let world = World::start().await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a", "namespace": "d"}});
+    let account = world.create(&account).await;
+    let secret = |name: &str, account: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": name, "namespace": "d",
+                "annotations": {"kubernetes.io/service-account.name": account}}})
+    };
+    world.create(&secret("own", "a")).await;
+    world.create(&secret("lost", "nobody")).await;
+    let found = world
+        .until("the token", |w| {
+            let all = w.list("", "secrets");
+            let own = all.iter().find(|s| s["metadata"]["name"] == "own")?;
+            let filled = own["data"]["token"].is_string() && all.len() == 1;
+            filled.then(|| own.clone())
+        })
+        .await;
+    assert_eq!(found["data"]["namespace"], "ZA==");
+    assert_eq!(
+        found["metadata"]["annotations"]["kubernetes.io/service-account.uid"],
+        account["metadata"]["uid"]
+    );
+    world
+        .delete("/api/v1/namespaces/d/serviceaccounts/a", "Background")
+        .await;
+    world
+        .until("the token to go", |w| {
+            w.list("", "secrets").is_empty().then_some(())
+        })
+        .await;
+}

@@ -27,6 +27,9 @@ pub struct Flags {
     /// disable default taints for controller node
     #[arg(long)]
     no_taints: bool,
+    /// Worker profile to use on the node.
+    #[arg(long)]
+    profile: Option<String>,
     /// Path to the file containing the join-token.
     #[arg(long)]
     token_file: Option<PathBuf>,
@@ -56,7 +59,6 @@ const NOT_THERE: &[&str] = &[
     "--kubelet-root-dir",
     "--labels",
     "--logging",
-    "--profile",
     "--taints",
 ];
 
@@ -90,6 +92,7 @@ pub fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         paths: Paths::new(&data),
         single: flags.single,
         worker: flags.single || flags.enable_worker,
+        profile: flags.profile,
         args: std::env::args().collect(),
         version: crate::VERSION.into(),
     };

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::kubelet::Kubelet;
 use crate::pod;
+use crate::static_pods;
 use crate::status::status_patch;
 
 /// First and longest wait after a failed write.
@@ -109,15 +110,20 @@ impl Writer {
 
     async fn write(&mut self, status: &PodStatus) -> Result<(), client::Error> {
         let cached = self.kubelet.pods.get(&self.namespace, &self.name);
-        let cached = cached.filter(|p| pod::uid(p) == self.uid);
+        // The status of a static pod is its mirror's.
+        let own = |p: &Pod| static_pods::mirrored(p).unwrap_or_else(|| pod::uid(p)) == self.uid;
+        let cached = cached.filter(|p| own(p));
+        let newer = |last: &Pod, cached: &Pod| {
+            pod::uid(last) == pod::uid(cached) && revision(last) > revision(cached)
+        };
         let base = match (&self.last, &cached) {
-            (Some(last), Some(cached)) if revision(last) > revision(cached) => last,
+            (Some(last), Some(cached)) if newer(last, cached) => last,
             (_, Some(cached)) => cached.as_ref(),
             // The object is gone (or not seen yet, and then its arrival writes again).
             (_, None) => return Ok(()),
         };
         let current = base.status.clone().unwrap_or_default();
-        let Some(patch) = status_patch(&self.uid, &current, status) else {
+        let Some(patch) = status_patch(pod::uid(base), &current, status) else {
             return Ok(());
         };
         let api = self.kubelet.client.namespaced::<Pod>(&self.namespace);

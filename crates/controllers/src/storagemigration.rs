@@ -1,0 +1,3 @@
+//! Controllers of group storagemigration.k8s.io.
+
+pub mod storage_version_migrator;
