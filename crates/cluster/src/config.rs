@@ -101,6 +101,9 @@ pub struct ExternalEtcd {
 #[serde(default, rename_all = "camelCase")]
 pub struct Kine {
     pub data_source: String,
+    /// kine's flags without their dashes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_args: BTreeMap<String, String>,
 }
 
 /// `spec.network`.

@@ -8,7 +8,7 @@ use store::kine::{Kine, KineConfig};
 use store::sqlite::Sqlite;
 use tokio::sync::oneshot;
 
-use crate::config::{ExternalEtcd, Storage};
+use crate::config::{self, ExternalEtcd, Storage};
 use crate::node::{Error, failed};
 use crate::paths::Paths;
 
@@ -28,13 +28,10 @@ pub async fn open(storage: &Storage, paths: &Paths) -> Result<(Store, Fatal), Er
         let why = "spec.storage.type etcd without externalCluster (an etcd that k0s runs itself) is not supported yet; use kine or an externalCluster";
         return Err(failed("open the store")(&why));
     }
-    let source = storage.kine.as_ref().map_or("", |k| k.data_source.as_str());
+    let kine = storage.kine.clone().unwrap_or_default();
+    let source = kine.data_source.as_str();
     if Kine::takes(source) {
-        let config = KineConfig {
-            data_source: source.into(),
-            ..KineConfig::default()
-        };
-        let kine = Kine::open(config)
+        let kine = Kine::open(kine_config(&kine))
             .await
             .map_err(|e| failed("open the store")(&e))?;
         return Ok((Store::new(kine), None));
@@ -47,6 +44,24 @@ pub async fn open(storage: &Storage, paths: &Paths) -> Result<(Store, Fatal), Er
     let (tell, fatal) = oneshot::channel();
     let sqlite = Sqlite::open(&path, tell).map_err(|e| failed("open the store")(&e))?;
     Ok((Store::new(sqlite), Some(fatal)))
+}
+
+/// The flags of kine that say how to reach the database; the others are of programs that are not here.
+fn kine_config(kine: &config::Kine) -> KineConfig {
+    let mut config = KineConfig {
+        data_source: kine.data_source.clone(),
+        ..KineConfig::default()
+    };
+    for (flag, value) in &kine.extra_args {
+        let file = Some(PathBuf::from(value)).filter(|f| !f.as_os_str().is_empty());
+        match flag.as_str() {
+            "ca-file" => config.ca_file = file,
+            "cert-file" => config.cert_file = file,
+            "key-file" => config.key_file = file,
+            _ => tracing::warn!(flag, "spec.storage.kine.extraArgs: the flag has no effect"),
+        }
+    }
+    config
 }
 
 async fn etcd(external: &ExternalEtcd) -> Result<Store, Error> {
@@ -68,7 +83,12 @@ async fn etcd(external: &ExternalEtcd) -> Result<Store, Error> {
     };
     let config = EtcdConfig {
         endpoints: external.endpoints.clone(),
-        prefix: external.etcd_prefix.clone(),
+        // As kube-apiserver's --etcd-prefix, which k0s hands it to.
+        prefix: match external.etcd_prefix.trim_matches('/') {
+            "" => "/".into(),
+            prefix => format!("/{prefix}/"),
+        },
+        replaces: "/registry/".into(),
         ca: read(&external.ca_file)?,
         identity,
     };

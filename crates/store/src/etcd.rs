@@ -30,6 +30,9 @@ pub struct EtcdConfig {
     pub endpoints: Vec<String>,
     /// Put before every key, so that several clusters can share one etcd; may be empty.
     pub prefix: String,
+    /// What every key begins with here, and `prefix` stands for in etcd; may be empty. kube-apiserver's
+    /// `--etcd-prefix` stands for `/registry`. Both end in a slash or neither does.
+    pub replaces: String,
     /// PEM of the authorities that sign the servers' certificates; needed for `https`.
     pub ca: Option<Vec<u8>>,
     /// PEM of the client's certificate chain and of its private key.
@@ -75,7 +78,10 @@ impl Etcd {
         };
         let etcd = Self {
             caller: Caller::new(channel),
-            prefix: Prefix::new(config.prefix.into_bytes().into()),
+            prefix: Prefix::new(
+                config.prefix.into_bytes().into(),
+                config.replaces.into_bytes().into(),
+            ),
             watches: watch::Watches::default(),
         };
         let revision = etcd.revision().await?;
@@ -172,6 +178,7 @@ fn configuration(what: &str, e: impl std::fmt::Display) -> Error {
 impl Backend for Etcd {
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
         check::txn(&txn)?;
+        self.prefix.check(&txn)?;
         let request = self.prefix.txn_request(&txn);
         let answer: proto::TxnResponse = self.caller.unary(TXN, request).await?;
         let ops = if answer.succeeded {

@@ -74,7 +74,7 @@ pub const SQL_BATCH_BYTES: usize = 4 << 20;
 /// Parameters or rows of one statement; a power of two.
 pub const SQL_LIST: usize = 256;
 /// Rows of history read at a time.
-pub const SQL_PAGE: usize = 500;
+pub const SQL_PAGE: usize = 200;
 /// How often other writers' rows are looked for where nobody tells of them.
 pub const SQL_POLL: Duration = Duration::from_secs(1);
 /// How long a missing row is waited for before its place is filled, as kine.

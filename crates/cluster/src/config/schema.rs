@@ -123,7 +123,7 @@ const STORAGE: &[Field] = &[
         "kine",
         Object(&[
             f("dataSource", Text),
-            later("extraArgs", Map, ""),
+            f("extraArgs", Map),
             later("rawArgs", TEXTS, ""),
         ]),
     ),

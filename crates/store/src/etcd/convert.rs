@@ -9,20 +9,47 @@ use crate::types::{
     TxnResponse, prefix_end,
 };
 
-/// What stands before every key in etcd.
+/// What stands before every key in etcd, and what of the key it stands for.
 #[derive(Clone)]
-pub struct Prefix(Bytes);
+pub struct Prefix {
+    there: Bytes,
+    here: Bytes,
+}
 
 impl Prefix {
-    pub fn new(prefix: Bytes) -> Self {
-        Self(prefix)
+    /// `there` in etcd where keys here begin with `here`.
+    pub fn new(there: Bytes, here: Bytes) -> Self {
+        Self { there, here }
     }
 
-    fn key(&self, key: &Bytes) -> Bytes {
-        if self.0.is_empty() {
-            return key.clone();
+    /// Refuses a transaction on keys that have no place in etcd.
+    pub fn check(&self, txn: &Txn) -> Result<(), Error> {
+        let ops = txn.success.iter().chain(&txn.failure).map(|op| match op {
+            Op::Put { key, .. } | Op::Delete { key } | Op::Get { key } => key,
+            Op::DeleteRange { key, .. } => key,
+        });
+        let mut keys = ops.chain(txn.compares.iter().map(|c| &c.key));
+        match keys.find(|k| !k.starts_with(&self.here)) {
+            None => Ok(()),
+            Some(key) => Err(Error::Backend {
+                operation: "txn",
+                message: format!(
+                    "{} does not begin with {}",
+                    String::from_utf8_lossy(key),
+                    String::from_utf8_lossy(&self.here)
+                ),
+            }),
         }
-        [&self.0[..], &key[..]].concat().into()
+    }
+
+    /// A key as etcd has it. One that has no place there is put where all that have come after or before it.
+    fn key(&self, key: &Bytes) -> Bytes {
+        match key.strip_prefix(&self.here[..]) {
+            Some(_) if self.there == self.here => key.clone(),
+            Some(rest) => [&self.there[..], rest].concat().into(),
+            None if *key < self.here => self.there.clone(),
+            None => prefix_end(&self.there),
+        }
     }
 
     /// `[key, end)` in etcd: its spelling of "from the first key" and "to the last one" is `\0`.
@@ -33,7 +60,7 @@ impl Prefix {
         }
         let high = match &end[..] {
             [] => Bytes::new(),
-            [0] => prefix_end(&self.0),
+            [0] => prefix_end(&self.there),
             _ => self.key(end),
         };
         (low, high)
@@ -42,7 +69,12 @@ impl Prefix {
     /// A key without the prefix; nothing for one that does not have it.
     pub fn strip(&self, key: Vec<u8>) -> Option<Bytes> {
         let key = Bytes::from(key);
-        key.starts_with(&self.0).then(|| key.slice(self.0.len()..))
+        let rest = key.strip_prefix(&self.there[..])?;
+        Some(if self.here.is_empty() {
+            key.slice(self.there.len()..)
+        } else {
+            [&self.here[..], rest].concat().into()
+        })
     }
 
     fn key_value(&self, kv: proto::KeyValue) -> Option<KeyValue> {

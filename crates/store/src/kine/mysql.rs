@@ -306,6 +306,10 @@ fn fault(e: &mysql_async::Error) -> Fault {
         mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
             return Fault::Refused(e.to_string());
         }
+        // A certificate does not get better by asking again.
+        mysql_async::Error::Io(mysql_async::IoError::Tls(_)) => {
+            return Fault::Refused(e.to_string());
+        }
         _ => return Fault::Lost(e.to_string()),
     };
     let told = format!("{}: {}", server.code, server.message);

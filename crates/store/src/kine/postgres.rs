@@ -364,7 +364,12 @@ fn fault(e: &tokio_postgres::Error) -> Fault {
             Some(cause) => format!("{e}: {cause}"),
             None => e.to_string(),
         };
-        return Fault::Lost(told);
+        // A certificate does not get better by asking again.
+        return if untrusted(e) {
+            Fault::Refused(told)
+        } else {
+            Fault::Lost(told)
+        };
     };
     let told = format!("{}: {}", db.code().code(), db.message());
     match db.code() {
@@ -382,6 +387,21 @@ fn fault(e: &tokio_postgres::Error) -> Fault {
         }
         _ => Fault::Refused(told),
     }
+}
+
+/// Whether TLS refused the other side.
+fn untrusted(e: &tokio_postgres::Error) -> bool {
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        let inner = e
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        if e.is::<rustls::Error>() || inner.is_some_and(|e| e.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
 }
 
 // === Names ===

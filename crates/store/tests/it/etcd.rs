@@ -192,6 +192,51 @@ async fn without_a_prefix_all_keys_are_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_may_stand_for_what_keys_begin_with() {
+    let Some(program) = program() else { return };
+    let server = Server::start(&program, None);
+    let config = EtcdConfig {
+        replaces: "/registry/".into(),
+        ..server.config("/tenant/")
+    };
+    let s = Store::new(Etcd::connect(config).await.expect("connect"));
+    let all = server.store("").await;
+    let mut watch = s
+        .watch(Range::prefix("/registry/"), 0)
+        .await
+        .expect("watch");
+    let at = s
+        .create(b("/registry/pods/a"), b("1"), 0)
+        .await
+        .expect("create");
+    all.create(b("/tenant2/x"), b("1"), 0)
+        .await
+        .expect("create");
+    let there = all
+        .get("/tenant/pods/a")
+        .await
+        .expect("get")
+        .expect("there");
+    assert_eq!(there.mod_revision, at);
+    let batch = watch.next().await.expect("more").expect("batch");
+    assert_eq!(batch.events[0].key(), "/registry/pods/a");
+    for range in [
+        Range::prefix("/registry/"),
+        Range::prefix("/registry/pods/"),
+        Range::prefix("/"),
+    ] {
+        let found = s.range(range).await.expect("range");
+        let keys: Vec<_> = found.kvs.into_iter().map(|kv| kv.key).collect();
+        assert_eq!(keys, ["/registry/pods/a"]);
+    }
+    let outside = s.create(b("/elsewhere"), b("1"), 0).await;
+    assert!(matches!(
+        outside,
+        Err(WriteError::Store(Error::Backend { .. }))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_range_of_many_pages_is_one_range() {
     let Some(program) = program() else { return };
     let server = Server::start(&program, None);

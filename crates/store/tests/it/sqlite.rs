@@ -366,3 +366,81 @@ async fn a_file_of_kine_is_read_and_kept() {
         "3"
     );
 }
+
+/// A small file system of its own; unmounted when dropped.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(dir.path())
+            .output();
+        if mount.is_ok_and(|m| m.status.success()) {
+            return Some(Self(dir));
+        }
+        eprintln!("SKIPPED: no file system can be mounted");
+        None
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let lazily = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
+        assert!(lazily.is_ok_and(|s| s.success()), "umount");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_nothing_acknowledged() {
+    let Some(disk) = Disk::mount() else { return };
+    let path = disk.0.path().join("state.db");
+    let (fatal, mut broken) = oneshot::channel();
+    let s = Store::new(Sqlite::open(&path, fatal).expect("open"));
+    let others = disk.0.path().join("others");
+    std::fs::write(&others, vec![0; 1 << 20]).expect("write");
+    let mut acknowledged = std::collections::BTreeMap::new();
+    let mut refused = 0;
+    // Several at once, so that commits are shared by what fits and what does not.
+    for round in 0..100 {
+        let puts = (0..4).map(|n| {
+            let (s, key) = (s.clone(), format!("k{round:03}-{n}"));
+            let value = Bytes::from(vec![b'x'; 5_000 * (n + 1)]);
+            async move { (key.clone(), s.create(key.into(), value, 0).await) }
+        });
+        for (key, done) in futures::future::join_all(puts).await {
+            match done {
+                Ok(at) => drop(acknowledged.insert(key, at)),
+                Err(WriteError::Store(Error::NoSpace)) => refused += 1,
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+    assert!(refused > 0 && !acknowledged.is_empty(), "{refused}");
+    let same = async |s: &Store| {
+        let all = s.range(Range::prefix("k")).await.expect("range");
+        let all = all.kvs.iter().map(|kv| {
+            (
+                String::from_utf8_lossy(&kv.key).into_owned(),
+                kv.mod_revision,
+            )
+        });
+        all.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_eq!(same(&s).await, acknowledged);
+    std::fs::remove_file(&others).expect("remove");
+    let at = s
+        .create(b("k"), b("there is room again"), 0)
+        .await
+        .expect("create");
+    acknowledged.insert("k".into(), at);
+    s.verify().await.expect("verify");
+    assert!(broken.try_recv().is_err(), "a full disk ends nothing");
+    drop(s);
+    let s = open(&path);
+    assert_eq!(same(&s).await, acknowledged);
+}

@@ -28,7 +28,7 @@ pub fn run() -> Result<Outcome> {
     let before = running(&cluster, "counter")?;
     let database = cluster.data_dir().join("db/state.db");
     ensure!(!database.exists(), "{} was made", database.display());
-    etcd.holds("registry/pods/default/counter")?;
+    etcd.holds("pods/default/counter")?;
     let made = kubectl(&cluster, &["create", "configmap", "before"])?;
     ensure!(made.contains("created"), "{made}");
     etcd.restart()?;
