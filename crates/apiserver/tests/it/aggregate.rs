@@ -337,10 +337,19 @@ async fn bad_servers_hold_nobody_up() {
     assert!(env.get("/openapi/v2").await.json()["paths"].is_object());
     // An endless answer flows as fast as its reader takes it, and ends with him.
     env.until("/apis/garbage.io/v1", |r| r.code == 200).await;
-    let request = Request::get("/apis/endless.io/v1/things")
-        .body(kube::client::Body::empty())
-        .unwrap();
-    let answer = env.client.kube().send(request).await.unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    let answer = loop {
+        let request = Request::get("/apis/endless.io/v1/things")
+            .body(kube::client::Body::empty())
+            .unwrap();
+        let answer = env.client.kube().send(request).await.unwrap();
+        // Its status is told a moment before it is routed to.
+        if answer.status() != 503 {
+            break answer;
+        }
+        assert!(tokio::time::Instant::now() < end, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     assert_eq!(answer.status(), 200);
     let mut body = answer.into_body();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
