@@ -1,5 +1,6 @@
 //! What a request costs: CPU of the whole process (server and client) and of the server's threads,
 //! over TLS at concurrency 16. `cargo run --release -p apiserver --example bench`. Prints, never asserts.
+//! With a file's name it writes a kubeconfig there and serves, for requests by hand and `differential --kubeconfig`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A tool for developers.
 
 use std::net::IpAddr;
@@ -108,6 +109,10 @@ fn main() {
         .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let kubeconfig = server.block_on(serve(dir.path()));
+    if let Some(file) = std::env::args().nth(1).filter(|a| !a.starts_with("--")) {
+        std::fs::write(file, kubeconfig).unwrap();
+        return server.block_on(std::future::pending());
+    }
     let client = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("client")

@@ -1,5 +1,9 @@
 //! Bodies: shared buffers out, bounded buffers in.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http_body::Frame;
@@ -17,6 +21,35 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+/// A shared buffer and the newline that ends a document of JSON, without being copied together.
+pub fn line(bytes: Bytes) -> Body {
+    let parts = [bytes, Bytes::from_static(b"\n")];
+    Line(VecDeque::from(parts)).boxed_unsync()
+}
+
+struct Line(VecDeque<Bytes>);
+
+impl http_body::Body for Line {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        let left = self.0.iter().map(|part| part.len() as u64).sum();
+        http_body::SizeHint::with_exact(left)
+    }
 }
 
 /// Many buffers, written one after the other without being copied together.

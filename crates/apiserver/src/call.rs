@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::HeaderMap;
 use jiff::Timestamp;
 use machinery::request::{Attempt, User};
-use machinery::{ApiError, Descriptor};
+use machinery::{ApiError, Causes, Descriptor};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -44,6 +44,29 @@ pub enum Validation {
     Ignore,
     Warn,
     Strict,
+}
+
+/// Directives of fieldValidation.
+const VALIDATIONS: [&str; 4] = ["", "Ignore", "Strict", "Warn"];
+
+/// Only `All` is known.
+pub fn check_dry_run(values: &[&str], causes: &mut Causes) {
+    if values.iter().any(|v| *v != "All") {
+        causes.at("dryRun", |c| c.not_supported(&json!(values), &["All"]));
+    }
+}
+
+/// 422 about options, where something is wrong with them.
+pub fn refuse(kind: &str, causes: &Causes) -> Result<(), ApiError> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        "meta.k8s.io",
+        kind,
+        "",
+        causes.as_slice(),
+    ))
 }
 
 // === Call ===
@@ -186,6 +209,11 @@ impl Call {
         api::protobuf::has_form(&d.group, &d.version, &d.kind)
     }
 
+    /// Whether the resource is one that a CRD defines.
+    pub fn is_custom(&self) -> bool {
+        self.descriptor().strategy.apply_model().is_some()
+    }
+
     /// Whether this is a server-side apply.
     pub fn applies(&self) -> bool {
         self.info.verb == "patch" && self.content_type() == "application/apply-patch+yaml"
@@ -233,75 +261,63 @@ impl Call {
         self.annotations.lock().clone()
     }
 
-    /// Whether nothing may be written. 422 for an unknown directive.
+    /// Whether nothing may be written. 422 where an option of the write is wrong.
     pub fn dry_run(&self) -> Result<bool, ApiError> {
-        let mut on = false;
-        for value in self.query.all("dryRun") {
-            if value != "All" {
-                return Err(self.bad_option(&format!(
-                    "dryRun: Unsupported value: \"{value}\": supported values: \"All\""
-                )));
-            }
-            on = true;
-        }
-        Ok(on)
+        self.check_write_options()?;
+        Ok(self.query.all("dryRun").any(|v| v == "All"))
     }
 
-    /// Checks the options that writes share; 422 where one is wrong.
+    /// Checks the options of a write; 422 that tells all that is wrong.
+    /// Upstream: metav1 validation of CreateOptions, UpdateOptions and PatchOptions.
     pub fn check_write_options(&self) -> Result<(), ApiError> {
-        self.validation()?;
-        let manager = self.query.get("fieldManager").unwrap_or("");
-        if manager.len() > limits::FIELD_MANAGER_BYTES {
-            return Err(self.bad_option(&format!(
-                "fieldManager: Too long: may not be more than {} bytes",
-                limits::FIELD_MANAGER_BYTES
-            )));
-        }
-        if let Some((at, c)) = manager.char_indices().find(|(_, c)| c.is_control()) {
-            return Err(self.bad_option(&format!(
-                "fieldManager: Invalid value: {}: invalid character U+{:04X} (at position {at})",
-                machinery::causes::go_quote(manager),
-                c as u32
-            )));
-        }
-        if self.info.verb != "patch" {
-            return Ok(());
-        }
-        match (self.applies(), self.query.get("force")) {
-            (true, _) if manager.is_empty() => {
-                Err(self.bad_option("fieldManager: Required value: is required for apply patch"))
-            }
-            (false, Some(_)) => {
-                Err(self.bad_option("force: Forbidden: may not be specified for non-apply patch"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The fieldValidation directive. 422 for an unknown one.
-    pub fn validation(&self) -> Result<Validation, ApiError> {
-        match self.query.get("fieldValidation") {
-            None | Some("" | "Warn") => Ok(Validation::Warn),
-            Some("Ignore") => Ok(Validation::Ignore),
-            Some("Strict") => Ok(Validation::Strict),
-            Some(other) => Err(self.bad_option(&format!(
-                "fieldValidation: Unsupported value: \"{other}\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-            ))),
-        }
-    }
-
-    fn bad_option(&self, text: &str) -> ApiError {
+        let mut causes = Causes::new();
         let kind = match self.info.verb.as_str() {
             "create" => "CreateOptions",
             "patch" => "PatchOptions",
-            "delete" | "deletecollection" => "DeleteOptions",
+            // They have validation of their own.
+            "delete" | "deletecollection" => return Ok(()),
             _ => "UpdateOptions",
         };
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("{kind}.meta.k8s.io \"\" is invalid: {text}"),
-        )
+        let manager = self.query.get("fieldManager").unwrap_or("");
+        if kind == "PatchOptions" {
+            match (self.applies(), self.query.get("force")) {
+                (true, _) if manager.is_empty() => causes.at("fieldManager", |c| {
+                    c.required("is required for apply patch");
+                }),
+                (false, Some(_)) => causes.at("force", |c| {
+                    c.forbidden("may not be specified for non-apply patch");
+                }),
+                _ => {}
+            }
+        }
+        causes.at("fieldManager", |c| {
+            if manager.len() > limits::FIELD_MANAGER_BYTES {
+                c.too_long(limits::FIELD_MANAGER_BYTES);
+            }
+            for (at, letter) in manager.char_indices().filter(|(_, l)| l.is_control()) {
+                let code = u32::from(letter);
+                let text = format!("invalid character U+{code:04X} (at position {at})");
+                c.invalid(&json!(manager), text);
+            }
+        });
+        let dry: Vec<&str> = self.query.all("dryRun").collect();
+        check_dry_run(&dry, &mut causes);
+        let validation = self.query.get("fieldValidation").unwrap_or("");
+        if !VALIDATIONS.contains(&validation) {
+            causes.at("fieldValidation", |c| {
+                c.not_supported(&json!(validation), &VALIDATIONS);
+            });
+        }
+        refuse(kind, &causes)
+    }
+
+    /// The fieldValidation directive, which was checked before.
+    pub fn validation(&self) -> Result<Validation, ApiError> {
+        Ok(match self.query.get("fieldValidation") {
+            Some("Ignore") => Validation::Ignore,
+            Some("Strict") => Validation::Strict,
+            _ => Validation::Warn,
+        })
     }
 
     /// Who owns fields written by this request: `fieldManager`, else the user agent's first part.

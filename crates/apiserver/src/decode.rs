@@ -2,11 +2,15 @@
 
 use api::schema::{self, Schema};
 use bytes::Bytes;
-use machinery::{ApiError, conform};
+use machinery::{ApiError, Causes, conform};
 use serde_json::Value;
 
 use crate::call::{Call, Validation};
 use crate::negotiate::{self, Media};
+
+mod yaml11;
+
+use yaml11::Yaml;
 
 /// A decoded body and what strict decoding has to say of its text.
 pub struct Decoded {
@@ -50,16 +54,22 @@ fn decoded(
         texts(&value).map_err(|why| unrecognized(&why))?;
         return Ok(Decoded { value, findings });
     }
-    let what = match value {
+    let what = go_kind(&value);
+    Err(unrecognized(&format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )))
+}
+
+/// What Go's JSON package calls a value.
+fn go_kind(value: &Value) -> &'static str {
+    match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
         Value::Number(_) => "number",
         Value::Bool(_) => "bool",
-        _ => "null",
-    };
-    Err(unrecognized(&format!(
-        "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-    )))
+        Value::Object(_) => "object",
+        Value::Null => "null",
+    }
 }
 
 /// Makes sure that an object's version and kind are texts.
@@ -76,13 +86,17 @@ fn texts(value: &Value) -> Result<(), String> {
             "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{field} of type string"
         ));
     }
+    let version = machinery::object::str_at(value, "apiVersion");
+    if version.split('/').count() > 2 {
+        return Err(format!("unexpected GroupVersion string: {version}"));
+    }
     Ok(())
 }
 
 /// YAML to a value; the last of repeated keys counts, and the first repetition is told.
 pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
-    let strict = match serde_saphyr::from_str::<Value>(text) {
-        Ok(value) => return Ok((value, Vec::new())),
+    let strict = match serde_saphyr::from_str::<Yaml>(text) {
+        Ok(Yaml(value)) => return Ok((value, Vec::new())),
         Err(e) => e,
     };
     let serde_saphyr::Error::DuplicateMappingKey { key, location } = strict.without_snippet()
@@ -97,7 +111,7 @@ pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
     };
-    let value = serde_saphyr::from_str_with_options(text, options)
+    let Yaml(value) = serde_saphyr::from_str_with_options(text, options)
         .map_err(|e| e.without_snippet().to_string())?;
     Ok((value, vec![found]))
 }
@@ -112,6 +126,7 @@ pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
         mut value,
         findings,
     } = decoded(data, media, &d.kind, schema)?;
+    check_custom_kind(call, &value, data)?;
     check_kind(&mut value, &d.api_version(), &d.kind)?;
     let unknown = conformed(call, &mut value)?;
     let mut all = findings;
@@ -121,6 +136,46 @@ pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
     }
     report(call, all)?;
     Ok(value)
+}
+
+/// A custom resource of another kind is decoded like any and fails validation.
+fn check_custom_kind(call: &Call, value: &Value, data: &[u8]) -> Result<(), ApiError> {
+    let d = call.descriptor();
+    let text = |path: &str| machinery::object::str_at(value, path).to_string();
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    for (what, given) in [("Kind", &kind), ("apiVersion", &version)] {
+        if call.is_custom() && given.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): Object '{what}' is missing in '{}' ({})",
+                d.kind,
+                String::from_utf8_lossy(data),
+                summary(data)
+            )));
+        }
+    }
+    if !call.is_custom() || kind.is_empty() || kind == *d.kind || version != d.api_version() {
+        return Ok(());
+    }
+    let mut causes = Causes::new();
+    causes.at("kind", |c| {
+        c.invalid(&Value::String(kind.clone()), format!("must be {}", d.kind));
+    });
+    let name = text("metadata.name");
+    Err(ApiError::invalid(&d.group, &kind, &name, causes.as_slice()))
+}
+
+/// Numbers without a fraction as Go writes them: without a point.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(n) => {
+            if let Some(whole) = n.as_f64().filter(|_| n.is_f64()).and_then(yaml11::whole) {
+                *value = Value::from(whole);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }
 
 /// Makes a value conform to the endpoint's kind; gives the texts of its unknown fields.
@@ -135,6 +190,7 @@ pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError
     if let Some(schema) = schema::lookup(&d.group, &d.version, &d.kind) {
         return conform::conform(schema, value).map_err(bad);
     }
+    whole_numbers(value);
     let mut out = Vec::new();
     let meta = schema::lookup("meta.k8s.io", "v1", "ObjectMeta");
     if let (Some(meta), Some(fields)) = (meta, value.get_mut("metadata")) {
@@ -206,10 +262,15 @@ pub fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<()
             None | Some(Value::Null) => {
                 map.insert("metadata".into(), Value::Object(serde_json::Map::new()));
             }
-            Some(_) => {
+            Some(other) => {
+                let what = go_kind(other);
+                let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+                let into = match schema::lookup(group, version, kind) {
+                    Some(_) => format!("Go struct field {kind}.metadata"),
+                    None => "Go value".into(),
+                };
                 return Err(ApiError::bad_request(format!(
-                    "{kind} in version \"{}\" cannot be handled as a {kind}: json: cannot unmarshal into Go struct field {kind}.metadata of type v1.ObjectMeta",
-                    api_version.rsplit('/').next().unwrap_or("")
+                    "{kind} in version \"{version}\" cannot be handled as a {kind}: json: cannot unmarshal {what} into {into} of type v1.ObjectMeta"
                 )));
             }
         }
@@ -245,6 +306,26 @@ mod tests {
         assert!(object(&Bytes::from("a: [1"), Media::Yaml, "Pod").is_err());
         let deep = "[".repeat(100_000);
         assert!(object(&Bytes::from(deep), Media::Json, "Pod").is_err());
+    }
+
+    #[test]
+    fn keys_of_yaml_are_read_as_yaml_1_1() {
+        let read = |text: &str| yaml(text).map(|(value, _)| value);
+        for (text, expected) in [
+            ("n: 5", serde_json::json!({"false": 5})),
+            ("\"n\": 5", serde_json::json!({"n": 5})),
+            (
+                "{y: 1, on: 2, 3: 4, 1.5: 5}",
+                serde_json::json!({"true": 2, "3": 4, "1.5": 5}),
+            ),
+            (
+                "a: 12e03\nb: 1.5\nc: yes\nd: ~",
+                serde_json::json!({"a": 12000, "b": 1.5, "c": true, "d": null}),
+            ),
+        ] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        assert!(read("{? [a] : b}").is_err());
     }
 
     /// Upstream's own round-trip data, where it lies beside the checkout.

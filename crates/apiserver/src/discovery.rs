@@ -30,6 +30,17 @@ const STORED_AS: &[(&str, &str, &str)] = &[
 ];
 /// A group's highest priority, and its versions with theirs.
 type Ranked = (i64, Vec<(i64, String)>);
+/// The verbs of custom resources as upstream lists them.
+const CUSTOM_VERBS: &[&str] = &[
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
 
 /// Groups in order of discovery, each with its versions, preferred first; those of aggregated servers too.
 pub fn groups(server: &Inner) -> Vec<(String, Vec<String>)> {
@@ -167,7 +178,11 @@ pub fn resources(server: &Inner, group: &str, version: &str) -> Answer {
 
 /// What is not served: upstream's web service of the group says so, or the plain mux where there is none.
 pub fn not_found(server: &Inner, group: &str) -> Answer {
-    if groups(server).iter().any(|(known, _)| known == group) {
+    // Groups that only CRDs define have no web service.
+    let built_in = |s: &Arc<crate::registry::Served>| {
+        s.descriptor.group == group && s.descriptor.strategy.apply_model().is_none()
+    };
+    if server.registry.all().iter().any(built_in) {
         return response::error(&machinery::ApiError::path_not_found(), &response::PLAIN);
     }
     response::text(404, "404 page not found")
@@ -186,6 +201,10 @@ fn verb_names(d: &Descriptor) -> Vec<&'static str> {
     };
     let mut names: Vec<&str> = d.verbs.iter().map(name).collect();
     names.sort_unstable();
+    if d.strategy.apply_model().is_some() {
+        // Of custom resources upstream lists them in this order.
+        names.sort_by_key(|n| CUSTOM_VERBS.iter().position(|v| v == n));
+    }
     names
 }
 
@@ -206,7 +225,10 @@ fn resource_value(d: &Descriptor) -> Value {
             .find(|(g, r, _)| d.group == *g && d.resource == *r);
         let stored = match other {
             Some((_, _, stored)) => stored.to_string(),
-            None => format!("{}/{}/{}", d.group, d.version, d.kind),
+            None => {
+                let version = d.strategy.stored_version().unwrap_or(&d.version);
+                format!("{}/{version}/{}", d.group, d.kind)
+            }
         };
         let hash = Sha256::digest(stored.as_bytes());
         use base64::Engine;

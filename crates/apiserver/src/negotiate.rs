@@ -52,6 +52,27 @@ impl Media {
     }
 }
 
+/// What upstream names in refusals, whether the kind at hand has that form or not.
+const NAMES: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
+
+/// How an error is written: by the first clause that asks for no transform, and as indented JSON where
+/// there is none. Upstream: responsewriters.ErrorNegotiated.
+pub fn error(headers: &HeaderMap, query: &Query) -> Format {
+    let offer = Offer {
+        protobuf: true,
+        transforms: false,
+    };
+    response(headers, query, offer).unwrap_or(Format {
+        media: Media::Json,
+        transform: Transform::None,
+        pretty: true,
+    })
+}
+
 struct Clause<'a> {
     media: &'a str,
     q: f32,
@@ -103,13 +124,7 @@ pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form
         clauses(&accept)
             .iter()
             .find_map(|c| choose(c, offer))
-            .ok_or_else(|| {
-                let mut names = vec![Media::Json.text(), Media::Yaml.text()];
-                if offer.protobuf {
-                    names.push(Media::Protobuf.text());
-                }
-                ApiError::not_acceptable(&names)
-            })?
+            .ok_or_else(|| ApiError::not_acceptable(&NAMES))?
     };
     let agent = headers
         .get(USER_AGENT)
@@ -131,6 +146,11 @@ fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
             .find(|(k, _)| *k == name)
             .map(|(_, v)| *v)
     };
+    let said = |name: &str| parameter(name).filter(|v| !v.is_empty());
+    let streams = said("stream");
+    if streams.is_some_and(|s| s != "watch") || said("sv").is_some_and(|v| v != "v1") {
+        return None;
+    }
     let transform = match (parameter("as"), parameter("g"), parameter("v")) {
         (None, _, _) => Transform::None,
         (Some(_), _, _) if !offer.transforms => return None,
@@ -150,19 +170,15 @@ fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
     };
     let offered = [
         (Media::Json, true),
-        (Media::Yaml, true),
+        // YAML has no form of a stream.
+        (Media::Yaml, streams.is_none()),
         (Media::Protobuf, protobuf),
     ];
     let media = offered
         .iter()
         .filter(|(_, on)| *on)
         .map(|(m, _)| *m)
-        .find(|m| {
-            c.media == m.text()
-                || c.media == "*/*"
-                || (c.media == "application/*")
-                || (*m == Media::Json && c.media == "application/json;stream=watch")
-        })?;
+        .find(|m| c.media == m.text() || c.media == "*/*" || (c.media == "application/*"))?;
     Some(Format {
         media,
         transform,
@@ -181,13 +197,7 @@ pub fn request(headers: &HeaderMap, protobuf: bool) -> Result<Media, ApiError> {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" => Ok(Media::Yaml),
         "application/vnd.kubernetes.protobuf" if protobuf => Ok(Media::Protobuf),
-        _ => {
-            let mut names = vec![Media::Json.text(), Media::Yaml.text()];
-            if protobuf {
-                names.push(Media::Protobuf.text());
-            }
-            Err(ApiError::unsupported_media_type(&names))
-        }
+        _ => Err(ApiError::unsupported_media_type(&NAMES)),
     }
 }
 

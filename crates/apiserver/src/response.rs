@@ -59,6 +59,13 @@ pub fn bytes(code: u16, content_type: &'static str, data: impl Into<Bytes>) -> A
     answer
 }
 
+/// An object's stored bytes, which end without a newline.
+pub fn stored(code: u16, data: Bytes) -> Answer {
+    let mut answer = bytes(code, Media::Json.text(), Bytes::new());
+    *answer.body_mut() = body::line(data);
+    answer
+}
+
 /// An object that takes no transform.
 pub fn value(code: u16, object: &Value, format: &Format) -> Answer {
     match encode(object, format.media, format.pretty) {

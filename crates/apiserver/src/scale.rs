@@ -4,13 +4,15 @@ use api::selector::LabelSelector;
 use bytes::Bytes;
 use client::Cache;
 use machinery::object::{at, i64_at, set, str_at};
-use machinery::{ApiError, Causes, SubresourceKind};
+use machinery::{ApiError, Causes, Column, SubresourceKind};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::decode;
 use crate::negotiate;
+use crate::negotiate::Transform;
 use crate::response::{self, Answer};
+use crate::transform::{self, IncludeObject};
 use crate::verbs;
 
 /// The paths of one scale subresource.
@@ -32,11 +34,59 @@ pub async fn scale(call: &Call, body: &Bytes, kind: &SubresourceKind) -> Result<
             let namespace = call.info.namespace_of(call.descriptor());
             let entry = cache.get(&namespace, &call.info.name);
             let entry = entry.ok_or_else(|| call.not_found(&call.info.name))?;
-            of(&call.view(&entry).await?, &paths)
+            let object = call.view(&entry).await?;
+            if call.is_custom() && at(&object, paths.spec).is_none() {
+                return Err(ApiError::internal(format!(
+                    "the spec replicas field \".{}\" does not exist",
+                    paths.spec
+                )));
+            }
+            of(&object, &paths)
         }
         _ => change(call, body, &paths).await?,
     };
-    Ok(response::value(200, &value, &call.format))
+    let shown = shaped(call, value)?;
+    Ok(response::value(200, &shown, &call.format))
+}
+
+/// A Scale in the transform asked for.
+fn shaped(call: &Call, scale: Value) -> Result<Value, ApiError> {
+    match &call.format.transform {
+        Transform::None => Ok(scale),
+        Transform::Table(v) => {
+            let include = IncludeObject::parse(call.query.get("includeObject"))?;
+            let custom = call.is_custom();
+            let number = |name: &str| Column {
+                kind: "integer".into(),
+                ..Column::new(name)
+            };
+            let mut age = Column::new("Age");
+            if custom {
+                age.kind = "date".into();
+            }
+            let name = if custom {
+                Column::name()
+            } else {
+                Column::new("Name")
+            };
+            let columns = transform::shown([name, number("Desired"), number("Available"), age]);
+            let cells = json!([
+                machinery::object::name(&scale),
+                i64_at(&scale, "spec.replicas").unwrap_or(0),
+                i64_at(&scale, "status.replicas").unwrap_or(0),
+                machinery::strategy::age(&scale, call.now)
+            ]);
+            let row = transform::with_object(json!({"cells": cells}), &scale, v, include);
+            let meta = json!({"resourceVersion": str_at(&scale, "metadata.resourceVersion")});
+            Ok(transform::table(columns, vec![row], v, meta))
+        }
+        Transform::PartialMetadata(v) => Ok(transform::partial(&scale, v)),
+        Transform::PartialMetadataList(_) => Err(ApiError::new(
+            406,
+            "NotAcceptable",
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*autoscaling.Scale)",
+        )),
+    }
 }
 
 /// What admission plugins see of a write through `/scale`: the Scale of the object.

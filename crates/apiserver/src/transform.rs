@@ -28,11 +28,16 @@ impl IncludeObject {
 
 /// `columnDefinitions` of a resource.
 pub fn columns(d: &Descriptor) -> Value {
+    shown(d.strategy.columns())
+}
+
+/// `columnDefinitions` of columns.
+pub fn shown(columns: impl IntoIterator<Item = Column>) -> Value {
     let one = |c: Column| {
         json!({"name": c.name, "type": c.kind, "format": c.format,
                "description": c.description, "priority": c.priority})
     };
-    d.strategy.columns().into_iter().map(one).collect()
+    columns.into_iter().map(one).collect()
 }
 
 /// One row of an object.
@@ -43,13 +48,18 @@ pub fn row(
     include: IncludeObject,
     now: Timestamp,
 ) -> Value {
-    let mut out = json!({"cells": d.strategy.row(object, now)});
-    match include {
-        IncludeObject::Metadata => out["object"] = partial(object, version),
-        IncludeObject::Object => out["object"] = object.clone(),
-        IncludeObject::None => out["object"] = Value::Null,
-    }
-    out
+    let cells = json!({"cells": d.strategy.row(object, now)});
+    with_object(cells, object, version, include)
+}
+
+/// A row with as much of its object as is asked for.
+pub fn with_object(mut row: Value, object: &Value, version: &str, include: IncludeObject) -> Value {
+    row["object"] = match include {
+        IncludeObject::Metadata => partial(object, version),
+        IncludeObject::Object => object.clone(),
+        IncludeObject::None => Value::Null,
+    };
+    row
 }
 
 /// A Table of rows.

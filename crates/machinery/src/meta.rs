@@ -47,11 +47,18 @@ pub fn validate(
             (false, _) => c.forbidden("not allowed on this type"),
         });
         common(obj, c);
+        finalizers(obj, c);
     });
 }
 
 /// Checks the metadata of a changed object against what is stored.
 pub fn validate_update(obj: &Value, before: &Value, causes: &mut Causes) {
+    validate_custom_update(obj, before, causes);
+    causes.at("metadata", |c| finalizers(obj, c));
+}
+
+/// The same for custom resources, whose finalizers upstream looks at only when they are created.
+pub fn validate_custom_update(obj: &Value, before: &Value, causes: &mut Causes) {
     causes.at("metadata", |c| {
         for field in ["name", "namespace", "uid", "creationTimestamp"] {
             immutable(obj, before, field, c);
@@ -132,6 +139,9 @@ fn common(obj: &Value, c: &mut Causes) {
         annotations(map_at(obj, "metadata.annotations"), c)
     });
     c.at("ownerReferences", |c| owners(obj, c));
+}
+
+fn finalizers(obj: &Value, c: &mut Causes) {
     c.at("finalizers", |c| {
         let all = strings(obj, "metadata.finalizers");
         for (i, f) in all.iter().enumerate() {

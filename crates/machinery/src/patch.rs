@@ -2,7 +2,7 @@
 
 mod strategic;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 
@@ -15,16 +15,22 @@ const COPIED_BYTES: usize = 3 << 20;
 
 /// RFC 6902, as a client asks for it.
 pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
-    let ops = operations(patch)
+    let ops: Vec<Map<String, Value>> = serde_json::from_slice(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+    let ops: Vec<Value> = ops.into_iter().map(Value::Object).collect();
     if ops.len() > JSON_PATCH_OPS {
         return Err(ApiError::too_large(format!(
             "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPS}, got {}",
             ops.len()
         )));
     }
-    // Upstream answers with the generic text of the code; which operation failed is not told.
-    apply_operations(before, &ops).map_err(|_| {
+    // Upstream answers with the generic text of the code; which operation failed, or is none at all, is
+    // not told.
+    let known = serde_json::from_value::<json_patch::Patch>(Value::Array(ops.clone()));
+    let applied = known
+        .map_err(|e| e.to_string())
+        .and_then(|_| apply_operations(before, &ops));
+    applied.map_err(|_| {
         let text = "the server rejected our request due to an error in our request";
         let mut e = ApiError::new(422, "Invalid", text);
         e.details = Some(Box::default());
@@ -48,6 +54,20 @@ pub fn apply_operations(before: &Value, ops: &[Value]) -> Result<Value, String> 
     for op in ops {
         let kind = crate::object::str_at(op, "op");
         let path = crate::object::str_at(op, "path");
+        // Upstream's library replaces a field that an object does not have.
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent);
+        let in_object = parent
+            .and_then(|p| after.pointer(p))
+            .is_some_and(Value::is_object);
+        let added;
+        let op = if kind == "replace" && in_object && after.pointer(path).is_none() {
+            let mut other = op.clone();
+            other["op"] = "add".into();
+            added = other;
+            &added
+        } else {
+            op
+        };
         if kind == "copy" {
             let from = crate::object::str_at(op, "from");
             copied += after.pointer(from).map_or(0, |v| v.to_string().len());

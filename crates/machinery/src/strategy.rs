@@ -234,9 +234,14 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
+    /// The version that objects are stored as, where that may be another than the served one.
+    fn stored_version(&self) -> Option<&str> {
+        None
+    }
+
     /// The warning that every request to a deprecated version is answered with.
     /// Upstream: APILifecycleDeprecated, deprecation.WarningMessage.
-    fn deprecation(&self) -> Option<&'static str> {
+    fn deprecation(&self) -> Option<&str> {
         None
     }
 

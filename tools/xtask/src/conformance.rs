@@ -17,7 +17,6 @@ pub fn run(args: &[String]) -> Result<()> {
 /// The end-to-end tests that CI runs: the release binary is built already.
 pub fn end_to_end() -> Result<()> {
     program("checks", &[])?;
-    program("differential", &[])?;
     program("conformance", &["--ci"])
 }
 

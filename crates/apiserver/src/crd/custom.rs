@@ -157,7 +157,12 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
     let name = str_at(version, "name").to_string();
     let deprecation = (bool_at(version, "deprecated") == Some(true)).then(|| {
         match str_at(version, "deprecationWarning") {
-            "" => format!("{group}/{name} {kind} is deprecated"),
+            "" => match newer(crd, &name) {
+                Some(other) => {
+                    format!("{group}/{name} {kind} is deprecated; use {group}/{other} {kind}")
+                }
+                None => format!("{group}/{name} {kind} is deprecated"),
+            },
             text => text.to_string(),
         }
     });
@@ -177,6 +182,17 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         converter: None,
         many_versions: list_at(crd, "spec.versions").len() > 1,
     })
+}
+
+/// The newest served version that is not deprecated, where it is above a version.
+fn newer<'a>(crd: &'a Value, than: &str) -> Option<&'a str> {
+    let priority = crate::discovery::priority;
+    let served = list_at(crd, "spec.versions")
+        .iter()
+        .filter(|v| bool_at(v, "served") == Some(true) && bool_at(v, "deprecated") != Some(true));
+    let names = served.map(|v| str_at(v, "name"));
+    let newer = names.filter(|n| priority(n) > priority(than));
+    newer.max_by_key(|n| priority(n))
 }
 
 fn printer_column(c: &Value) -> Result<PrinterColumn, String> {
@@ -304,8 +320,12 @@ impl Strategy for Custom {
         api::names::subdomain_name(name, prefix)
     }
 
-    fn warnings(&self, _obj: &Value, _before: Option<&Value>) -> Vec<String> {
-        self.deprecation.clone().into_iter().collect()
+    fn stored_version(&self) -> Option<&str> {
+        Some(&self.stored_version)
+    }
+
+    fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
     }
 
     fn allow_unconditional_update(&self) -> bool {

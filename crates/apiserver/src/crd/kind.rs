@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use api::names;
 use jiff::Timestamp;
+use machinery::causes::CauseKind;
 use machinery::object::{bool_at, list_at, map_at, remove, set, set_default, str_at};
 use machinery::{Causes, Column, Descriptor, Row, Scope, Strategy, WriteContext};
 use serde_json::{Value, json};
@@ -128,16 +129,52 @@ impl Strategy for Kind {
     }
 
     fn columns(&self) -> Vec<Column> {
+        let wide = |name: &str| Column {
+            priority: 1,
+            ..Column::new(name)
+        };
         let created = Column {
             kind: "date".into(),
             ..Column::new("Created At")
         };
-        vec![Column::name(), created]
+        let established = Column {
+            kind: "boolean".into(),
+            ..wide("Established")
+        };
+        vec![
+            Column::name(),
+            Column::new("Scope"),
+            Column::new("Versions"),
+            created,
+            wide("Group"),
+            wide("Kind"),
+            wide("ShortNames"),
+            established,
+        ]
     }
 
     fn row(&self, obj: &Value, _now: Timestamp) -> Row {
-        let created = str_at(obj, "metadata.creationTimestamp");
-        vec![json!(machinery::object::name(obj)), json!(created)]
+        let mut served: Vec<String> = list_at(obj, "spec.versions")
+            .iter()
+            .filter(|v| bool_at(v, "served") == Some(true))
+            .map(|v| match bool_at(v, "storage") {
+                Some(true) => format!("{}(storage)", str_at(v, "name")),
+                _ => str_at(v, "name").to_string(),
+            })
+            .collect();
+        served.sort();
+        let short = list_at(obj, "spec.names.shortNames").iter();
+        let short: Vec<&str> = short.filter_map(Value::as_str).collect();
+        vec![
+            json!(machinery::object::name(obj)),
+            json!(str_at(obj, "spec.scope")),
+            json!(served.join(",")),
+            json!(str_at(obj, "metadata.creationTimestamp")),
+            json!(str_at(obj, "spec.group")),
+            json!(str_at(obj, "spec.names.kind")),
+            json!(short.join(",")),
+            json!(plan::is_true(obj, "Established")),
+        ]
     }
 }
 
@@ -169,8 +206,15 @@ fn validate(obj: &Value, c: &mut Causes) {
             "Cluster" | "Namespaced" => {}
             other => c.not_supported(&json!(other), &["Cluster", "Namespaced"]),
         });
-        c.at("versions", |c| versions(list_at(obj, "spec.versions"), c));
+        let all = list_at(obj, "spec.versions");
+        c.at("versions", |c| versions(all, c));
         c.at("names", |c| crd_names(&obj["spec"]["names"], c));
+        // What all versions share, upstream's internal type has once.
+        for part in PARTS {
+            if let Some(first) = all.first().filter(|_| part.is_shared(all)) {
+                c.at(part.shared, |c| (part.check)(first, c));
+            }
+        }
         c.at("conversion", |c| conversion(&obj["spec"]["conversion"], c));
     });
 }
@@ -288,24 +332,105 @@ fn approval(obj: &Value, group: &str, c: &mut Causes) {
     });
 }
 
+/// A part of a version that versions may share.
+struct Part {
+    /// The version's field.
+    field: &'static str,
+    /// Where upstream's internal type has it when all versions have the same.
+    shared: &'static str,
+    check: fn(&Value, &mut Causes),
+}
+
+const PARTS: [Part; 4] = [
+    Part {
+        field: "schema",
+        shared: "validation",
+        check: schema,
+    },
+    Part {
+        field: "subresources",
+        shared: "subresources",
+        check: subresources,
+    },
+    Part {
+        field: "additionalPrinterColumns",
+        shared: "additionalPrinterColumns",
+        check: columns,
+    },
+    Part {
+        field: "selectableFields",
+        shared: "selectableFields",
+        check: selectable,
+    },
+];
+
+impl Part {
+    fn is_shared(&self, all: &[Value]) -> bool {
+        let of = |v: &Value| v.get(self.field).cloned().unwrap_or_default();
+        let first = all.first().map(of);
+        all.iter().all(|v| Some(of(v)) == first)
+    }
+}
+
 fn versions(all: &[Value], c: &mut Causes) {
+    let schema = |v: &Value| v.pointer("/schema/openAPIV3Schema").is_some();
+    for (i, _) in all.iter().enumerate().filter(|(_, v)| !schema(v)) {
+        c.index(i, |c| {
+            c.at("schema", |c| c.at("openAPIV3Schema", |c| c.required("")));
+        });
+    }
+    for (i, v) in all.iter().enumerate() {
+        c.index(i, |c| {
+            version(v, c);
+            for part in PARTS.iter().filter(|p| !p.is_shared(all)) {
+                c.at(part.field, |c| (part.check)(v, c));
+            }
+        });
+    }
     let mut seen = HashSet::new();
     if !all.iter().all(|v| seen.insert(str_at(v, "name"))) {
-        c.invalid(&json!(all), "must contain unique version names");
+        c.shown(
+            CauseKind::Invalid,
+            internal(all),
+            "must contain unique version names",
+        );
     }
     let stored = all
         .iter()
         .filter(|v| bool_at(v, "storage") == Some(true))
         .count();
     if stored != 1 {
-        c.invalid(
-            &json!(all),
+        c.shown(
+            CauseKind::Invalid,
+            internal(all),
             "must have exactly one version marked as storage version",
         );
     }
-    for (i, v) in all.iter().enumerate() {
-        c.index(i, |c| version(v, c));
-    }
+}
+
+/// Versions as upstream's internal type shows them, without what they share.
+fn internal(all: &[Value]) -> String {
+    let own = |v: &Value, i: usize| match v.get(PARTS[i].field) {
+        Some(value) if !PARTS[i].is_shared(all) => value.to_string(),
+        _ => "null".into(),
+    };
+    let flag = |v: &Value, field: &str| bool_at(v, field).unwrap_or(false);
+    let one = |v: &Value| {
+        format!(
+            "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{},\"Schema\":{},\"Subresources\":{},\"AdditionalPrinterColumns\":{},\"SelectableFields\":{}}}",
+            json!(str_at(v, "name")),
+            flag(v, "served"),
+            flag(v, "storage"),
+            flag(v, "deprecated"),
+            v.get("deprecationWarning").unwrap_or(&Value::Null),
+            own(v, 0),
+            own(v, 1),
+            own(v, 2),
+            own(v, 3),
+        )
+    };
+    let texts: Vec<String> = all.iter().map(one).collect();
+    format!("[{}]", texts.join(","))
 }
 
 fn version(v: &Value, c: &mut Causes) {
@@ -314,19 +439,6 @@ fn version(v: &Value, c: &mut Causes) {
         names::dns1035_label(name)
             .into_iter()
             .for_each(|p| c.invalid(&json!(name), p));
-    });
-    c.at("schema", |c| {
-        c.at("openAPIV3Schema", |c| {
-            match v.get("schema").and_then(|s| s.get("openAPIV3Schema")) {
-                None => c.required("schemas are required"),
-                // Otherwise its causes are in the list already.
-                Some(schema) => {
-                    if let Ok(schema) = Structural::parse(schema, c) {
-                        schema.check_rules(c);
-                    }
-                }
-            }
-        });
     });
     let deprecated = bool_at(v, "deprecated") == Some(true);
     if let Some(text) = v.get("deprecationWarning").and_then(Value::as_str) {
@@ -340,28 +452,44 @@ fn version(v: &Value, c: &mut Causes) {
             }
         });
     }
-    c.at("additionalPrinterColumns", |c| {
-        for (j, column) in list_at(v, "additionalPrinterColumns").iter().enumerate() {
-            c.index(j, |c| printer_column(column, c));
+}
+
+fn schema(v: &Value, c: &mut Causes) {
+    c.at("openAPIV3Schema", |c| {
+        // Where it is missing that was told; what does not parse is in the list already.
+        if let Some(schema) = v.pointer("/schema/openAPIV3Schema")
+            && let Ok(schema) = Structural::parse(schema, c)
+        {
+            schema.check_rules(c);
         }
     });
-    c.at("selectableFields", |c| {
-        for (j, field) in list_at(v, "selectableFields").iter().enumerate() {
-            let path = str_at(field, "jsonPath");
-            c.index(j, |c| {
-                c.at("jsonPath", |c| match JsonPath::parse(path) {
-                    _ if path.is_empty() => c.required(""),
-                    Err(why) => c.invalid(&json!(path), why),
-                    Ok(p) if p.first() == "metadata" => {
-                        c.invalid(&json!(path), "must not point to fields in metadata");
-                    }
-                    Ok(_) => {}
-                })
-            });
-        }
-    });
+}
+
+fn columns(v: &Value, c: &mut Causes) {
+    for (j, column) in list_at(v, "additionalPrinterColumns").iter().enumerate() {
+        c.index(j, |c| printer_column(column, c));
+    }
+}
+
+fn selectable(v: &Value, c: &mut Causes) {
+    for (j, field) in list_at(v, "selectableFields").iter().enumerate() {
+        let path = str_at(field, "jsonPath");
+        c.index(j, |c| {
+            c.at("jsonPath", |c| match JsonPath::parse(path) {
+                _ if path.is_empty() => c.required(""),
+                Err(why) => c.invalid(&json!(path), why),
+                Ok(p) if p.first() == "metadata" => {
+                    c.invalid(&json!(path), "must not point to fields in metadata");
+                }
+                Ok(_) => {}
+            })
+        });
+    }
+}
+
+fn subresources(v: &Value, c: &mut Causes) {
     if map_at(v, "subresources.scale").is_some() {
-        c.at("subresources", |c| c.at("scale", |c| scale(v, c)));
+        c.at("scale", |c| scale(v, c));
     }
 }
 

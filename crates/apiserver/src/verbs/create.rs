@@ -117,6 +117,13 @@ pub async fn new_object(
         dry_run,
         options: call.options("CreateOptions"),
     };
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
+        remove(&mut obj, &format!("metadata.{field}"));
+    }
     if !call.applies() {
         managed::track(call, None, &mut obj, "");
     }

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use client::Cache;
 use machinery::object::{at, i64_at, is_deleting, list_at, set, str_at};
 use machinery::request::Operation;
-use machinery::{ApiError, conform};
+use machinery::{ApiError, Causes, conform};
 use serde_json::{Value, json};
 use store::WriteError;
 
 use super::update::is_finished;
 use super::write::{self, Target};
-use crate::call::Call;
+use crate::call::{Call, check_dry_run, refuse};
 use crate::decode;
 use crate::filter::Filter;
 use crate::limits;
@@ -54,7 +54,11 @@ pub async fn delete(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let options = options(call, body)?;
     let namespace = call.info.namespace_of(call.descriptor());
     match one(call, &options, &namespace, &call.info.name).await? {
-        Deleted::Marked(value) => super::get::object(call, 200, value),
+        Deleted::Marked(value) => {
+            // Who asks for cascading in the old way is told that it is not done yet.
+            let cascades = at(&options.object, "orphanDependents") == Some(&json!(false));
+            super::get::object(call, if cascades { 202 } else { 200 }, value)
+        }
         Deleted::Gone(value) if call.descriptor().strategy.returns_deleted() => {
             super::get::object(call, 200, value)
         }
@@ -75,22 +79,26 @@ pub async fn delete(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
 
 /// Deletes everything that matches the selectors; answers with the list of what was there.
 pub async fn collection(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
-    let options = options(call, body)?;
     let filter = Filter::of(call)?;
+    let options = options(call, body)?;
     let (entries, revision) = call.cache()?.snapshot(filter.namespace.as_deref());
     let entries = call.selectable(entries, &filter).await?;
     let mut items = Vec::new();
     for e in entries.iter().filter(|e| filter.matches(e)) {
         match one(call, &options, &e.namespace, &e.name).await {
-            Ok(Deleted::Gone(v) | Deleted::Marked(v)) => items.push(v),
+            // As it was listed, whatever became of it.
+            Ok(_) => items.push(call.view(e).await?),
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e),
         }
     }
     let d = call.descriptor();
-    let list = json!({
+    let mut list = json!({
         "kind": d.list_kind, "apiVersion": d.api_version(),
         "metadata": {"resourceVersion": revision.to_string()}, "items": items});
+    if call.is_custom() {
+        list["metadata"]["continue"] = json!("");
+    }
     Ok(response::value(200, &list, &call.format))
 }
 
@@ -101,58 +109,32 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
         let media = negotiate::request(&call.headers, true)?;
         decode::object(body, media, "DeleteOptions")?
     };
+    let kind = str_at(&object, "kind");
+    if !["", "DeleteOptions"].contains(&kind) {
+        return Err(ApiError::bad_request(format!(
+            "no kind \"{kind}\" is registered for version \"{}\" in scheme \"pkg/runtime/scheme.go:111\"",
+            str_at(&object, "apiVersion")
+        )));
+    }
     // An option that is not understood must not be passed over: the object would be gone.
     if let Some(schema) = schema::lookup("meta.k8s.io", "v1", "DeleteOptions") {
-        conform::conform(schema, &mut object).map_err(|e| {
-            ApiError::bad_request(format!(
-                "DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {e}"
-            ))
-        })?;
+        conform::conform(schema, &mut object).map_err(ApiError::bad_request)?;
     }
-    if let Some(seconds) = call.query.integer("gracePeriodSeconds")? {
-        set(&mut object, "gracePeriodSeconds", json!(seconds));
+    if body.is_empty() {
+        from_query(call, &mut object)?;
     }
-    if let Some(policy) = call.query.get("propagationPolicy") {
-        set(&mut object, "propagationPolicy", json!(policy));
-    }
-    if call.query.get("orphanDependents").is_some() {
-        let orphan = call.query.flag("orphanDependents");
-        set(&mut object, "orphanDependents", json!(orphan));
-    }
-    let invalid = |text: String| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("DeleteOptions.meta.k8s.io \"\" is invalid: {text}"),
-        )
-    };
     // As admission plugins see it.
     set(&mut object, "kind", json!("DeleteOptions"));
     set(&mut object, "apiVersion", json!("meta.k8s.io/v1"));
+    check(&object)?;
     let orphan = at(&object, "orphanDependents").and_then(Value::as_bool);
-    let propagation = match str_at(&object, "propagationPolicy") {
-        "" => orphan.map(|o| {
-            if o {
-                Propagation::Orphan
-            } else {
-                Propagation::Background
-            }
-        }),
-        _ if orphan.is_some() => {
-            return Err(invalid(
-                "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set".into(),
-            ));
-        }
-        "Background" => Some(Propagation::Background),
-        "Foreground" => Some(Propagation::Foreground),
-        "Orphan" => Some(Propagation::Orphan),
-        other => {
-            return Err(invalid(format!(
-                "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
-            )));
-        }
+    let propagation = match (str_at(&object, "propagationPolicy"), orphan) {
+        ("Foreground", _) => Some(Propagation::Foreground),
+        ("Orphan", _) | ("", Some(true)) => Some(Propagation::Orphan),
+        ("Background", _) | ("", Some(false)) => Some(Propagation::Background),
+        _ => None,
     };
-    let dry_run = call.dry_run()? || list_at(&object, "dryRun").iter().any(|v| v == "All");
+    let dry_run = list_at(&object, "dryRun").iter().any(|v| v == "All");
     let text = |path: &str| {
         at(&object, path)
             .and_then(Value::as_str)
@@ -174,6 +156,48 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
         dry_run,
         object,
     })
+}
+
+/// Options of a query count where there is no body.
+fn from_query(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    if let Some(seconds) = call.query.integer("gracePeriodSeconds")? {
+        set(object, "gracePeriodSeconds", json!(seconds));
+    }
+    if let Some(policy) = call.query.get("propagationPolicy") {
+        set(object, "propagationPolicy", json!(policy));
+    }
+    if call.query.get("orphanDependents").is_some() {
+        let orphan = call.query.flag("orphanDependents");
+        set(object, "orphanDependents", json!(orphan));
+    }
+    let dry: Vec<&str> = call.query.all("dryRun").collect();
+    if !dry.is_empty() {
+        set(object, "dryRun", json!(dry));
+    }
+    Ok(())
+}
+
+/// Upstream: metav1 validation of DeleteOptions.
+fn check(object: &Value) -> Result<(), ApiError> {
+    let mut causes = Causes::new();
+    if let Some(policy) = at(object, "propagationPolicy").filter(|p| !p.is_null()) {
+        causes.at("propagationPolicy", |c| {
+            if at(object, "orphanDependents").is_some_and(|o| !o.is_null()) {
+                c.invalid(
+                    policy,
+                    "orphanDependents and deletionPropagation cannot be both set",
+                );
+            }
+            let known = ["Foreground", "Background", "Orphan"];
+            if !policy.as_str().is_some_and(|p| known.contains(&p)) {
+                let shown = ["Foreground", "Background", "Orphan", "nil"];
+                c.not_supported_in_order(policy, &shown);
+            }
+        });
+    }
+    let dry = list_at(object, "dryRun").iter().filter_map(Value::as_str);
+    check_dry_run(&dry.collect::<Vec<_>>(), &mut causes);
+    refuse("DeleteOptions", &causes)
 }
 
 async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<Deleted, ApiError> {

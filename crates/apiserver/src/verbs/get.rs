@@ -4,7 +4,7 @@ use client::Cache;
 use machinery::ApiError;
 
 use crate::call::Call;
-use crate::negotiate::{Media, Transform};
+use crate::negotiate::Transform;
 use crate::response::{self, Answer};
 use crate::transform::{self, IncludeObject};
 
@@ -18,11 +18,7 @@ pub async fn get(call: &Call) -> Result<Answer, ApiError> {
         .get(&call.info.namespace_of(call.descriptor()), &call.info.name)
         .ok_or_else(|| call.not_found(&call.info.name))?;
     if call.sends_stored_bytes() {
-        return Ok(response::bytes(
-            200,
-            Media::Json.text(),
-            entry.bytes.clone(),
-        ));
+        return Ok(response::stored(200, entry.bytes.clone()));
     }
     let value = call.view(&entry).await?;
     object(call, 200, value)
@@ -47,8 +43,7 @@ pub async fn written(call: &Call, code: u16, value: serde_json::Value) -> Result
                 return object(call, code, value);
             }
             Some(entry) => {
-                let bytes = entry.bytes.clone();
-                return Ok(response::bytes(code, Media::Json.text(), bytes));
+                return Ok(response::stored(code, entry.bytes.clone()));
             }
             None => {}
         }
@@ -71,8 +66,8 @@ pub fn object(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer
         Transform::PartialMetadata(v) => transform::partial(&value, v),
         Transform::PartialMetadataList(_) => {
             let text = format!(
-                "you requested PartialObjectMetadataList, but the requested object is not a list (*{}.{})",
-                d.version, d.kind
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",
+                super::list::go_type(call, &d.kind, "Unstructured")
             );
             return Err(ApiError::new(406, "NotAcceptable", text));
         }

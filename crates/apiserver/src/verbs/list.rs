@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::Entry;
-use machinery::ApiError;
+use machinery::{ApiError, Causes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Range;
@@ -23,6 +23,8 @@ use crate::transform::{self, IncludeObject};
 
 /// Where a list goes on: upstream's token, base64 of this as JSON.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
+#[derive(Default)]
 struct Continue {
     v: String,
     rv: i64,
@@ -52,12 +54,13 @@ async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
     let matching = call.query.get("resourceVersionMatch").unwrap_or("");
     check_options(call, version, matching)?;
     if let Some(token) = call.query.get("continue").filter(|t| !t.is_empty()) {
+        let token = parse_token(token)?;
         if !version.is_empty() && version != "0" {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        return older(call, filter, &parse_token(token)?, limit).await;
+        return older(call, filter, &token, limit).await;
     }
     if !version.is_empty() && version.parse::<u64>().is_err() {
         return Err(bad_version(version));
@@ -94,7 +97,7 @@ async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
     let left = matching.count();
     let next = match (left, entries.last()) {
         (0, _) | (_, None) => None,
-        (_, Some(last)) => Some(token(revision, &relative_key(call, last))),
+        (_, Some(last)) => Some(token(revision, &relative_key(call, filter, last))),
     };
     let remaining = (left > 0 && filter.is_everything()).then_some(left);
     Ok(Page {
@@ -105,45 +108,35 @@ async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
     })
 }
 
+/// Upstream: metainternalversion validation of ListOptions.
 fn check_options(call: &Call, version: &str, matching: &str) -> Result<(), ApiError> {
-    let invalid = |text: &str| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"),
-        )
-    };
+    let mut causes = Causes::new();
     let continues = call.query.get("continue").is_some_and(|c| !c.is_empty());
-    match matching {
-        "" => {}
-        _ if continues => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
-            ));
-        }
-        _ if version.is_empty() => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
-        }
-        "Exact" if version == "0" => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            ));
-        }
-        "Exact" | "NotOlderThan" => {}
-        other => {
-            return Err(invalid(&format!(
-                "resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\""
-            )));
-        }
+    if !matching.is_empty() {
+        causes.at("resourceVersionMatch", |c| {
+            if version.is_empty() {
+                c.forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if continues {
+                c.forbidden("resourceVersionMatch is forbidden when continue is provided");
+            }
+            if !["Exact", "NotOlderThan"].contains(&matching) {
+                let known = ["Exact", "NotOlderThan", ""];
+                c.not_supported_in_order(&json!(matching), &known);
+            }
+            if matching == "Exact" && version == "0" {
+                c.forbidden(
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                );
+            }
+        });
     }
     if call.query.get("sendInitialEvents").is_some() {
-        return Err(invalid(
-            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
-        ));
+        causes.at("sendInitialEvents", |c| {
+            c.forbidden("sendInitialEvents is forbidden for list");
+        });
     }
-    Ok(())
+    crate::call::refuse("ListOptions", &causes)
 }
 
 fn bad_version(text: &str) -> ApiError {
@@ -172,15 +165,7 @@ async fn older(
         Ok(rv) => rv,
     };
     let end = store::prefix_end(prefix.as_bytes());
-    let mut start = format!("{}{}", storage_prefix(d), from.start);
-    if from.start.is_empty() {
-        start = prefix.clone();
-    }
-    if !start.starts_with(&prefix) {
-        return Err(ApiError::bad_request(
-            "continue key is not valid: the prefix does not match",
-        ));
-    }
+    let mut start = format!("{prefix}{}", from.start);
     let mut entries = Vec::new();
     loop {
         let range = Range {
@@ -213,7 +198,7 @@ async fn older(
         };
         let last = String::from_utf8_lossy(&last).into_owned();
         if limit != 0 && entries.len() >= limit {
-            let relative = last.strip_prefix(&storage_prefix(d)).unwrap_or(&last);
+            let relative = last.strip_prefix(&prefix).unwrap_or(&last);
             let rest = found.count.saturating_sub(limit);
             let next = Some(token(revision, relative));
             let remaining = filter.is_everything().then_some(rest);
@@ -254,8 +239,9 @@ fn read_error(e: store::Error, from: &Continue) -> ApiError {
     }
 }
 
-fn relative_key(call: &Call, e: &Entry) -> String {
-    if call.descriptor().namespaced() {
+/// The key of an entry below the listed prefix.
+fn relative_key(call: &Call, filter: &Filter, e: &Entry) -> String {
+    if call.descriptor().namespaced() && filter.namespace.is_none() {
         format!("{}/{}", e.namespace, e.name)
     } else {
         e.name.to_string()
@@ -268,7 +254,7 @@ fn token(revision: u64, last_key: &str) -> String {
     encode_token(&Continue {
         v: "meta.k8s.io/v1".into(),
         rv,
-        start: format!("{last_key}\0"),
+        start: format!("/{last_key}\0"),
     })
 }
 
@@ -279,31 +265,31 @@ fn encode_token(c: &Continue) -> String {
 fn parse_token(text: &str) -> Result<Continue, ApiError> {
     let bad = |why: &str| {
         ApiError::bad_request(format!(
-            "invalid continue token: continue key is not valid: {why}"
+            "invalid continue token: continue key is not valid{why}"
         ))
     };
     let data = BASE64_URL_SAFE_NO_PAD
         .decode(text)
-        .map_err(|e| bad(&e.to_string()))?;
-    let mut c: Continue = serde_json::from_slice(&data).map_err(|e| bad(&e.to_string()))?;
+        .map_err(|e| bad(&format!(": {e}")))?;
+    let mut c: Continue = serde_json::from_slice(&data).map_err(|e| bad(&format!(": {e}")))?;
     if c.v != "meta.k8s.io/v1" {
         return Err(bad(&format!(
-            "server does not recognize this encoded version \"{}\"",
+            ": server does not recognize this encoded version {}",
             c.v
         )));
     }
     if c.rv == 0 {
         return Err(bad(
-            "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
         ));
     }
     if c.start.is_empty() {
-        return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
+        return Err(bad(": encoded start key empty (version meta.k8s.io/v1)"));
     }
     if c.start.split('/').any(|p| p == ".." || p == ".") {
-        return Err(bad(&c.start));
+        return Err(bad(&format!(": {}", c.start)));
     }
-    // Tokens made from a cache begin with a slash.
+    // Those of older servers begin without a slash.
     c.start = c.start.trim_start_matches('/').to_string();
     Ok(c)
 }
@@ -326,6 +312,9 @@ fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
     }
     if let Some(next) = page.next {
         meta["continue"] = json!(next);
+    } else if call.is_custom() && call.format.transform == Transform::None {
+        // Upstream's lists of custom resources have it always.
+        meta["continue"] = json!("");
     }
     if let Some(n) = page.remaining {
         meta["remainingItemCount"] = json!(n);
@@ -355,13 +344,23 @@ fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
         Transform::PartialMetadataList(v) => transform::partial_list(&values, v, meta),
         Transform::PartialMetadata(_) => {
             let text = format!(
-                "you requested PartialObjectMetadata, but the requested object is a list (*{}.{})",
-                d.version, d.list_kind
+                "you requested PartialObjectMetadata, but the requested object is a list (*{})",
+                go_type(call, &d.list_kind, "UnstructuredList")
             );
             return Err(ApiError::new(406, "NotAcceptable", text));
         }
     };
     Ok(response::value(200, &shown, &call.format))
+}
+
+/// Upstream's internal type of a kind, by the package of its group.
+pub fn go_type(call: &Call, kind: &str, unstructured: &str) -> String {
+    let d = call.descriptor();
+    match d.group.split('.').next() {
+        _ if call.is_custom() => format!("unstructured.{unstructured}"),
+        None | Some("") => format!("core.{kind}"),
+        Some(package) => format!("{package}.{kind}"),
+    }
 }
 
 /// The list as its shared buffers, one after the other.

@@ -102,7 +102,8 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
         ));
     }
     call.may_create().await?;
-    let obj = managed::apply(call, None, &config, force, sub)?;
+    let mut obj = managed::apply(call, None, &config, force, sub)?;
+    machinery::object::remove(&mut obj, "metadata.resourceVersion");
     let (value, code) = super::create::new_object(call, obj, dry_run).await?;
     super::get::written(call, code, value).await
 }
@@ -113,21 +114,24 @@ fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
     let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
     let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
     let (mut config, findings) = decode::yaml(text).map_err(bad)?;
+    if config.is_null() {
+        config = serde_json::json!({});
+    }
     if !config.is_object() {
         return Err(bad("the patch must be an object".into()));
     }
     let kind = machinery::object::str_at(&config, "kind");
     let version = machinery::object::str_at(&config, "apiVersion");
-    if kind != d.kind || version.split('/').count() > 2 {
+    let other_version = call.is_custom() && version != d.api_version();
+    if kind != d.kind || other_version || version.split('/').count() > 2 {
+        let group = if version.contains('/') { "" } else { "/" };
         return Err(ApiError::bad_request(format!(
-            "invalid object type: {version}, Kind={kind}"
+            "invalid object type: {group}{version}, Kind={kind}"
         )));
     }
     check_own_name(&config, "metadata.name", &call.info.name)?;
     if d.namespaced() {
         check_own_name(&config, "metadata.namespace", &call.info.namespace)?;
-        let namespace = call.info.namespace.clone().into();
-        machinery::object::set(&mut config, "metadata.namespace", namespace);
     }
     let name = call.info.name.clone().into();
     machinery::object::set(&mut config, "metadata.name", name);
@@ -187,6 +191,12 @@ fn check_names(call: &Call, new: &Value, before: &Value) -> Result<(), ApiError>
         }
     }
     let name = machinery::object::str_at(new, "metadata.name");
+    if name.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.info.name
+        )));
+    }
     if name != call.info.name {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",

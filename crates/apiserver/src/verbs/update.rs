@@ -127,9 +127,10 @@ fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<(), Ap
                     c.invalid(&json!(0), "must be specified for an update");
                 });
             });
+            // Upstream names the resource here, as if it were the kind.
             return Err(ApiError::invalid(
                 &d.group,
-                &d.kind,
+                &d.resource,
                 &call.info.name,
                 causes.as_slice(),
             ));
@@ -296,7 +297,11 @@ impl One<'_> {
     fn judge(&self, obj: &Value) -> Result<(), ApiError> {
         let strategy = &self.call.descriptor().strategy;
         let mut causes = Causes::new();
-        machinery::meta::validate_update(obj, self.before, &mut causes);
+        if self.call.is_custom() {
+            machinery::meta::validate_custom_update(obj, self.before, &mut causes);
+        } else {
+            machinery::meta::validate_update(obj, self.before, &mut causes);
+        }
         match self.sub {
             "" => strategy.validate_update(obj, self.before, &mut causes),
             "status" => strategy.validate_status_update(obj, self.before, &mut causes),

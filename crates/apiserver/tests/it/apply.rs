@@ -102,7 +102,7 @@ async fn apply_creates_shares_conflicts_and_removes() {
     let reply = apply(&env, &path, "fieldManager=one", &map(json!({"a": 1}))).await;
     assert_eq!(
         reply.json()["message"],
-        "failed to create typed patch object (default/m; /v1, Kind=ConfigMap): .data.a: expected string, got &value.valueUnstructured{Value:1}"
+        "failed to create typed patch object (/m; /v1, Kind=ConfigMap): .data.a: expected string, got &value.valueUnstructured{Value:1}"
     );
 }
 

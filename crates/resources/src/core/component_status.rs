@@ -32,7 +32,7 @@ impl Strategy for ComponentStatus {
         Vec::new()
     }
 
-    fn deprecation(&self) -> Option<&'static str> {
+    fn deprecation(&self) -> Option<&str> {
         Some("v1 ComponentStatus is deprecated in v1.19+")
     }
 

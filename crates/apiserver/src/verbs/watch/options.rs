@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use machinery::ApiError;
+use machinery::{ApiError, Causes};
 use rand::Rng;
+use serde_json::json;
 
 use crate::call::Call;
 use crate::limits;
@@ -30,42 +31,33 @@ pub enum From {
 
 /// The options of a call.
 pub fn options(call: &Call) -> Result<Options, ApiError> {
-    let invalid = |text: &str| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"),
-        )
-    };
     let q = &call.query;
     let initial = q
         .get("sendInitialEvents")
         .map(|_| q.flag("sendInitialEvents"));
     let version = q.get("resourceVersion").unwrap_or("");
     let matching = q.get("resourceVersionMatch").unwrap_or("");
-    match (initial, matching) {
-        (Some(_), "NotOlderThan") | (None, "") => {}
-        (_, _) if q.get("continue").is_some_and(|c| !c.is_empty()) => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
-            ));
+    let mut causes = Causes::new();
+    causes.at("resourceVersionMatch", |c| {
+        if initial.is_some() && matching != "NotOlderThan" {
+            c.forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
         }
-        (Some(_), "") => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
+        if matching.is_empty() {
+            return;
         }
-        (Some(_), other) => {
-            return Err(invalid(&format!(
-                "resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"NotOlderThan\""
-            )));
+        if initial.is_none() {
+            c.forbidden(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
-        (None, _) => {
-            return Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
+        if matching != "NotOlderThan" {
+            c.not_supported(&json!(matching), &["NotOlderThan"]);
         }
-    }
+        if q.get("continue").is_some_and(|c| !c.is_empty()) {
+            c.forbidden("resourceVersionMatch is forbidden when continue is provided");
+        }
+    });
+    crate::call::refuse("ListOptions", &causes)?;
     let seconds = q.integer("timeoutSeconds")?;
     let timeout = match seconds.and_then(|s| u64::try_from(s).ok()) {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),

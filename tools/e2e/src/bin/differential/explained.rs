@@ -11,11 +11,58 @@ pub struct Explained {
     fits: fn(Option<&Ask>, &Answer, &Answer) -> bool,
 }
 
-static EXPLAINED: &[Explained] = &[Explained {
-    reason: "structured-merge-diff 6.4.2 makes null of what apply leaves empty, which validation then refuses; here it stays empty, as in versions before",
-    ends: true,
-    fits: |_, _, theirs| message(theirs).contains("Invalid value: \"null\""),
-}];
+static EXPLAINED: &[Explained] = &[
+    Explained {
+        reason: "structured-merge-diff 6.4.2 makes null of what apply leaves empty, which validation then refuses; here it stays empty, as in versions before",
+        ends: true,
+        fits: |_, _, theirs| message(theirs).contains("Invalid value: \"null\""),
+    },
+    Explained {
+        reason: "what nobody serves is a plain 404 in a cluster; the reference ends its chain with a Status",
+        ends: false,
+        fits: |_, mine, theirs| {
+            mine.code == 404 && theirs.code == 404 && mine.body == "404 page not found\n"
+        },
+    },
+    Explained {
+        reason: "only the reference leaves out the storage version of CRDs from discovery",
+        ends: false,
+        fits: |ask, mine, theirs| {
+            let path = ask.is_some_and(|a| a.path == "/apis/apiextensions.k8s.io/v1");
+            path && mine.code == theirs.code
+        },
+    },
+    Explained {
+        reason: "the same YAML, with other scalars in quotes",
+        ends: false,
+        fits: |_, mine, theirs| {
+            let bare = |a: &Answer| a.body.as_str().map(|t| t.replace(['"', '\'', '\\'], ""));
+            bare(mine).is_some() && bare(mine) == bare(theirs)
+        },
+    },
+    Explained {
+        reason: "a text that does not parse is refused in the parser's own words",
+        ends: false,
+        fits: |_, mine, theirs| {
+            let parsing = [
+                "unsupported value",
+                "parse error",
+                "error converting YAML",
+                "error decoding patch",
+                "yaml: ",
+            ];
+            let fits = |a: &Answer| parsing.iter().any(|p| message(a).contains(p));
+            mine.code == 400 && theirs.code == 400 && fits(mine) && fits(theirs)
+        },
+    },
+    Explained {
+        reason: "upstream cannot apply to the scale of a custom resource; here it works as for built-in kinds",
+        ends: true,
+        fits: |_, _, theirs| {
+            message(theirs).contains("failed to create manager for existing fields")
+        },
+    },
+];
 
 /// Why two answers may differ.
 pub fn reason(ask: Option<&Ask>, mine: &Answer, theirs: &Answer) -> Option<&'static Explained> {

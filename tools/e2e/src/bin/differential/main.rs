@@ -1,5 +1,5 @@
 //! The same requests to this server and to upstream's own generic API server, answer by answer:
-//! `differential [REGEX] [--seeds N]`. Sequences come from fixed seeds; `families/` has one file for each
+//! `differential [REGEX] [--seeds N] [--kubeconfig FILE]`. Sequences come from fixed seeds; `families/` has one file for each
 //! kind of them. Ends with 1 where an answer differs that `explained.rs` does not explain.
 
 mod explained;
@@ -9,10 +9,11 @@ mod step;
 mod target;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use e2e::reference::Reference;
 use e2e::{Cluster, Cx};
 use futures::{StreamExt, stream};
@@ -26,10 +27,15 @@ use target::{Answer, Target};
 /// Sequences that run at a time.
 const AT_ONCE: usize = 8;
 /// Differences that are printed.
-const SHOWN: usize = 25;
+const SHOWN: usize = 60;
 
 fn main() -> ExitCode {
-    let done = e2e::isolate::enter()
+    let given = option("--kubeconfig");
+    let isolated = match given {
+        Some(_) => Ok(()),
+        None => e2e::isolate::enter(),
+    };
+    let done = isolated
         .and_then(|()| Ok(tokio::runtime::Runtime::new()?))
         .and_then(|r| r.block_on(run()));
     match done {
@@ -54,14 +60,20 @@ async fn run() -> Result<bool> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let pattern = args.first().filter(|a| !a.starts_with("--"));
     let pattern = pattern.map(|p| Regex::new(p)).transpose()?;
-    let seeds = args.iter().position(|a| a == "--seeds");
-    let seeds = seeds.and_then(|i| args.get(i + 1)?.parse().ok());
+    let seeds = option("--seeds").map(|n| n.parse()).transpose()?;
     let Some(peer) = Reference::start().await? else {
         println!("SKIPPED: upstream's server is not built (../shared/upstream/build)");
         return Ok(true);
     };
-    let cluster = tokio::task::spawn_blocking(Cluster::start).await??;
-    let ours = client(&cluster).await?;
+    let mut cluster = None;
+    let kubeconfig = match option("--kubeconfig") {
+        Some(file) => PathBuf::from(file),
+        None => {
+            let started = tokio::task::spawn_blocking(Cluster::start).await??;
+            cluster.insert(started).kubeconfig()
+        }
+    };
+    let ours = client(&kubeconfig).await?;
     for client in [&ours, &peer.client] {
         define(client).await?;
     }
@@ -108,8 +120,14 @@ fn report(outcomes: Vec<(String, Result<Outcome>)>, took: Duration) -> Result<bo
     Ok(wrong.is_empty())
 }
 
-async fn client(cluster: &Cluster) -> Result<kube::Client> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
+/// The value of an option.
+fn option(name: &str) -> Option<String> {
+    let mut args = std::env::args().skip_while(|a| a != name);
+    args.nth(1)
+}
+
+async fn client(kubeconfig: &Path) -> Result<kube::Client> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
     Ok(kube::Client::try_from(config)?)
 }
@@ -186,16 +204,13 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
                 }
             }
             None => {
-                let steps: Vec<&str> = log.iter().map(String::as_str).collect();
-                out.difference = Some(format!("  {}\n  -> {what}", steps.join("\n  ")));
+                // The others are those of the seed: `differential '^FAMILY SEED$' --full`.
+                let full = std::env::args().any(|a| a == "--full");
+                let from = if full { 0 } else { log.len() - 1 };
+                out.difference = Some(format!("  {}\n  -> {what}", log[from..].join("\n  ")));
                 break;
             }
         }
-    }
-    if let Some(text) = &out.difference
-        && std::env::var_os("DIFFERENTIAL_STOP").is_some()
-    {
-        bail!("{text}");
     }
     Ok(out)
 }

@@ -60,6 +60,10 @@ impl Normal {
                 for (key, v) in map.iter_mut() {
                     self.walk(v, key);
                 }
+                // Columns describe themselves in words of our own.
+                if key == "columnDefinitions" {
+                    map.remove("description");
+                }
                 for name in ["managedFields", "causes"] {
                     // Entries of one manager are in the order of their times; causes that Go finds
                     // in a map in any.
@@ -80,7 +84,9 @@ impl Normal {
 
     fn string(&mut self, key: &str, text: &str) -> String {
         match key {
-            "resourceVersion" if text.len() > 1 && text.bytes().all(|b| b.is_ascii_digit()) => {
+            "resourceVersion"
+                if text != "0" && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) =>
+            {
                 let next = self.versions.len();
                 let n = self.versions.entry(text.into()).or_insert(next);
                 return format!("rv{n}");

@@ -295,8 +295,6 @@ const LINES: &[(&str, &str, &[&str])] = &[
     ("HEAD", "~/o", &[]),
     ("HEAD", "~", &[]),
     ("HEAD", "~/missing", &[]),
-    ("TRACE", "~/o", &[]),
-    ("CONNECT", "~/o", &[]),
     ("ODD", "~/o", &[]),
     ("DELETE", "~/o/status", &[]),
     ("POST", "~/o/status", &["content-type: application/json"]),
@@ -364,7 +362,7 @@ pub fn sequence(seed: u64) -> Sequence {
             let (name, value) = header.split_once(':').unwrap_or((header, ""));
             ask = ask.with(name, value.trim());
         }
-        let watches = path.contains("watch") && *method == "GET";
+        let watches = path.contains("watch") && !path.contains("/o?") && *method == "GET";
         steps.push(if watches {
             Step::Watch(ask)
         } else {
