@@ -262,9 +262,9 @@ async fn patches_that_are_wrong_change_nothing() {
             "unknown op",
             "json",
             r#"[{"op":"burn","path":"/data"}]"#,
-            400,
+            422,
         ),
-        ("no path", "json", r#"[{"op":"remove"}]"#, 400),
+        ("no path", "json", r#"[{"op":"remove"}]"#, 422),
         (
             "missing path",
             "json",
