@@ -147,7 +147,8 @@ async fn discovery_has_all_that_upstream_serves() {
         .filter_map(|g| g["name"].as_str())
         .collect();
     assert_eq!(names, GROUPS);
-    let mut versions: BTreeMap<(&str, &str), (Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    type Lists = (Vec<Value>, Vec<Value>);
+    let mut versions: BTreeMap<(&str, &str), Lists> = BTreeMap::new();
     for r in rows {
         let all = versions.entry((r.group, r.version)).or_default();
         all.0.extend(r.old);
