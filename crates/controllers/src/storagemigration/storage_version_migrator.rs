@@ -95,12 +95,6 @@ impl Reconcile for Migrator {
             return Ok(Next::Done);
         }
         let mut m = (**found).clone();
-        if !is(&m, "Running") {
-            let message = "The migration is running";
-            m = self
-                .condition(m, "Running", "True", "MigrationRunning", message)
-                .await?;
-        }
         let (group, plural) = resource(&m);
         let served = self.client.reads().resources();
         let served = served
@@ -114,6 +108,13 @@ impl Reconcile for Migrator {
                 .await?;
             return Ok(Next::Done);
         };
+        // Nothing is said of one whose resource may still come.
+        if !is(&m, "Running") {
+            let message = "The migration is running";
+            m = self
+                .condition(m, "Running", "True", "MigrationRunning", message)
+                .await?;
+        }
         self.migrate(m, d).await
     }
 }
