@@ -1,1 +1,5 @@
-//! stdx
+//! What several crates need and no library has.
+
+#![forbid(unsafe_code)]
+
+pub mod tls;
