@@ -131,6 +131,14 @@ pub fn message(e: &Error) -> String {
     }
 }
 
+/// A delete's precondition: the object of this uid, and not another that was made under its name.
+pub fn only_uid(uid: &str) -> Option<api::Preconditions> {
+    Some(api::Preconditions {
+        uid: Some(uid.into()),
+        resource_version: None,
+    })
+}
+
 /// Whether a write failed because its namespace is being deleted.
 pub fn is_namespace_terminating(e: &Error) -> bool {
     let Error::Api(status) = e else { return false };

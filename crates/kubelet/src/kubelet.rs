@@ -9,6 +9,7 @@ use api::core::v1::{
     ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
 };
 use api::node::v1::RuntimeClass;
+use client::api::DeleteParams;
 use client::{Client, EventType, Lister, Recorder};
 use cri::{Images, Runtime};
 use machinery::request::{Authenticator, Authorizer};
@@ -25,7 +26,7 @@ use crate::network_files::{self, ResolvConf};
 use crate::node::facts::NodeFacts;
 use crate::observed::Observed;
 use crate::paths::{self, Paths};
-use crate::pod::PodContainer;
+use crate::pod::{self, PodContainer};
 use crate::pod_certificates::PodCertificates;
 use crate::server::Guard;
 use crate::static_pods;
@@ -136,6 +137,20 @@ async fn listen(kubelet: &Kubelet) -> Result<Option<Listening>, Error> {
 // === Kubelet ===
 
 impl Kubelet {
+    /// Deletes a pod's object without grace, the one of this uid; one that is gone or another's now is no error.
+    pub(crate) async fn delete_now(&self, p: &Pod, uid: Option<&str>) -> Result<(), client::Error> {
+        let api = self.client.namespaced::<Pod>(pod::namespace(p));
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: uid.and_then(client::only_uid),
+            ..DeleteParams::default()
+        };
+        match api.delete(pod::name(p), &params).await {
+            Err(e) if !client::is_not_found(&e) && !client::is_conflict(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     async fn new(config: Config, parts: &Parts) -> Result<Self, Error> {
         let paths = Paths {
             root: config.root_dir.clone(),

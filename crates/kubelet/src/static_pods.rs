@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::core::v1::{Node, Pod, Toleration};
 use api::meta::OwnerReference;
-use client::api::{DeleteParams, PostParams, Preconditions};
+use client::api::PostParams;
 use jiff::Timestamp;
 use linux::inotify::{ENTRIES, Interest, Watch};
 use parking_lot::Mutex;
@@ -403,20 +403,10 @@ fn mirror(p: &Pod, node: &Node) -> Pod {
 }
 
 async fn delete(kubelet: &Kubelet, mirror: &Pod) -> Result<(), String> {
-    let api = kubelet.client.namespaced::<Pod>(pod::namespace(mirror));
-    let params = DeleteParams {
-        grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions {
-            uid: mirror.metadata.uid.clone(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match api.delete(pod::name(mirror), &params).await {
-        Ok(_) => Ok(()),
-        Err(e) if client::is_not_found(&e) || client::is_conflict(&e) => Ok(()),
-        Err(e) => Err(client::message(&e)),
-    }
+    let done = kubelet
+        .delete_now(mirror, mirror.metadata.uid.as_deref())
+        .await;
+    done.map_err(|e| client::message(&e))
 }
 
 #[cfg(test)]

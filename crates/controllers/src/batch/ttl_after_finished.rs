@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::batch::v1::Job;
 use async_trait::async_trait;
 use client::Client;
-use client::api::{DeleteParams, Preconditions};
+use client::api::DeleteParams;
 use jiff::Timestamp;
 use reconciler::{Clock, During, Error, Key, Next, Reconcile, Reconciler, Trigger};
 
@@ -98,10 +98,7 @@ impl Reconcile for TtlAfterFinished {
             return Ok(Next::Done);
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(job.uid().into()),
-                resource_version: None,
-            }),
+            preconditions: client::only_uid(job.uid()),
             ..DeleteParams::foreground()
         };
         act::delete::<Job>(&self.client, &key.namespace, &key.name, &params)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::certificates::v1::PodCertificateRequest;
 use async_trait::async_trait;
 use client::Client;
-use client::api::{DeleteParams, Preconditions};
+use client::api::DeleteParams;
 use reconciler::{Clock, During, Error, Key, Next, Reconcile, Reconciler, Trigger};
 
 use crate::common::act;
@@ -50,10 +50,7 @@ impl Reconcile for Cleaner {
             return Ok(Next::After(Duration::from_secs(left)));
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(request.uid().into()),
-                resource_version: None,
-            }),
+            preconditions: client::only_uid(request.uid()),
             ..DeleteParams::default()
         };
         act::delete::<PodCertificateRequest>(&self.client, &key.namespace, &key.name, &params)

@@ -7,7 +7,7 @@ use api::core::v1::{Secret, ServiceAccount};
 use api::k8s_openapi::ByteString;
 use async_trait::async_trait;
 use client::Client;
-use client::api::{DeleteParams, Preconditions};
+use client::api::DeleteParams;
 use pki::{LegacyClaims, TokenSigner};
 use reconciler::{During, Error, Event, Key, Next, Reconcile, Reconciler, Trigger, Wake};
 
@@ -139,10 +139,7 @@ impl Tokens {
 
     async fn delete(&self, secret: &Secret) -> Result<(), Error> {
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(secret.uid().into()),
-                resource_version: None,
-            }),
+            preconditions: client::only_uid(secret.uid()),
             ..DeleteParams::default()
         };
         let (namespace, name) = (secret.namespace(), secret.name());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::core::v1::Secret;
 use async_trait::async_trait;
 use client::Client;
-use client::api::{DeleteParams, Preconditions};
+use client::api::DeleteParams;
 use reconciler::{Clock, During, Error, Key, Next, Reconcile, Reconciler, Trigger};
 
 use crate::common::act;
@@ -59,10 +59,7 @@ impl Reconcile for Cleaner {
             return Ok(Next::After(Duration::from_nanos(left)));
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(secret.uid().into()),
-                resource_version: None,
-            }),
+            preconditions: client::only_uid(secret.uid()),
             ..DeleteParams::default()
         };
         tracing::info!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::core::v1::{Node, Pod, Taint, Toleration};
 use async_trait::async_trait;
-use client::api::{DeleteParams, Patch, Preconditions};
+use client::api::{DeleteParams, Patch};
 use client::recorder::reference;
 use client::{Client, EventType, Recorder};
 use jiff::Timestamp;
@@ -173,10 +173,7 @@ impl TaintEviction {
             }
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(pod.uid().into()),
-                resource_version: None,
-            }),
+            preconditions: client::only_uid(pod.uid()),
             ..DeleteParams::default()
         };
         let done = act::delete::<Pod>(&self.client, pod.namespace(), pod.name(), &params).await;

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use api::core::v1::Pod;
-use client::api::{DeleteParams, Preconditions};
 
 use super::PodWorker;
 use crate::pod;
@@ -69,20 +68,8 @@ impl PodWorker {
     }
 
     async fn delete_object(&self, p: &Pod) -> Result<(), String> {
-        let api = self.kubelet.client.namespaced::<Pod>(pod::namespace(p));
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions {
-                uid: Some(self.uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match api.delete(pod::name(p), &params).await {
-            Ok(_) => Ok(()),
-            Err(e) if client::is_not_found(&e) || client::is_conflict(&e) => Ok(()),
-            Err(e) => Err(e.to_string()),
-        }
+        let done = self.kubelet.delete_now(p, Some(&self.uid)).await;
+        done.map_err(|e| e.to_string())
     }
 
     async fn remove_from_runtime(&self) -> Result<(), cri::Error> {

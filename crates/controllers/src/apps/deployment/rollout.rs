@@ -2,7 +2,7 @@
 
 use api::apps::v1::{Deployment, ReplicaSet};
 use client::EventType;
-use client::api::{DeleteParams, Preconditions};
+use client::api::DeleteParams;
 use client::recorder::reference;
 use reconciler::{During, Error, Next};
 
@@ -143,10 +143,7 @@ impl Deployments {
     async fn clean_history(&self, d: &Deployment, old: &[ReplicaSet]) -> Result<(), Error> {
         for i in plan::surplus(d, old) {
             let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: Some(old[i].uid().into()),
-                    resource_version: None,
-                }),
+                preconditions: client::only_uid(old[i].uid()),
                 ..DeleteParams::background()
             };
             act::delete::<ReplicaSet>(&self.client, d.namespace(), old[i].name(), &params)
