@@ -261,15 +261,20 @@ impl Call {
         self.annotations.lock().clone()
     }
 
-    /// Whether nothing may be written. 422 where an option of the write is wrong.
-    pub fn dry_run(&self) -> Result<bool, ApiError> {
-        self.check_write_options()?;
-        Ok(self.query.all("dryRun").any(|v| v == "All"))
+    /// Whether nothing may be written.
+    pub fn dry_run(&self) -> bool {
+        self.query.all("dryRun").any(|v| v == "All")
     }
 
-    /// Checks the options of a write; 422 that tells all that is wrong.
+    /// Checks the options of a write, and gives whether it is a dry run.
+    pub fn write_options(&self) -> Result<bool, ApiError> {
+        self.check_write_options()?;
+        Ok(self.dry_run())
+    }
+
+    /// 422 that tells all that is wrong with the options of a write.
     /// Upstream: metav1 validation of CreateOptions, UpdateOptions and PatchOptions.
-    pub fn check_write_options(&self) -> Result<(), ApiError> {
+    fn check_write_options(&self) -> Result<(), ApiError> {
         let mut causes = Causes::new();
         let kind = match self.info.verb.as_str() {
             "create" => "CreateOptions",
@@ -312,12 +317,12 @@ impl Call {
     }
 
     /// The fieldValidation directive, which was checked before.
-    pub fn validation(&self) -> Result<Validation, ApiError> {
-        Ok(match self.query.get("fieldValidation") {
+    pub fn validation(&self) -> Validation {
+        match self.query.get("fieldValidation") {
             Some("Ignore") => Validation::Ignore,
             Some("Strict") => Validation::Strict,
             _ => Validation::Warn,
-        })
+        }
     }
 
     /// Who owns fields written by this request: `fieldManager`, else the user agent's first part.

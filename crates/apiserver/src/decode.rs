@@ -203,7 +203,7 @@ pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError
 
 /// Tells about findings as fieldValidation asks: 400, warnings, or nothing.
 pub fn report(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
-    match call.validation()? {
+    match call.validation() {
         Validation::Strict if !findings.is_empty() => {
             let d = call.descriptor();
             Err(ApiError::bad_request(format!(

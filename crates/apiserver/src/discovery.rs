@@ -8,7 +8,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NO
 use machinery::{Descriptor, SubresourceKind, Verb};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Digest, Sha256};
 
 use crate::aggregate::priorities::{self, Priority};
 use crate::response::{self, Answer};
@@ -327,13 +327,12 @@ impl Memory {
             return made.clone();
         }
         let mut json = merged(server, core).to_string().into_bytes();
-        let digest = Sha512::digest(&json);
-        let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
+        let tag = format!("\"{}\"", crate::openapi::hash(&json));
         json.push(b'\n');
         let made = Arc::new(Merged {
             generations,
             json: json.into(),
-            tag: format!("\"{hex}\""),
+            tag,
         });
         *known = Some(made.clone());
         made

@@ -106,7 +106,8 @@ fn encoded(document: &Value) -> Bytes {
     document.to_string().into_bytes().into()
 }
 
-fn hash(data: &[u8]) -> String {
+/// The hash of a document by which clients and other servers know it.
+pub fn hash(data: &[u8]) -> String {
     let digest = Sha512::digest(data);
     digest.iter().map(|b| format!("{b:02X}")).collect()
 }

@@ -161,8 +161,7 @@ fn of(obj: &Value, p: &Paths<'_>) -> Value {
 }
 
 async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
-    let dry_run = call.dry_run()?;
-    call.check_write_options()?;
+    let dry_run = call.write_options()?;
     let patch_type = call
         .headers
         .get(http::header::CONTENT_TYPE)

@@ -6,6 +6,8 @@ use http::header::{
 };
 use machinery::request::User;
 
+use crate::connect::proxy::HOP_BY_HOP;
+
 const USER: &str = "x-remote-user";
 const UID: &str = "x-remote-uid";
 const GROUP: &str = "x-remote-group";
@@ -13,19 +15,10 @@ const EXTRA: &str = "x-remote-extra-";
 
 /// Whether a header would tell the other server who asks, or belongs to this connection.
 fn is_ours(name: &str) -> bool {
-    const HOP_BY_HOP: &[&str] = &[
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-    ];
     name.starts_with("x-remote-")
         || name.starts_with("impersonate-")
         || HOP_BY_HOP.contains(&name)
-        || [AUTHORIZATION, HOST, CONTENT_LENGTH, CONNECTION, UPGRADE]
+        || [AUTHORIZATION, HOST, CONTENT_LENGTH]
             .iter()
             .any(|h| h == name)
 }

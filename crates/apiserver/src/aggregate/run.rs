@@ -1,7 +1,7 @@
 //! The loop behind APIServices with a Service: which there are, whether they are available, what they serve.
 //! Upstream: kube-aggregator apiserver.go, controllers/status, handler_discovery.go, controllers/openapi*.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +126,8 @@ impl Loop {
         let aggregator = &inner.aggregator;
         let mut table: Table = BTreeMap::new();
         let mut revisions = HashMap::new();
-        for entry in all.list(None) {
+        let entries = all.list(None);
+        for entry in &entries {
             let Ok(object) = entry.value() else { continue };
             if at(&object, "spec.service").is_none() {
                 self.local(&object).await;
@@ -158,9 +159,11 @@ impl Loop {
         }
         self.watched.retain(|name, _| revisions.contains_key(name));
         {
-            let there: Vec<String> = all.list(None).iter().map(|e| e.name.to_string()).collect();
+            let there: HashSet<&str> = entries.iter().map(|e| &*e.name).collect();
             let mut counts = aggregator.counts.lock();
-            counts.available.retain(|name, _| there.contains(name));
+            counts
+                .available
+                .retain(|name, _| there.contains(name.as_str()));
         }
         for (name, revision) in revisions {
             match self.watched.get_mut(&name) {

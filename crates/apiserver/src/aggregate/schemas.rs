@@ -8,7 +8,6 @@ use bytes::Bytes;
 use client::Reads;
 use machinery::request::User;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha512};
 
 use super::documents::Schema;
 use super::fetch::{Asked, fetch};
@@ -55,10 +54,8 @@ fn asked<'a>(path: &'a str, etag: &'a str) -> Asked<'a> {
 fn schema(bytes: Bytes, mark: String) -> Got {
     let parsed: serde_json::Result<Map<String, Value>> = serde_json::from_slice(&bytes);
     parsed.map_err(|e| format!("OpenAPI does not parse: {e}"))?;
-    let digest = Sha512::digest(&bytes);
-    let hash = digest.iter().map(|b| format!("{b:02X}"));
     Ok(Some(Arc::new(Schema {
-        hash: hash.collect(),
+        hash: crate::openapi::hash(&bytes),
         bytes,
         mark,
     })))

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::response::{self, Answer};
 
 /// Headers that belong to one connection.
-const HOP_BY_HOP: &[&str] = &[
+pub const HOP_BY_HOP: &[&str] = &[
     "connection",
     "keep-alive",
     "proxy-authenticate",

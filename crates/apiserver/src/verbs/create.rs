@@ -21,8 +21,7 @@ const NAME_TRIES: usize = 8;
 /// Creates the body's object.
 pub async fn create(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let d = call.descriptor().clone();
-    let dry_run = call.dry_run()?;
-    call.check_write_options()?;
+    let dry_run = call.write_options()?;
     let obj = decode::own(call, body)?;
     if !d.stored {
         return answer_only(call, "", obj, dry_run).await;
@@ -73,7 +72,7 @@ async fn answer_only(
 /// A POST to a create-only subresource such as `pods/binding`.
 pub async fn connect(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let media = negotiate::request(&call.headers, true)?;
-    let dry_run = call.dry_run()?;
+    let dry_run = call.write_options()?;
     let obj = if body.is_empty() {
         json!({})
     } else {

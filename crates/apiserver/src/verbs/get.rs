@@ -29,7 +29,7 @@ pub async fn get(call: &Call) -> Result<Answer, ApiError> {
 pub async fn written(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer, ApiError> {
     let converts = call.descriptor().strategy.converter().is_some();
     if (call.sends_stored_bytes() || converts)
-        && !call.dry_run()?
+        && !call.dry_run()
         && let Ok(version) =
             machinery::object::str_at(&value, "metadata.resourceVersion").parse::<u64>()
     {

@@ -31,8 +31,7 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     if !types.contains(&kind) {
         return Err(ApiError::unsupported_media_type(types));
     }
-    let dry_run = call.dry_run()?;
-    call.check_write_options()?;
+    let dry_run = call.write_options()?;
     if call.applies() {
         return apply(call, body, sub, dry_run).await;
     }
@@ -140,7 +139,7 @@ fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
 }
 
 fn strict(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
-    match call.validation()? {
+    match call.validation() {
         Validation::Strict if !findings.is_empty() => Err(ApiError::bad_request(format!(
             "error strict decoding patch: {}",
             findings.join(", ")

@@ -20,8 +20,7 @@ use crate::response::Answer;
 /// Replaces an object by the body's.
 pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiError> {
     let d = call.descriptor().clone();
-    let dry_run = call.dry_run()?;
-    call.check_write_options()?;
+    let dry_run = call.write_options()?;
     let obj = decode::own(call, body)?;
     let name = str_at(&obj, "metadata.name");
     if name.is_empty() {
