@@ -11,17 +11,16 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pki::LeafRequest;
 use rustls::RootCertStore;
-use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::env::{Env, Reply};
+use crate::fakes;
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -121,40 +120,9 @@ fn good(mut request: Request<Incoming>) -> Response<Body> {
 async fn server(env: &Env, manner: Manner) -> u16 {
     let request = LeafRequest::server("server", &[], vec!["s.default.svc".into()]);
     let identity = env.pki.ca.issue(&request).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(env.pki.front_proxy_ca.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain().unwrap(), identity.key().unwrap())
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let service = service_fn(move |request| async move {
-                    Ok::<_, Infallible>(answer(manner, request).await)
-                });
-                // A client that goes away is no news.
-                let _ended = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades()
-                    .await;
-            });
-        }
-    });
-    port
+    let answer = move |request| async move { Ok(answer(manner, request).await) };
+    let address = fakes::serve(&identity, &env.pki.front_proxy_ca, answer).await;
+    address.port()
 }
 
 /// Registers a group at a port of this host.

@@ -5,35 +5,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use machinery::ApiError;
-use machinery::request::{Admission, Attempt, Attributes, Authorizer, Decision, Operation, User};
+use machinery::request::{Attributes, Authorizer, Decision, User};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::env::{Env, ask};
+use crate::fakes::Slow;
 
 const GROUP: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
-
-/// Creates of ConfigMaps take until the gate opens.
-struct Slow(watch::Receiver<bool>);
-
-#[async_trait]
-impl Admission for Slow {
-    fn name(&self) -> &'static str {
-        "Slow"
-    }
-
-    fn handles(&self, operation: Operation) -> bool {
-        operation == Operation::Create
-    }
-
-    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
-        if a.descriptor.resource == "configmaps" {
-            self.0.clone().wait_for(|open| *open).await.unwrap();
-        }
-        Ok(())
-    }
-}
 
 struct Everybody;
 
@@ -50,6 +29,18 @@ impl Authorizer for Everybody {
     async fn rules(&self, _: &User, _: &str) -> (Vec<Value>, Vec<Value>, bool) {
         Default::default()
     }
+}
+
+/// A server with the default levels that lets everybody in, and the gate that its creates wait for.
+async fn slow_for_everybody() -> (Env, watch::Sender<bool>) {
+    let (slow, gate, _) = Slow::new();
+    let env = Env::with(|plugins| {
+        plugins.admission = vec![slow];
+        plugins.authorizers = vec![Arc::new(Everybody)];
+    })
+    .await;
+    bootstrap(&env).await;
+    (env, gate)
 }
 
 async fn bootstrap(env: &Env) {
@@ -91,13 +82,7 @@ fn dangling(reply: &crate::env::Reply) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_beyond_the_seats_is_shed_while_others_are_answered() {
-    let (gate, slow) = watch::channel(false);
-    let env = Env::with(|plugins| {
-        plugins.admission = vec![Arc::new(Slow(slow))];
-        plugins.authorizers = vec![Arc::new(Everybody)];
-    })
-    .await;
-    bootstrap(&env).await;
+    let (env, gate) = slow_for_everybody().await;
     let made = env
         .post(&format!("{GROUP}/flowschemas"), &schema("small"))
         .await;
@@ -202,13 +187,7 @@ async fn load_beyond_the_seats_is_shed_while_others_are_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_waits_no_longer_than_a_quarter_of_its_time() {
-    let (gate, slow) = watch::channel(false);
-    let env = Env::with(|plugins| {
-        plugins.admission = vec![Arc::new(Slow(slow))];
-        plugins.authorizers = vec![Arc::new(Everybody)];
-    })
-    .await;
-    bootstrap(&env).await;
+    let (env, gate) = slow_for_everybody().await;
     env.post(&format!("{GROUP}/prioritylevelconfigurations"), &level())
         .await;
     env.post(&format!("{GROUP}/flowschemas"), &schema("small"))

@@ -5,17 +5,20 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use machinery::{Descriptor, Scope, Strategy, SubresourceKind};
-use pki::Pki;
+use machinery::request::{Admission, Attempt, Operation};
+use machinery::{ApiError, Descriptor, Scope, Strategy, SubresourceKind};
+use pki::{Ca, Identity, Pki};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 struct Plain;
@@ -68,8 +71,21 @@ pub async fn kubelet(pki: &Pki, node: &str) -> SocketAddr {
     let identity = pki
         .kubelet_server(&dir.path().join("kubelet"), node, vec![node.into()])
         .unwrap();
+    serve(&identity, &pki.ca, answer).await
+}
+
+/// A server over TLS that lets in only clients this CA vouches for; its address.
+pub async fn serve<B, F>(
+    identity: &Identity,
+    clients: &Ca,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) -> SocketAddr
+where
+    B: http_body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+{
     let mut roots = RootCertStore::empty();
-    roots.add(pki.ca.der().clone()).unwrap();
+    roots.add(clients.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
@@ -85,21 +101,54 @@ pub async fn kubelet(pki: &Pki, node: &str) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let (acceptor, answer) = (acceptor.clone(), answer.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else {
                     return;
                 };
-                let service = service_fn(answer);
-                let http = hyper::server::conn::http1::Builder::new();
-                let _ = http
-                    .serve_connection(TokioIo::new(stream), service)
+                // A client that goes away is no news.
+                let _ended = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .with_upgrades()
                     .await;
             });
         }
     });
     address
+}
+
+/// Creates of ConfigMaps take until the gate opens; tells when one has begun.
+pub struct Slow {
+    gate: watch::Receiver<bool>,
+    begun: watch::Sender<bool>,
+}
+
+impl Slow {
+    /// The plugin, its gate, and whether a create has begun.
+    pub fn new() -> (Arc<Self>, watch::Sender<bool>, watch::Receiver<bool>) {
+        let (open, gate) = watch::channel(false);
+        let (begun, has_begun) = watch::channel(false);
+        (Arc::new(Self { gate, begun }), open, has_begun)
+    }
+}
+
+#[async_trait]
+impl Admission for Slow {
+    fn name(&self) -> &'static str {
+        "Slow"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+
+    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
+        if a.descriptor.resource == "configmaps" {
+            self.begun.send_replace(true);
+            self.gate.clone().wait_for(|open| *open).await.unwrap();
+        }
+        Ok(())
+    }
 }
 
 /// Echoes what it was asked; an upgrade becomes an echo of bytes.

@@ -3,43 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use machinery::ApiError;
-use machinery::request::{Admission, Attempt, Operation};
 use serde_json::json;
-use tokio::sync::watch;
 
 use crate::env::{Env, kubectls};
-
-/// Creates take until the gate opens; tells when one has begun.
-struct Slow(watch::Receiver<bool>, watch::Sender<bool>);
-
-#[async_trait::async_trait]
-impl Admission for Slow {
-    fn name(&self) -> &'static str {
-        "Slow"
-    }
-
-    fn handles(&self, operation: Operation) -> bool {
-        operation == Operation::Create
-    }
-
-    async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
-        if a.descriptor.resource == "configmaps" {
-            self.1.send_replace(true);
-            self.0.clone().wait_for(|open| *open).await.unwrap();
-        }
-        Ok(())
-    }
-}
+use crate::fakes::Slow;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_begun_is_answered_and_watches_end() {
     let Some(kubectl) = kubectls().into_iter().next() else {
         return;
     };
-    let (gate, slow) = watch::channel(false);
-    let (begun, mut has_begun) = watch::channel(false);
-    let env = Env::with(|p| p.admission = vec![Arc::new(Slow(slow, begun))]).await;
+    let (slow, gate, mut has_begun) = Slow::new();
+    let env = Env::with(|p| p.admission = vec![slow]).await;
     let env = Arc::new(env);
     let watching = {
         let env = env.clone();
