@@ -9,6 +9,7 @@ mod databases;
 mod etcd;
 mod leftovers;
 mod machine;
+mod outside;
 
 use std::time::{Duration, Instant};
 

@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{COUNTER, Outcome, counted, create, kubectl, running, until};
-use crate::cluster::{Cluster, run as program};
+use super::outside::Outside;
+use super::{Outcome, until};
+use crate::cluster::run as program;
 
 /// Neither server runs as root: the user `nobody`.
 const NOBODY: u32 = 65_534;
@@ -33,34 +34,25 @@ fn run(kind: Kind) -> Result<Outcome> {
     let Some(mut server) = Server::start(kind)? else {
         return Ok(Outcome::Skipped("the database is not installed".into()));
     };
-    let mut cluster = Cluster::launch_with(&server.storage(), |name| name == "busybox.tar")?;
-    cluster.wait_ready()?;
-    until("the default service account", || {
-        kubectl(&cluster, &["get", "serviceaccount", "default"]).map(Some)
-    })?;
-    create(&cluster, COUNTER)?;
-    let before = running(&cluster, "counter")?;
-    let file = cluster.data_dir().join("db/state.db");
-    ensure!(!file.exists(), "{} was made", file.display());
-    let names = server.ask("SELECT name FROM kine WHERE deleted = 0")?;
-    for wanted in ["compact_rev_key", "/registry/pods/default/counter"] {
-        ensure!(names.lines().any(|n| n == wanted), "no {wanted} in {names}");
+    let storage = server.storage();
+    super::outside::run(&storage, &mut server)
+}
+
+impl Outside for Server {
+    fn holds_the_counter(&self) -> Result<()> {
+        let names = self.ask("SELECT name FROM kine WHERE deleted = 0")?;
+        for wanted in ["compact_rev_key", "/registry/pods/default/counter"] {
+            ensure!(names.lines().any(|n| n == wanted), "no {wanted} in {names}");
+        }
+        Ok(())
     }
-    let made = kubectl(&cluster, &["create", "configmap", "before"])?;
-    ensure!(made.contains("created"), "{made}");
-    server.restart()?;
-    until("writes go on after the database's restart", || {
-        kubectl(&cluster, &["create", "configmap", "after"]).map(Some)
-    })?;
-    cluster.crash_and_restart()?;
-    for name in ["before", "after"] {
-        kubectl(&cluster, &["get", "configmap", name])?;
+
+    fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(self.kind, &self.programs, self.dir.path(), self.port)?;
+        self.wait()
     }
-    let after = running(&cluster, "counter")?;
-    ensure!(before == after, "the pod was {before:?} and is {after:?}");
-    counted(&kubectl(&cluster, &["logs", "counter"])?)?;
-    kubectl(&cluster, &["delete", "pod", "counter", "--wait"])?;
-    Ok(Outcome::Passed)
 }
 
 /// A database server.
@@ -125,14 +117,6 @@ impl Server {
             Kind::MariaDb => format!("mysql://root@tcp(127.0.0.1:{port})/k0s"),
         };
         json!({"type": "kine", "kine": {"dataSource": source}}).to_string()
-    }
-
-    /// Kills it and starts it anew on the same data.
-    fn restart(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        self.child = spawn(self.kind, &self.programs, self.dir.path(), self.port)?;
-        self.wait()
     }
 
     /// Asks with the server's own client.

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
-use super::{COUNTER, Outcome, counted, create, kubectl, running, until};
-use crate::cluster::{Cluster, run as program};
+use super::Outcome;
+use super::outside::Outside;
+use crate::cluster::run as program;
 
 const PREFIX: &str = "/tenants/e2e";
 
@@ -19,31 +20,39 @@ pub fn run() -> Result<Outcome> {
         return Ok(Outcome::Skipped("no etcd program".into()));
     };
     let mut etcd = Server::start(&binary)?;
-    let mut cluster = Cluster::launch_with(&etcd.storage(), |name| name == "busybox.tar")?;
-    cluster.wait_ready()?;
-    until("the default service account", || {
-        kubectl(&cluster, &["get", "serviceaccount", "default"]).map(Some)
-    })?;
-    create(&cluster, COUNTER)?;
-    let before = running(&cluster, "counter")?;
-    let database = cluster.data_dir().join("db/state.db");
-    ensure!(!database.exists(), "{} was made", database.display());
-    etcd.holds("pods/default/counter")?;
-    let made = kubectl(&cluster, &["create", "configmap", "before"])?;
-    ensure!(made.contains("created"), "{made}");
-    etcd.restart()?;
-    until("writes go on after etcd's restart", || {
-        kubectl(&cluster, &["create", "configmap", "after"]).map(Some)
-    })?;
-    cluster.crash_and_restart()?;
-    for name in ["before", "after"] {
-        kubectl(&cluster, &["get", "configmap", name])?;
+    let storage = etcd.storage();
+    super::outside::run(&storage, &mut etcd)
+}
+
+impl Outside for Server {
+    /// And there is no key outside the prefix; not asked where no etcdctl is there.
+    fn holds_the_counter(&self) -> Result<()> {
+        let Some(ctl) = find("etcdctl") else {
+            return Ok(());
+        };
+        let files = ["ca.crt", "client.crt", "client.key"].map(|f| self.file(f));
+        let keys = program(
+            Command::new(ctl)
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &self.urls[0], "--cacert", &files[0]])
+                .args(["--cert", &files[1], "--key", &files[2]])
+                .args(["get", "", "--prefix", "--keys-only"]),
+        )?;
+        let wanted = format!("{PREFIX}/pods/default/counter");
+        ensure!(keys.lines().any(|k| k == wanted), "no {wanted} in {keys}");
+        let foreign = keys
+            .lines()
+            .find(|k| !k.is_empty() && !k.starts_with(PREFIX));
+        ensure!(foreign.is_none(), "{foreign:?} is outside the prefix");
+        Ok(())
     }
-    let after = running(&cluster, "counter")?;
-    ensure!(before == after, "the pod was {before:?} and is {after:?}");
-    counted(&kubectl(&cluster, &["logs", "counter"])?)?;
-    kubectl(&cluster, &["delete", "pod", "counter", "--wait"])?;
-    Ok(Outcome::Passed)
+
+    fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&self.program, self.dir.path(), &self.urls)?;
+        Ok(())
+    }
 }
 
 /// An etcd of one member that asks for client certificates.
@@ -86,36 +95,6 @@ impl Server {
             "endpoints": [self.urls[0]], "etcdPrefix": PREFIX, "caFile": self.file("ca.crt"),
             "clientCertFile": self.file("client.crt"), "clientKeyFile": self.file("client.key")}}})
         .to_string()
-    }
-
-    /// Kills it and starts it anew on the same data.
-    fn restart(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        self.child = spawn(&self.program, self.dir.path(), &self.urls)?;
-        Ok(())
-    }
-
-    /// Whether a key is there, and none outside the prefix; not asked where no etcdctl is there.
-    fn holds(&self, key: &str) -> Result<()> {
-        let Some(ctl) = find("etcdctl") else {
-            return Ok(());
-        };
-        let files = ["ca.crt", "client.crt", "client.key"].map(|f| self.file(f));
-        let keys = program(
-            Command::new(ctl)
-                .env("ETCDCTL_API", "3")
-                .args(["--endpoints", &self.urls[0], "--cacert", &files[0]])
-                .args(["--cert", &files[1], "--key", &files[2]])
-                .args(["get", "", "--prefix", "--keys-only"]),
-        )?;
-        let wanted = format!("{PREFIX}/{key}");
-        ensure!(keys.lines().any(|k| k == wanted), "no {wanted} in {keys}");
-        let foreign = keys
-            .lines()
-            .find(|k| !k.is_empty() && !k.starts_with(PREFIX));
-        ensure!(foreign.is_none(), "{foreign:?} is outside the prefix");
-        Ok(())
     }
 }
 
