@@ -19,6 +19,8 @@ struct Kind {
     status: Value,
     /// Whether `/status` lets annotations through.
     status_notes: bool,
+    /// Whether the server itself soon writes conditions: what is made settles first.
+    settles: bool,
 }
 
 fn kind(
@@ -35,10 +37,18 @@ fn kind(
         change: Value::Null,
         status: Value::Null,
         status_notes: true,
+        settles: false,
     }
 }
 
 impl Kind {
+    fn settles(self) -> Self {
+        Self {
+            settles: true,
+            ..self
+        }
+    }
+
     fn change(self, change: Value) -> Self {
         Self { change, ..self }
     }
@@ -214,6 +224,10 @@ fn network() -> Vec<Kind> {
 fn cluster() -> Vec<Kind> {
     let subject = json!({"kind": "User", "user": {"name": "nobody"}});
     let all = json!({"verbs": ["*"], "nonResourceURLs": ["*"]});
+    // As the server writes it: it leaves the status alone.
+    let found = json!({"type": "Dangling", "status": "False", "reason": "Found",
+        "message": "This FlowSchema references the PriorityLevelConfiguration object named \"global-default\" and it exists",
+        "lastTransitionTime": "2024-01-01T00:00:00Z"});
     vec![
         kind(
             ("node.k8s.io/v1", "runtimeclasses"),
@@ -236,7 +250,8 @@ fn cluster() -> Vec<Kind> {
                 "distinguisherMethod": {"type": "ByUser"}, "rules": [{"subjects": [subject], "nonResourceRules": [all]}]}}),
         )
         .change(json!({"spec": {"matchingPrecedence": 9999}}))
-        .strict_status(conditions()),
+        .strict_status(json!({"status": {"conditions": [condition("PatchStatusFailed"), found]}}))
+        .settles(),
         kind(
             (
                 "flowcontrol.apiserver.k8s.io/v1",
@@ -441,6 +456,12 @@ async fn exercise(env: &Env, k: &Kind) {
         "{collection}/{}",
         made["metadata"]["name"].as_str().unwrap()
     );
+    if k.settles {
+        let written = |o: &Value| o["status"]["conditions"].is_array();
+        let all = |r: &Reply| r.json()["items"].as_array().unwrap().iter().all(written);
+        env.until(&selected, all).await;
+        made = is(&env.get(&one).await, 200, &what);
+    }
     let got = is(&env.get(&one).await, 200, &what);
     assert_eq!(got, made, "{what}: what was answered is what is stored");
     let list = is(&env.get(&selected).await, 200, &what);
