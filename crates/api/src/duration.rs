@@ -65,6 +65,10 @@ pub fn nanoseconds(text: &str) -> Result<i64, String> {
         total += number * unit;
         rest = &rest[end..];
     }
+    // What does not fit in 64 bits is refused as any other text.
+    if total >= i64::MAX as f64 {
+        return Err(bad());
+    }
     let total = total as i64;
     Ok(if negative { -total } else { total })
 }

@@ -115,7 +115,7 @@ impl Compiler {
         let all = Type::object("kubernetes.variables", fields.collect());
         environment = environment.variable("variables", all);
         let program = match environment.compile(source) {
-            Err(e) => Err(format!("compilation failed: {e}")),
+            Err(e) => Err(e.detail()),
             Ok(p) if !wanted.is_empty() && !wanted.contains(p.output()) => {
                 Err(mistyped(&p, wanted))
             }
@@ -330,6 +330,16 @@ fn object(name: &str, fields: Vec<(&str, Schema)>) -> Schema {
 
 fn list(of: Schema) -> Schema {
     Schema::List(Arc::new(of), ListKind::Atomic)
+}
+
+/// The type of variable `request`.
+pub fn request_type() -> &'static Schema {
+    &REQUEST
+}
+
+/// The type of variable `namespaceObject`.
+pub fn namespace_type() -> &'static Schema {
+    &NAMESPACE
 }
 
 static REQUEST: LazyLock<Schema> = LazyLock::new(|| {

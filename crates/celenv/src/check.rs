@@ -8,6 +8,7 @@ use cel::common::ast::{
     SelectExpr, SourceInfo, StructExpr, operators,
 };
 
+use crate::estimate::Sketch;
 use crate::library;
 use crate::macros;
 use crate::node::{Call, Fold, Node};
@@ -15,7 +16,11 @@ use crate::program::{Environment, Issue};
 use crate::types::{Bindings, Type};
 use crate::value::Value;
 
+mod aggregate;
 mod call;
+
+/// A literal `format`: its place, its text, and the places and types of its arguments.
+type Format = (u64, String, Vec<(u64, Type)>);
 
 /// One expression's check.
 pub(crate) struct Checker<'e> {
@@ -28,6 +33,18 @@ pub(crate) struct Checker<'e> {
     scopes: Vec<(String, Type)>,
     /// Variables of the environment that are asked for.
     pub used: BTreeSet<usize>,
+    /// What was checked, for estimates of its cost: the parts of the expression at hand.
+    pub sketches: Vec<Sketch>,
+    /// The function chosen for the call at hand.
+    chosen: Option<(&'static str, Vec<&'static library::Overload>, bool)>,
+    /// Elements of literals, each with its place, which have one type.
+    literals: Vec<Vec<(u64, Type)>>,
+    /// Found by the validators, which only look at what has no other issues.
+    late: Vec<(u64, String)>,
+    /// Formats that are literals: their place, text, and arguments.
+    formats: Vec<Format>,
+    /// How many calls of `format` are around.
+    within_format: usize,
 }
 
 impl<'e> Checker<'e> {
@@ -40,13 +57,47 @@ impl<'e> Checker<'e> {
             bindings: Bindings::default(),
             scopes: Vec::new(),
             used: BTreeSet::new(),
+            sketches: Vec::new(),
+            chosen: None,
+            literals: Vec::new(),
+            late: Vec::new(),
+            formats: Vec::new(),
+            within_format: 0,
         }
     }
 
     /// The program and its type; only of use if there are no issues.
     pub fn check_root(&mut self, e: &IdedExpr) -> (Node, Type) {
         let (node, t) = self.check(e);
+        if self.issues.is_empty() {
+            self.validate();
+        }
         (node, self.bindings.resolve(&t, true))
+    }
+
+    /// Upstream's validators of checked expressions.
+    fn validate(&mut self) {
+        for elements in std::mem::take(&mut self.literals) {
+            let mut types = elements
+                .iter()
+                .map(|(id, t)| (*id, self.bindings.resolve(t, true)));
+            let Some((_, first)) = types.next() else {
+                continue;
+            };
+            if let Some((id, other)) = types.find(|(_, t)| *t != first) {
+                self.mismatch(id, &first, &other);
+            }
+        }
+        for (id, template, args) in std::mem::take(&mut self.formats) {
+            let resolved = args.iter().map(|(_, t)| self.bindings.resolve(t, true));
+            let types: Vec<Type> = resolved.collect();
+            if let Some((at, message)) = library::printf::problem(&template, &types) {
+                self.issue(at.map_or(id, |n| args[n].0), message);
+            }
+        }
+        for (id, message) in std::mem::take(&mut self.late) {
+            self.issue(id, message);
+        }
     }
 
     fn issue(&mut self, id: u64, message: String) {
@@ -54,7 +105,12 @@ impl<'e> Checker<'e> {
             .info
             .offset_for(id)
             .map_or(0, |(start, _)| start as usize);
-        let before: String = self.source.chars().take(offset).collect();
+        // Offsets count bytes.
+        let mut offset = offset.min(self.source.len());
+        while !self.source.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &self.source[..offset];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count());
         self.issues.push(Issue {
@@ -77,13 +133,23 @@ impl<'e> Checker<'e> {
     }
 
     fn mismatch(&mut self, id: u64, wanted: &Type, found: &Type) {
-        let found = self.bindings.resolve(found, false);
+        let found = self.bindings.resolve(found, false).in_message();
+        let wanted = wanted.in_message();
         self.issue(id, format!("expected type '{wanted}' but found '{found}'"));
     }
 
     fn check(&mut self, e: &IdedExpr) -> (Node, Type) {
+        let from = self.sketches.len();
+        let (node, t) = self.check_one(e);
+        let below = self.sketches.split_off(from);
+        let sketch = Sketch::new(e, t.clone(), below, self.chosen.take(), &mut self.bindings);
+        self.sketches.push(sketch);
+        (node, t)
+    }
+
+    fn check_one(&mut self, e: &IdedExpr) -> (Node, Type) {
         match &e.expr {
-            Expr::Literal(l) => literal(l),
+            Expr::Literal(l) => aggregate::literal(l),
             Expr::Ident(name) => match self.name(name.trim_start_matches('.')) {
                 Some(found) => found,
                 None => self.undeclared(e.id, name.trim_start_matches('.')),
@@ -108,6 +174,9 @@ impl<'e> Checker<'e> {
             let t = self.environment.variables[index].1.clone();
             self.used.insert(index);
             return Some((Node::Variable(index), t));
+        }
+        if name == "optional_type" && !self.environment.knows(28) {
+            return None;
         }
         let t = library::type_named(name)?;
         let node = Node::Const(Value::Type(Arc::from(name)));
@@ -156,6 +225,7 @@ impl<'e> Checker<'e> {
             }
             t if t.is_dyn() => Type::Dyn,
             t => {
+                let t = t.in_message();
                 self.issue(id, format!("type '{t}' does not support field selection"));
                 Type::Dyn
             }
@@ -168,117 +238,6 @@ impl<'e> Checker<'e> {
 
     fn is_patch_object(&self, name: &str) -> bool {
         self.environment.patch_types && (name == "Object" || name.starts_with("Object."))
-    }
-
-    /// The elements of an aggregate have one type; `dyn` widens it.
-    fn join(&mut self, id: u64, before: Option<Type>, next: &Type) -> Type {
-        let Some(before) = before else {
-            return next.clone();
-        };
-        match self.bindings.join(&before, next) {
-            Some(t) => t,
-            None => {
-                let before = self.bindings.resolve(&before, false);
-                self.mismatch(id, &before, next);
-                Type::Error
-            }
-        }
-    }
-
-    /// The type within an optional element's value.
-    fn unwrapped(&mut self, id: u64, t: Type) -> Type {
-        match self.bindings.resolve(&t, false) {
-            Type::Optional(t) => t.as_ref().clone(),
-            t if t.is_dyn() => Type::Dyn,
-            t => {
-                self.mismatch(id, &Type::optional(t.clone()), &t);
-                t
-            }
-        }
-    }
-
-    fn list(&mut self, l: &ListExpr) -> (Node, Type) {
-        let mut joined = None;
-        let mut items = Vec::with_capacity(l.elements.len());
-        for (i, e) in l.elements.iter().enumerate() {
-            let (node, mut t) = self.check(e);
-            let optional = l.optional_indices.contains(&i);
-            if optional {
-                t = self.unwrapped(e.id, t);
-            }
-            joined = Some(self.join(e.id, joined, &t));
-            items.push((node, optional));
-        }
-        let element = joined.unwrap_or_else(|| self.bindings.fresh());
-        (Node::List(items), Type::list(element))
-    }
-
-    fn map(&mut self, m: &MapExpr) -> (Node, Type) {
-        let (mut key_type, mut value_type) = (None, None);
-        let mut entries = Vec::with_capacity(m.entries.len());
-        for e in &m.entries {
-            let EntryExpr::MapEntry(entry) = &e.expr else {
-                continue;
-            };
-            let (key, t) = self.check(&entry.key);
-            key_type = Some(self.join(entry.key.id, key_type, &t));
-            let (value, mut t) = self.check(&entry.value);
-            if entry.optional {
-                t = self.unwrapped(entry.value.id, t);
-            }
-            value_type = Some(self.join(entry.value.id, value_type, &t));
-            entries.push((key, value, entry.optional));
-        }
-        let key = key_type.unwrap_or_else(|| self.bindings.fresh());
-        let value = value_type.unwrap_or_else(|| self.bindings.fresh());
-        (Node::Map(entries), Type::map(key, value))
-    }
-
-    fn structure(&mut self, id: u64, s: &StructExpr) -> (Node, Type) {
-        let name = s.type_name.trim_start_matches('.');
-        let fields: &[(&str, Type)] = &[
-            ("op", Type::String),
-            ("path", Type::String),
-            ("from", Type::String),
-            ("value", Type::Dyn),
-        ];
-        let patch = name == "JSONPatch" && self.environment.patch_types;
-        if !patch && !self.is_patch_object(name) {
-            return self.undeclared(id, name);
-        }
-        let mut made = Vec::with_capacity(s.entries.len());
-        for e in &s.entries {
-            let EntryExpr::StructField(f) = &e.expr else {
-                continue;
-            };
-            let (node, mut t) = self.check(&f.value);
-            if f.optional {
-                t = self.unwrapped(f.value.id, t);
-            }
-            if patch {
-                match fields.iter().find(|(n, _)| *n == f.field) {
-                    None => self.issue(e.id, format!("undefined field '{}'", f.field)),
-                    Some((_, wanted)) if !self.bindings.assignable(wanted, &t) => {
-                        let t = self.bindings.resolve(&t, false);
-                        let text = "expected type of field";
-                        self.issue(
-                            e.id,
-                            format!(
-                                "{text} '{}' is '{wanted}' but provided type is '{t}'",
-                                f.field
-                            ),
-                        );
-                    }
-                    Some(_) => {}
-                }
-            }
-            made.push((Arc::from(f.field.as_str()), node, f.optional));
-        }
-        let fields = if patch { fields.to_vec() } else { Vec::new() };
-        (
-            Node::Struct(Arc::from(name), made),
-            Type::object(name, fields),
-        )
     }
 
     fn comprehension(&mut self, c: &ComprehensionExpr) -> (Node, Type) {
@@ -327,6 +286,7 @@ impl<'e> Checker<'e> {
             }
             t => {
                 let text = "cannot be range of a comprehension (must be list, map, or dynamic)";
+                let t = t.in_message();
                 self.issue(id, format!("expression of type '{t}' {text}"));
                 (Type::Error, Type::Error)
             }
@@ -356,21 +316,8 @@ fn grow_in_place(step: Node, depth: usize) -> Node {
     }
 }
 
-fn literal(l: &LiteralValue) -> (Node, Type) {
-    let (value, t) = match l {
-        LiteralValue::Boolean(b) => (Value::Bool(*b.inner()), Type::Bool),
-        LiteralValue::Bytes(b) => (Value::Bytes(Arc::from(b.inner())), Type::Bytes),
-        LiteralValue::Double(d) => (Value::Double(*d.inner()), Type::Double),
-        LiteralValue::Int(i) => (Value::Int(*i.inner()), Type::Int),
-        LiteralValue::Null => (Value::Null, Type::Null),
-        LiteralValue::String(s) => (Value::text(s.inner()), Type::String),
-        LiteralValue::UInt(u) => (Value::Uint(*u.inner()), Type::Uint),
-    };
-    (Node::Const(value), t)
-}
-
 /// `a.b.c` as one name.
-fn qualified(e: &IdedExpr) -> Option<String> {
+pub(crate) fn qualified(e: &IdedExpr) -> Option<String> {
     match &e.expr {
         Expr::Ident(name) => Some(name.trim_start_matches('.').to_string()),
         Expr::Select(s) if !s.test => Some(format!("{}.{}", qualified(&s.operand)?, s.field)),

@@ -7,7 +7,11 @@ use crate::cost;
 use crate::library::{self, Overload};
 use crate::node::{Call, Fold, Node};
 use crate::program::EvalError;
-use crate::value::{List, Map, Value};
+use crate::value::{Map, Value};
+
+mod part;
+
+use part::{at, go_type, has, optional_at, optional_select, select};
 
 type Answer = Result<Value, EvalError>;
 
@@ -35,13 +39,28 @@ impl Lookup for Vec<Value> {
 /// One evaluation.
 pub(crate) struct Evaluation<'a> {
     lookup: &'a dyn Lookup,
-    locals: Vec<Value>,
+    /// Variables of macros. An accumulator may hold an error, which `&&` or `||` of a later turn makes up for.
+    locals: Vec<Answer>,
     cost: u64,
     limit: u64,
 }
 
 pub(crate) fn no_overload() -> EvalError {
     EvalError::of("no such overload")
+}
+
+/// Whether upstream plans the node as an attribute: a name with what is selected of it.
+fn is_attribute(node: &Node) -> bool {
+    matches!(
+        node,
+        Node::Variable(_)
+            | Node::Local(_)
+            | Node::Select(..)
+            | Node::OptionalSelect(..)
+            | Node::Index(..)
+            | Node::OptionalIndex(..)
+            | Node::Conditional(..)
+    )
 }
 
 impl<'a> Evaluation<'a> {
@@ -69,47 +88,15 @@ impl<'a> Evaluation<'a> {
     pub fn run(&mut self, node: &Node) -> Answer {
         match node {
             Node::Const(v) => Ok(v.clone()),
-            Node::Variable(index) => {
+            Node::Conditional(..) => self.attribute(node),
+            node if is_attribute(node) => {
+                let v = self.attribute(node);
                 self.spend(cost::SELECT_AND_IDENT)?;
-                self.lookup.variable(*index)
+                v
             }
-            Node::Local(depth) => {
-                self.spend(cost::SELECT_AND_IDENT)?;
-                Ok(self.locals[*depth].clone())
-            }
-            Node::Select(operand, field) => {
-                let operand = self.run(operand)?;
-                self.spend(cost::SELECT_AND_IDENT)?;
-                select(&operand, field)
-            }
-            Node::Has(operand, field) => {
-                let operand = self.run(operand)?;
-                has(&operand, field).map(Value::Bool)
-            }
-            Node::OptionalSelect(operand, field) => {
-                let operand = self.run(operand)?;
-                self.spend(cost::SELECT_AND_IDENT)?;
-                optional_select(operand, field)
-            }
-            Node::Index(operand, index) => {
-                let operand = self.run(operand)?;
-                let index = self.run(index)?;
-                self.spend(cost::SELECT_AND_IDENT)?;
-                at(&operand, &index)
-            }
-            Node::OptionalIndex(operand, index) => {
-                let operand = self.run(operand)?;
-                let index = self.run(index)?;
-                self.spend(cost::SELECT_AND_IDENT)?;
-                optional_at(operand, &index)
-            }
+            Node::Has(operand, field) => self.has(operand, field),
             Node::And(a, b) => self.logical(a, b, false),
             Node::Or(a, b) => self.logical(a, b, true),
-            Node::Conditional(test, yes, no) => match self.run(test)? {
-                Value::Bool(true) => self.run(yes),
-                Value::Bool(false) => self.run(no),
-                _ => Err(no_overload()),
-            },
             Node::NotStrictlyFalse(a) => {
                 let held = self.run(a);
                 self.spend(1)?;
@@ -119,22 +106,99 @@ impl<'a> Evaluation<'a> {
                     _ => Ok(Value::Bool(true)),
                 }
             }
-            Node::Call(call) => self.call(call),
-            Node::List(items) => self.list(items),
-            Node::Map(entries) => self.map(entries),
-            Node::Struct(name, fields) => self.structure(name, fields),
-            Node::Fold(fold) => self.fold(fold),
-            Node::Push(depth, item) => {
-                let item = self.run(item)?;
-                self.spend(cost::SELECT_AND_IDENT + cost::LIST_CREATE + 1)?;
-                let mut before = std::mem::replace(&mut self.locals[*depth], Value::Null);
-                let Value::List(list) = &mut before else {
-                    return Err(no_overload());
-                };
-                Arc::make_mut(list).items.push(item);
-                Ok(before)
+            Node::Member(v, set) => {
+                let v = self.run(v)?;
+                Ok(set.items.iter().any(|x| x.equals(&v)).into())
             }
+            Node::Call(call) => self.call(call),
+            Node::List(items) => {
+                let list = self.list(items);
+                self.spend(cost::LIST_CREATE)?;
+                list
+            }
+            Node::Map(entries) => {
+                let map = self.map(entries);
+                self.spend(cost::MAP_CREATE)?;
+                map
+            }
+            Node::Struct(name, fields) => {
+                let made = self.structure(name, fields);
+                self.spend(cost::STRUCT_CREATE)?;
+                made
+            }
+            Node::Fold(fold) => self.fold(fold),
+            Node::Push(depth, item) => self.push(*depth, item),
+            // All others are attributes.
+            _ => Err(no_overload()),
         }
+    }
+
+    /// An attribute without the cost of naming it: that comes once, and not at all for a branch of `?:`.
+    fn attribute(&mut self, node: &Node) -> Answer {
+        match node {
+            Node::Variable(index) => self.lookup.variable(*index),
+            Node::Local(depth) => self.locals[*depth].clone(),
+            Node::Select(operand, field) => {
+                let operand = self.operand(operand)?;
+                if matches!(operand, Value::Optional(_)) {
+                    return self.if_present(optional_select(operand, field));
+                }
+                let v = select(&operand, field);
+                self.spend(cost::SELECT_AND_IDENT)?;
+                v
+            }
+            Node::OptionalSelect(operand, field) => {
+                let operand = self.operand(operand)?;
+                self.if_present(optional_select(operand, field))
+            }
+            Node::Index(operand, index) => self.index(operand, index, false),
+            Node::OptionalIndex(operand, index) => self.index(operand, index, true),
+            Node::Conditional(test, yes, no) => match self.run(test)? {
+                Value::Bool(true) => self.operand(yes),
+                Value::Bool(false) => self.operand(no),
+                _ => Err(no_overload()),
+            },
+            other => self.run(other),
+        }
+    }
+
+    fn operand(&mut self, node: &Node) -> Answer {
+        if is_attribute(node) {
+            self.attribute(node)
+        } else {
+            self.run(node)
+        }
+    }
+
+    /// What is not there costs nothing.
+    fn if_present(&mut self, found: Answer) -> Answer {
+        if matches!(found, Ok(Value::Optional(Some(_)))) {
+            self.spend(cost::SELECT_AND_IDENT)?;
+        }
+        found
+    }
+
+    fn index(&mut self, operand: &Node, index: &Node, optional: bool) -> Answer {
+        let operand = self.operand(operand)?;
+        if matches!(operand, Value::Optional(None)) {
+            return Ok(operand);
+        }
+        let index = self.operand(index);
+        if optional || matches!(operand, Value::Optional(_)) {
+            return self.if_present(optional_at(operand, &index?));
+        }
+        let v = index.and_then(|i| at(&operand, &i));
+        self.spend(cost::SELECT_AND_IDENT)?;
+        v
+    }
+
+    fn has(&mut self, operand: &Node, field: &str) -> Answer {
+        let operand = self.operand(operand)?;
+        let set = has(&operand, field);
+        if !matches!(operand, Value::Optional(_)) || matches!(set, Ok(true)) {
+            self.spend(cost::SELECT_AND_IDENT)?;
+        }
+        set.map(Value::Bool)
     }
 
     /// `&&` and `||`: one side that decides makes up for an error on the other.
@@ -146,27 +210,72 @@ impl<'a> Evaluation<'a> {
         if matches!(left, Ok(Value::Bool(v)) if v == deciding) {
             return left;
         }
-        let right = self.run(b)?;
-        match (left, right) {
-            (_, Value::Bool(v)) if v == deciding => Ok(Value::Bool(v)),
+        match (left, self.run(b)) {
+            (_, Ok(Value::Bool(v))) if v == deciding => Ok(Value::Bool(v)),
+            (_, Err(EvalError::TooCostly)) => Err(EvalError::TooCostly),
             (Err(e), _) => Err(e),
-            (Ok(Value::Bool(_)), Value::Bool(v)) => Ok(Value::Bool(v)),
+            (Ok(Value::Bool(_)), Ok(Value::Bool(v))) => Ok(Value::Bool(v)),
+            (Ok(Value::Bool(_)), Err(e)) => Err(e),
             _ => Err(no_overload()),
         }
     }
 
     fn call(&mut self, call: &Call) -> Answer {
-        let mut args = Vec::with_capacity(call.args.len());
-        for a in &call.args {
-            args.push(self.run(a)?);
+        if matches!(call.function, "or" | "orValue") && call.args.len() == 2 {
+            return self.otherwise(call);
         }
-        let Some(overload) = choose(&call.overloads, &args) else {
-            return Err(no_overload_of(call.function, &args));
+        let mut args = Vec::with_capacity(call.args.len());
+        let mut failed = None;
+        for a in &call.args {
+            match self.run(a) {
+                Ok(v) => args.push(v),
+                // Calls of up to two arguments evaluate both, and pay.
+                Err(e) if e != EvalError::TooCostly && call.args.len() <= 2 => {
+                    args.push(Value::Null);
+                    failed.get_or_insert(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let result = match (failed, choose(&call.overloads, &args)) {
+            (Some(e), _) => Err(e),
+            (None, Some(overload)) => (overload.call)(&args),
+            (None, None) => Err(no_overload_of(call.function, &args)),
         };
-        let result = (overload.call)(&args);
-        let spent = cost::of_call(call.function, &args, result.as_ref().ok());
+        let one = call.overloads.len() == 1;
+        let spent = cost::of_call(call.function, one, &args, result.as_ref().ok());
         self.spend(spent)?;
         result
+    }
+
+    /// `or` and `orValue` of optionals cost nothing, and look at their argument only where they must.
+    fn otherwise(&mut self, call: &Call) -> Answer {
+        match self.run(&call.args[0])? {
+            Value::Optional(None) => self.run(&call.args[1]),
+            Value::Optional(Some(v)) if call.function == "orValue" => Ok(v.as_ref().clone()),
+            v @ Value::Optional(Some(_)) => Ok(v),
+            v => Err(no_overload_of(call.function, &[v])),
+        }
+    }
+
+    fn push(&mut self, depth: usize, item: &Node) -> Answer {
+        let made = self.run(item);
+        if matches!(made, Err(EvalError::TooCostly)) {
+            return made;
+        }
+        // A list of constants is one itself.
+        let list = match item {
+            Node::Const(_) => 0,
+            _ => cost::LIST_CREATE,
+        };
+        self.spend(cost::SELECT_AND_IDENT + list + 1)?;
+        let before = std::mem::replace(&mut self.locals[depth], Ok(Value::Null));
+        let (mut before, item) = (before?, made?);
+        let Value::List(list) = &mut before else {
+            return Err(no_overload());
+        };
+        Arc::make_mut(list).items.push(item);
+        Ok(before)
     }
 
     fn list(&mut self, items: &[(Node, bool)]) -> Answer {
@@ -183,7 +292,6 @@ impl<'a> Evaluation<'a> {
                 }
             }
         }
-        self.spend(cost::LIST_CREATE)?;
         Ok(Value::list(out))
     }
 
@@ -193,20 +301,15 @@ impl<'a> Evaluation<'a> {
             let key = self.run(key)?;
             let value = self.run(value)?;
             let Some(value) = taken(value, *optional, &library::shown(&key))? else {
+                out.remove(&key);
                 continue;
             };
-            if out.get(&key).is_some() {
-                let key = library::shown(&key);
-                return Err(EvalError::of(format!(
-                    "insert failed: key {key} already exists"
-                )));
-            }
+            // Of equal keys the last one counts.
             if !out.insert(&key, value) {
                 let t = key.type_name();
                 return Err(EvalError::of(format!("unsupported key type: {t}")));
             }
         }
-        self.spend(cost::MAP_CREATE)?;
         Ok(Value::map(out))
     }
 
@@ -221,13 +324,15 @@ impl<'a> Evaluation<'a> {
                 out.fields.insert(field.clone(), value);
             }
         }
-        self.spend(cost::STRUCT_CREATE)?;
         Ok(Value::map(out))
     }
 
     fn fold(&mut self, f: &Fold) -> Answer {
         let range = self.run(&f.range)?;
-        let init = self.run(&f.init)?;
+        let init = self.run(&f.init);
+        if matches!(init, Err(EvalError::TooCostly)) {
+            return init;
+        }
         let depth = self.locals.len();
         self.locals.push(init);
         let answer = self.turns(f, &range, depth).and_then(|()| {
@@ -239,8 +344,6 @@ impl<'a> Evaluation<'a> {
     }
 
     fn turns(&mut self, f: &Fold, range: &Value, depth: usize) -> Result<(), EvalError> {
-        // An error that `&&` or `||` of a later turn may make up for.
-        let mut pending = None;
         match range {
             Value::List(l) => {
                 for (i, v) in l.items.iter().enumerate() {
@@ -250,7 +353,7 @@ impl<'a> Evaluation<'a> {
                     } else {
                         (v.clone(), None)
                     };
-                    if !self.turn(f, depth, &mut pending, first, second)? {
+                    if !self.turn(f, depth, first, second)? {
                         break;
                     }
                 }
@@ -258,60 +361,45 @@ impl<'a> Evaluation<'a> {
             Value::Map(m) => {
                 for (k, v) in m.entries() {
                     let second = f.two.then(|| v.clone());
-                    if !self.turn(f, depth, &mut pending, k, second)? {
+                    if !self.turn(f, depth, k, second)? {
                         break;
                     }
                 }
             }
-            _ => return Err(no_overload()),
+            v => {
+                let t = go_type(v);
+                return Err(EvalError::of(match f.two {
+                    true => format!("unsupported comprehension range type: {t}"),
+                    false => format!("got '{t}', expected iterable type"),
+                }));
+            }
         }
-        pending.map_or(Ok(()), Err)
+        Ok(())
     }
 
-    /// One turn of a comprehension. Says whether there may be another.
+    /// One turn of a comprehension. Says whether there may be another. An accumulator that is an error goes on.
     fn turn(
         &mut self,
         f: &Fold,
         depth: usize,
-        pending: &mut Option<EvalError>,
         first: Value,
         second: Option<Value>,
     ) -> Result<bool, EvalError> {
         self.locals.truncate(depth + 1);
-        self.locals.push(first);
-        self.locals.extend(second);
-        // An accumulator that is an error is not strictly false: the loop goes on.
-        if pending.is_none() && !matches!(self.run(&f.condition)?, Value::Bool(true)) {
-            return Ok(false);
+        self.locals.push(Ok(first));
+        self.locals.extend(second.map(Ok));
+        match self.run(&f.condition) {
+            Ok(Value::Bool(false)) => return Ok(false),
+            Err(EvalError::TooCostly) => return Err(EvalError::TooCostly),
+            _ => {}
         }
-        match (self.run(&f.step), logical_step(&f.step)) {
-            (Ok(Value::Bool(b)), Some(deciding)) => {
-                if b == deciding {
-                    *pending = None;
-                }
-                self.locals[depth] = Value::Bool(b);
-                Ok(b != deciding)
-            }
-            (Ok(v), _) => {
+        match self.run(&f.step) {
+            Err(EvalError::TooCostly) => Err(EvalError::TooCostly),
+            v => {
                 self.locals[depth] = v;
                 Ok(true)
             }
-            (Err(EvalError::TooCostly), _) => Err(EvalError::TooCostly),
-            (Err(e), Some(_)) => {
-                pending.get_or_insert(e);
-                Ok(true)
-            }
-            (Err(e), None) => Err(e),
         }
-    }
-}
-
-/// What decides the step of `all` (false) or `exists` (true); nothing for other macros.
-fn logical_step(step: &Node) -> Option<bool> {
-    match step {
-        Node::And(..) => Some(false),
-        Node::Or(..) => Some(true),
-        _ => None,
     }
 }
 
@@ -321,6 +409,14 @@ fn choose(overloads: &[&'static Overload], args: &[Value]) -> Option<&'static Ov
         o.params.len() == args.len() && o.params.iter().zip(args).all(|(t, v)| library::takes(t, v))
     };
     overloads.iter().find(fits).copied()
+}
+
+/// A call whose arguments are known.
+pub(crate) fn constant_call(call: &Call, args: &[Value]) -> Answer {
+    match choose(&call.overloads, args) {
+        Some(overload) => (overload.call)(args),
+        None => Err(no_overload_of(call.function, args)),
+    }
 }
 
 fn no_overload_of(function: &str, args: &[Value]) -> EvalError {
@@ -345,82 +441,5 @@ fn taken(v: Value, optional: bool, field: &str) -> Result<Option<Value>, EvalErr
                 format!("cannot initialize optional entry '{field}' from non-optional value {v}");
             Err(EvalError::of(text))
         }
-    }
-}
-
-fn select(operand: &Value, field: &str) -> Answer {
-    match operand {
-        Value::Map(m) => match m.field(field) {
-            Some(v) => Ok(v.clone()),
-            None => Err(EvalError::of(format!("no such key: {field}"))),
-        },
-        Value::Optional(None) => Ok(Value::Optional(None)),
-        Value::Optional(Some(v)) => optional_select(v.as_ref().clone(), field),
-        _ => Err(no_overload()),
-    }
-}
-
-fn has(operand: &Value, field: &str) -> Result<bool, EvalError> {
-    match operand {
-        // An object's field that is null is not set.
-        Value::Map(m) => Ok(m
-            .field(field)
-            .is_some_and(|v| m.type_name.is_none() || !matches!(v, Value::Null))),
-        Value::Optional(None) => Ok(false),
-        Value::Optional(Some(v)) => has(v, field),
-        _ => Err(no_overload()),
-    }
-}
-
-fn wrapped(v: Option<&Value>) -> Value {
-    Value::Optional(v.map(|v| Arc::new(v.clone())))
-}
-
-fn optional_select(operand: Value, field: &str) -> Answer {
-    match operand {
-        Value::Map(m) => Ok(wrapped(m.field(field))),
-        Value::Optional(None) => Ok(Value::Optional(None)),
-        Value::Optional(Some(v)) => optional_select(v.as_ref().clone(), field),
-        _ => Err(no_overload()),
-    }
-}
-
-fn position(l: &List, index: &Value) -> Option<usize> {
-    let i = match index {
-        Value::Int(i) => usize::try_from(*i).ok()?,
-        Value::Uint(u) => usize::try_from(*u).ok()?,
-        Value::Double(d) if d.trunc() == *d && *d >= 0.0 => *d as usize,
-        _ => return None,
-    };
-    (i < l.items.len()).then_some(i)
-}
-
-fn at(operand: &Value, index: &Value) -> Answer {
-    match operand {
-        Value::List(l) if matches!(index, Value::Int(_) | Value::Uint(_) | Value::Double(_)) => {
-            match position(l, index) {
-                Some(i) => Ok(l.items[i].clone()),
-                None => {
-                    let i = library::shown(index);
-                    Err(EvalError::of(format!("index out of bounds: {i}")))
-                }
-            }
-        }
-        Value::Map(m) => m
-            .get(index)
-            .cloned()
-            .ok_or_else(|| EvalError::of(format!("no such key: {}", library::shown(index)))),
-        Value::Optional(_) => optional_at(operand.clone(), index),
-        _ => Err(no_overload()),
-    }
-}
-
-fn optional_at(operand: Value, index: &Value) -> Answer {
-    match &operand {
-        Value::List(l) => Ok(wrapped(position(l, index).map(|i| &l.items[i]))),
-        Value::Map(m) => Ok(wrapped(m.get(index))),
-        Value::Optional(None) => Ok(Value::Optional(None)),
-        Value::Optional(Some(v)) => optional_at(v.as_ref().clone(), index),
-        _ => Err(no_overload()),
     }
 }

@@ -7,7 +7,9 @@
 pub mod admission;
 mod check;
 mod cost;
+mod estimate;
 mod eval;
+mod fold;
 pub mod library;
 pub mod limits;
 mod macros;
@@ -17,6 +19,7 @@ pub mod schema;
 pub mod types;
 pub mod value;
 
+pub use estimate::{Range, Sizes, Unknown};
 pub use eval::Lookup;
 pub use program::{CompileErrors, Environment, EvalError, Outcome, Program};
 pub use schema::Schema;

@@ -17,7 +17,7 @@ mod lists;
 mod network;
 mod operators;
 mod optional;
-mod printf;
+pub(crate) mod printf;
 mod quantity;
 pub(crate) mod regex;
 mod semver;
@@ -38,6 +38,8 @@ pub(crate) struct Overload {
     pub params: Vec<Type>,
     pub result: Type,
     pub call: fn(&[Value]) -> Answer,
+    /// The minor version of Kubernetes that new expressions may use it from.
+    pub since: u32,
 }
 
 impl std::fmt::Debug for Overload {
@@ -76,10 +78,66 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
             name,
             overloads: Vec::new(),
         });
-        function.overloads.push(overload(signature, *call));
+        let mut overload = overload(signature, *call);
+        overload.since = since(name, &overload);
+        function.overloads.push(overload);
     }
     out
 });
+
+/// Upstream: the versions of k8s.io/apiserver/pkg/cel/environment.
+fn since(name: &str, o: &Overload) -> u32 {
+    let about = |short: &str| {
+        o.params
+            .iter()
+            .chain([&o.result])
+            .any(|t| *t == types::parse(short))
+    };
+    let numbers = |t: &Type| matches!(t, Type::Int | Type::Uint | Type::Double);
+    let lists = [
+        "slice",
+        "flatten",
+        "sort",
+        "@sortByAssociatedKeys",
+        "lists.range",
+        "reverse",
+        "distinct",
+    ];
+    match (name, o.params.as_slice()) {
+        ("includes", _) => 37,
+        ("fieldSelector" | "labelSelector", _) => 31,
+        ("cel.@mapInsert", _) => 32,
+        ("format" | "strings.quote", _) => 29,
+        (name, _) if name.starts_with("sets.") => 29,
+        (name, _) if lists.contains(&name) => 34,
+        (name, _) if name.starts_with("optional.") => 28,
+        ("first" | "last" | "unwrapOpt", _) | (_, [Type::Optional(_), ..]) => 28,
+        ("_[?_]", _) => 28,
+        (_, [a, b]) if name.starts_with("_") && numbers(a) && numbers(b) && a != b => 28,
+        _ if name == "isSemver" || about("Semver") => 33,
+        _ if name.starts_with("format.") || about("Format") => 31,
+        _ if ["isIP", "isCIDR", "ip.isCanonical"].contains(&name)
+            || about("Ip")
+            || about("Cidr") =>
+        {
+            30
+        }
+        _ if name == "isQuantity" || about("Quantity") => 28,
+        _ if [
+            "Authorizer",
+            "PathCheck",
+            "GroupCheck",
+            "ResourceCheck",
+            "AuthzDecision",
+        ]
+        .iter()
+        .any(|s| about(s)) =>
+        {
+            27
+        }
+        _ => 0,
+    }
+}
 
 /// The function of a name.
 pub(crate) fn function(name: &str) -> Option<&'static Function> {
@@ -97,6 +155,7 @@ fn overload(signature: &str, call: fn(&[Value]) -> Answer) -> Overload {
         params,
         result: types::parse(result),
         call,
+        since: 0,
     }
 }
 
@@ -255,6 +314,18 @@ impl Foreign {
         }
     }
 
+    /// Whether the value is only there for calls on it.
+    pub(crate) fn is_receiver(&self) -> bool {
+        matches!(
+            self,
+            Self::Authorizer(_)
+                | Self::PathCheck(..)
+                | Self::GroupCheck(..)
+                | Self::ResourceCheck(_)
+                | Self::Decision(_)
+        )
+    }
+
     pub(crate) fn equals(&self, other: &Foreign) -> bool {
         match (self, other) {
             (Self::Quantity(a), Self::Quantity(b)) => a == b,
@@ -265,6 +336,14 @@ impl Foreign {
             (Self::Format(a), Self::Format(b)) => std::ptr::eq(*a, *b),
             (Self::Decision(a), Self::Decision(b)) => a == b,
             _ => false,
+        }
+    }
+
+    /// The length of a format's pattern.
+    pub(crate) fn pattern_size(&self) -> Option<u64> {
+        match self {
+            Self::Format(f) => Some(f.pattern_size()),
+            _ => None,
         }
     }
 

@@ -5,15 +5,22 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, operators,
 };
 
+use crate::program::Environment;
+
 const ACCUMULATOR: &str = "@result";
+/// The list that `sortBy` sorts.
+const SORTED: &str = "@__sortBy_input__";
 
 /// A macro's expansion; an error with the id of what is wrong.
 pub(crate) type Expansion = Option<Result<Expr, (u64, String)>>;
 
 /// Expands a call that is a macro. `id` is that of the call: new nodes carry it.
-pub(crate) fn expand(id: u64, call: &CallExpr) -> Expansion {
+pub(crate) fn expand(id: u64, call: &CallExpr, environment: &Environment) -> Expansion {
     let target = call.target.as_deref()?;
     let make = Maker { id };
+    if !environment.knows(since(&call.func_name)) {
+        return None;
+    }
     let two = match (call.func_name.as_str(), call.args.len()) {
         ("all", 3) => Maker::all,
         ("exists", 3) => Maker::exists,
@@ -40,6 +47,15 @@ pub(crate) fn expand(id: u64, call: &CallExpr) -> Expansion {
     fold.iter_var = first;
     fold.iter_var2 = Some(second);
     Some(Ok(Expr::Comprehension(Box::new(fold))))
+}
+
+/// The minor version that a macro came with.
+fn since(name: &str) -> u32 {
+    match name {
+        "optMap" | "optFlatMap" => 28,
+        "sortBy" => 34,
+        _ => 32,
+    }
 }
 
 fn name(e: &IdedExpr) -> Result<String, (u64, String)> {
@@ -206,12 +222,8 @@ impl Maker {
     }
 
     fn sort_by(&self, target: &IdedExpr, args: &[IdedExpr]) -> Result<Expr, (u64, String)> {
-        let variable = name(&args[0]).map_err(|(id, _)| {
-            (
-                id,
-                "sortBy() variable name must be a simple identifier".to_string(),
-            )
-        })?;
+        let variable =
+            name(&args[0]).map_err(|(id, _)| (id, "argument is not an identifier".to_string()))?;
         let item = self.at(Expr::List(ListExpr::new(vec![args[1].clone()])));
         let step = self.call(operators::ADD, vec![self.accumulator(), item]);
         let mut keys = self.fold(
@@ -219,11 +231,20 @@ impl Maker {
             self.bool(true),
             step,
         );
-        keys.iter_range = target.clone();
         keys.iter_var = variable;
+        keys.iter_range = self.ident(SORTED);
         let keys = self.at(Expr::Comprehension(Box::new(keys)));
-        Ok(self
-            .member(target.clone(), "@sortByAssociatedKeys", vec![keys])
-            .expr)
+        // The list is bound to a name: it is worked out once.
+        let bind = ComprehensionExpr {
+            iter_range: self.at(Expr::List(ListExpr::default())),
+            iter_var: "#unused".to_string(),
+            iter_var2: None,
+            accu_var: SORTED.to_string(),
+            accu_init: target.clone(),
+            loop_cond: self.bool(false),
+            loop_step: self.ident(SORTED),
+            result: self.member(self.ident(SORTED), "@sortByAssociatedKeys", vec![keys]),
+        };
+        Ok(Expr::Comprehension(Box::new(bind)))
     }
 }

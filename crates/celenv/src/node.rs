@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::library::Overload;
-use crate::value::Value;
+use crate::value::{List, Value};
 
 /// One step of a program.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) enum Node {
     Or(Box<Node>, Box<Node>),
     Conditional(Box<Node>, Box<Node>, Box<Node>),
     NotStrictlyFalse(Box<Node>),
+    /// `a in [constants]`.
+    Member(Box<Node>, Arc<List>),
     Call(Box<Call>),
     /// Each with whether it is an optional's value.
     List(Vec<(Node, bool)>),

@@ -7,7 +7,9 @@ use std::fmt;
 use cel::parser::Parser;
 
 use crate::check::Checker;
+use crate::estimate::{self, Range, Sizes, Sketch};
 use crate::eval::{Evaluation, Lookup};
+use crate::fold;
 use crate::limits;
 use crate::node::Node;
 use crate::types::Type;
@@ -18,6 +20,8 @@ use crate::value::Value;
 pub struct Environment {
     pub(crate) variables: Vec<(String, Type)>,
     pub(crate) patch_types: bool,
+    /// Minor version whose libraries new expressions may use; all of them if 0.
+    pub(crate) minor: u32,
 }
 
 /// A checked expression: immutable, shared by all who evaluate it.
@@ -34,6 +38,8 @@ pub struct Program {
 pub struct CompileErrors {
     pub(crate) issues: Vec<Issue>,
     pub(crate) source: String,
+    /// What a constant of a checked expression cannot be made into.
+    pub(crate) instantiation: Option<String>,
 }
 
 /// Something wrong at a place.
@@ -81,8 +87,34 @@ impl Environment {
         self
     }
 
+    /// Holds expressions to the libraries of version 1.`minor`. Upstream: `NewExpressions` of an environment set.
+    pub fn at_version(mut self, minor: u32) -> Self {
+        self.minor = minor;
+        self
+    }
+
+    /// Whether what version 1.`since` brought may be used.
+    pub(crate) fn knows(&self, since: u32) -> bool {
+        self.minor == 0 || since <= self.minor
+    }
+
+    /// Compiles an expression, and estimates its cost with what is known about the sizes of its variables.
+    pub fn compile_and_estimate(
+        &self,
+        source: &str,
+        sizes: &dyn Sizes,
+    ) -> Result<(Program, Range), CompileErrors> {
+        let (program, sketch) = self.compiled(source)?;
+        let estimate = sketch.map_or(Range::default(), |s| estimate::cost(&s, sizes));
+        Ok((program, estimate))
+    }
+
     /// Compiles an expression.
     pub fn compile(&self, source: &str) -> Result<Program, CompileErrors> {
+        self.compiled(source).map(|(program, _)| program)
+    }
+
+    fn compiled(&self, source: &str) -> Result<(Program, Option<Sketch>), CompileErrors> {
         let alone = |message: String| CompileErrors {
             issues: vec![Issue {
                 line: 1,
@@ -90,6 +122,7 @@ impl Environment {
                 message,
             }],
             source: source.to_string(),
+            instantiation: None,
         };
         let points = source.chars().count();
         if points > limits::EXPRESSION_CODE_POINTS_MAX {
@@ -103,25 +136,34 @@ impl Environment {
             return Err(alone(format!("expression recursion limit exceeded: {max}")));
         }
         let parser = Parser::new()
-            .enable_optional_syntax(true)
+            .enable_optional_syntax(self.knows(28))
             .enable_ident_escape_syntax(true);
         let (expr, info) = parser
             .parse_with_source_info(source)
             .map_err(|e| syntax_errors(&e, source))?;
         let mut checker = Checker::new(self, &info, source);
         let (root, output) = checker.check_root(&expr);
-        if checker.issues.is_empty() {
-            return Ok(Program {
-                root,
-                output,
+        if !checker.issues.is_empty() {
+            checker.issues.sort_by_key(|i| (i.line, i.column));
+            return Err(CompileErrors {
+                issues: checker.issues,
                 source: source.to_string(),
-                used: checker.used,
+                instantiation: None,
             });
         }
-        Err(CompileErrors {
-            issues: checker.issues,
+        let (used, sketch) = (checker.used, checker.sketches.pop());
+        let root = fold::planned(root).map_err(|e| CompileErrors {
+            issues: Vec::new(),
             source: source.to_string(),
-        })
+            instantiation: Some(e.to_string()),
+        })?;
+        let program = Program {
+            root,
+            output,
+            source: source.to_string(),
+            used,
+        };
+        Ok((program, sketch))
     }
 }
 
@@ -140,15 +182,56 @@ fn nesting(source: &str) -> usize {
 }
 
 fn syntax_errors(errors: &cel::parser::ParseErrors, source: &str) -> CompileErrors {
-    let issue = |e: &cel::parser::ParseError| Issue {
-        line: usize::try_from(e.pos.0).unwrap_or(1).max(1),
-        column: usize::try_from(e.pos.1 - 1).unwrap_or(0),
-        message: e.msg.clone(),
+    let issue = |e: &cel::parser::ParseError| {
+        let line = usize::try_from(e.pos.0).unwrap_or(1).max(1);
+        let column = usize::try_from(e.pos.1 - 1).unwrap_or(0);
+        // Upstream words the same mistake in two ways.
+        let message = match e.msg.as_str() {
+            "argument must be a simple name" if in_map_or_filter(source, line, column) => {
+                "argument is not an identifier".to_string()
+            }
+            m if m.starts_with("invalid bytes literal")
+                || m.starts_with("invalid string literal") =>
+            {
+                "unable to unescape string".to_string()
+            }
+            m => closed(m).unwrap_or_else(|| m.to_string()),
+        };
+        Issue {
+            line,
+            column,
+            message,
+        }
     };
-    CompileErrors {
-        issues: errors.errors.iter().map(issue).collect(),
-        source: source.to_string(),
+    // What follows from an incomplete expression is the parser's own.
+    let told = |e: &&cel::parser::ParseError| !e.msg.starts_with("Incomplete `");
+    let mut issues: Vec<Issue> = errors.errors.iter().filter(told).map(issue).collect();
+    if issues.is_empty() {
+        issues = errors.errors.iter().map(issue).collect();
     }
+    CompileErrors {
+        issues,
+        source: source.to_string(),
+        instantiation: None,
+    }
+}
+
+/// A bracket that is not closed: upstream's parser names what closes it, not all that might go on.
+fn closed(message: &str) -> Option<String> {
+    let (start, expected) = message.split_once(" expecting {")?;
+    let closers = ["':'", "']'", "')'", "'}'"];
+    let mut closers = closers.into_iter().filter(|c| expected.contains(c));
+    let (closer, more) = (closers.next()?, closers.next());
+    let goes_on = start.starts_with("Syntax error: mismatched") && expected.contains("'=='");
+    (goes_on && more.is_none()).then(|| format!("{start} expecting {closer}"))
+}
+
+/// Whether the argument at a place is the first of `map` or `filter`.
+fn in_map_or_filter(source: &str, line: usize, column: usize) -> bool {
+    let line = source.lines().nth(line - 1).unwrap_or_default();
+    let before: String = line.chars().take(column).collect();
+    let before = before.trim_end();
+    [".map(", ".filter("].iter().any(|m| before.ends_with(m))
 }
 
 // === Program ===
@@ -182,8 +265,21 @@ impl Program {
 
 // === CompileErrors ===
 
+impl CompileErrors {
+    /// The errors, and what failed, as upstream's callers put it.
+    pub fn detail(&self) -> String {
+        match self.instantiation {
+            None => format!("compilation failed: {self}"),
+            Some(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for CompileErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.instantiation {
+            return write!(f, "program instantiation failed: {why}");
+        }
         for (n, i) in self.issues.iter().enumerate() {
             if n > 0 {
                 f.write_str("\n")?;

@@ -13,6 +13,8 @@ use crate::types::Type;
 use crate::value::Value;
 use crate::{library, limits, schema};
 
+mod reference;
+
 fn environment() -> (Environment, Vec<Value>) {
     let object = json!({"metadata": {"name": "a", "labels": {"x": "1"}},
         "spec": {"replicas": 5, "ratio": 0.5, "list": [1, 2, 3], "names": ["b", "a"], "none": null}});
@@ -123,7 +125,8 @@ fn costs_are_limited() {
     assert!(outcome.cost > limits::PER_CALL_COST);
     let cost = |s: &str| env.compile(s).expect("compiles").evaluate(&values).cost;
     assert_eq!(cost("object.spec.replicas > 1"), 4);
-    assert_eq!(cost("[1, 2, 3]"), 10);
+    assert_eq!(cost("[1, 2, 3]"), 0);
+    assert_eq!(cost("[1, 2, i]"), 11);
     assert_eq!(cost("s.startsWith('he')"), 2);
 }
 

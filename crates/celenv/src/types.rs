@@ -83,6 +83,20 @@ impl Type {
         matches!(self, Self::Dyn | Self::Error)
     }
 
+    /// The type as the checker's messages write it.
+    pub(crate) fn in_message(&self) -> String {
+        match self {
+            Self::Null => "null".into(),
+            Self::Timestamp => "timestamp".into(),
+            Self::Duration => "duration".into(),
+            Self::List(t) => format!("list({})", t.in_message()),
+            Self::Map(k, v) => format!("map({}, {})", k.in_message(), v.in_message()),
+            Self::Optional(t) => format!("optional_type({})", t.in_message()),
+            Self::Type(t) => format!("type({})", t.in_message()),
+            t => t.to_string(),
+        }
+    }
+
     fn takes_null(&self) -> bool {
         matches!(
             self,
@@ -96,7 +110,7 @@ impl fmt::Display for Type {
         match self {
             Self::Dyn => f.write_str("dyn"),
             Self::Error => f.write_str("!error!"),
-            Self::Null => f.write_str("null"),
+            Self::Null => f.write_str("null_type"),
             Self::Bool => f.write_str("bool"),
             Self::Int => f.write_str("int"),
             Self::Uint => f.write_str("uint"),
@@ -161,9 +175,8 @@ impl Bindings {
             (a, b) if a.is_dyn() || b.is_dyn() => true,
             (a, Type::Null) => a.takes_null(),
             (Type::Null, b) => b.takes_null(),
-            (Type::List(a), Type::List(b))
-            | (Type::Optional(a), Type::Optional(b))
-            | (Type::Type(a), Type::Type(b)) => {
+            (Type::Type(_), Type::Type(_)) => true,
+            (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => {
                 let (a, b) = (a.clone(), b.clone());
                 self.assignable(&a, &b)
             }

@@ -56,9 +56,12 @@ pub struct Map {
 /// A key of a map that is no string.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
+    Null,
     Bool(bool),
     /// Whole numbers of any type are one key.
     Number(i128),
+    /// The bits of a double that is no whole number.
+    Double(u64),
 }
 
 // === Value ===
@@ -345,6 +348,18 @@ impl Map {
         true
     }
 
+    /// Takes an entry away.
+    pub(crate) fn remove(&mut self, key: &Value) {
+        match key {
+            Value::String(s) => {
+                self.fields.remove(s);
+            }
+            other => {
+                Key::of(other).map(|k| self.others.remove(&k));
+            }
+        }
+    }
+
     /// The entries in the order of their keys.
     pub fn entries(&self) -> impl Iterator<Item = (Value, &Value)> {
         let fields = self.fields.iter();
@@ -370,16 +385,20 @@ impl Map {
 impl Key {
     fn of(v: &Value) -> Option<Self> {
         match v {
+            Value::Null => Some(Self::Null),
             Value::Bool(b) => Some(Self::Bool(*b)),
             Value::Int(i) => Some(Self::Number(i128::from(*i))),
             Value::Uint(u) => Some(Self::Number(i128::from(*u))),
             Value::Double(d) if d.trunc() == *d && d.abs() < 9e18 => Some(Self::Number(*d as i128)),
+            Value::Double(d) => Some(Self::Double(d.to_bits())),
             _ => None,
         }
     }
 
     fn value(&self) -> Value {
         match self {
+            Self::Null => Value::Null,
+            Self::Double(bits) => Value::Double(f64::from_bits(*bits)),
             Self::Bool(b) => Value::Bool(*b),
             Self::Number(n) => match i64::try_from(*n) {
                 Ok(i) => Value::Int(i),

@@ -4,7 +4,7 @@ use super::*;
 
 impl Checker<'_> {
     pub(super) fn call(&mut self, id: u64, c: &CallExpr) -> (Node, Type) {
-        match macros::expand(id, c) {
+        match macros::expand(id, c, self.environment) {
             Some(Ok(expr)) => return self.check(&IdedExpr { id, expr }),
             Some(Err((at, message))) => return self.failed(at, message),
             None => {}
@@ -16,15 +16,19 @@ impl Checker<'_> {
             let (node, t) = self.check(operand);
             let t = self.field_type(id, &t, field.inner(), true);
             let field = Arc::from(field.inner());
+            self.chosen = Some(("_?._", Vec::new(), false));
             return (Node::OptionalSelect(Box::new(node), field), t);
         }
         let mut args = Vec::with_capacity(c.args.len() + 1);
         let mut types = Vec::with_capacity(c.args.len() + 1);
+        let formats = usize::from(c.func_name == "format");
+        self.within_format += formats;
         for a in &c.args {
             let (node, t) = self.check(a);
             args.push(node);
             types.push(t);
         }
+        self.within_format -= formats;
         let Some(target) = c.target.as_deref() else {
             let name = c.func_name.trim_start_matches('.');
             return self.function(id, name, false, (args, types), c);
@@ -50,7 +54,9 @@ impl Checker<'_> {
         call: &CallExpr,
     ) -> (Node, Type) {
         let (args, types) = given;
-        let Some(function) = library::function(name) else {
+        let known = |o: &library::Overload| self.environment.knows(o.since);
+        let Some(function) = library::function(name).filter(|f| f.overloads.iter().any(known))
+        else {
             return self.undeclared(id, name);
         };
         if matches!(name, operators::LOGICAL_AND | operators::LOGICAL_OR) {
@@ -59,7 +65,7 @@ impl Checker<'_> {
         let mut fitting = Vec::new();
         let mut result: Option<Type> = None;
         for o in function.overloads.iter().filter(|o| o.member == member) {
-            if o.params.len() != types.len() {
+            if o.params.len() != types.len() || !self.environment.knows(o.since) {
                 continue;
             }
             let before = self.bindings.clone();
@@ -83,7 +89,7 @@ impl Checker<'_> {
         let Some(result) = result else {
             let shown: Vec<String> = types
                 .iter()
-                .map(|t| self.bindings.resolve(t, true).to_string())
+                .map(|t| self.bindings.resolve(t, true).in_message())
                 .collect();
             let shown = match shown.split_first() {
                 Some((target, rest)) if member => format!("{target}.({})", rest.join(", ")),
@@ -94,7 +100,8 @@ impl Checker<'_> {
                 format!("found no matching overload for '{name}' applied to '{shown}'"),
             );
         };
-        self.literal_problems(name, &args, call);
+        self.literal_problems(id, name, &args, call);
+        self.chosen = Some((function.name, fitting.clone(), member));
         (self.node(function.name, fitting, args), result)
     }
 
@@ -145,6 +152,10 @@ impl Checker<'_> {
                 self.mismatch(e.id, &Type::Bool, t);
             }
         }
+        let overloads =
+            library::function(name).map_or(Vec::new(), |f| f.overloads.iter().collect());
+        let name_of = library::function(name).map_or("", |f| f.name);
+        self.chosen = Some((name_of, overloads, false));
         let node = match (args.pop(), args.pop()) {
             (Some(b), Some(a)) if name == operators::LOGICAL_AND => {
                 Node::And(Box::new(a), Box::new(b))
@@ -163,28 +174,43 @@ impl Checker<'_> {
     }
 
     /// Literals that can never work: upstream's validators of syntax trees.
-    fn literal_problems(&mut self, name: &str, args: &[Node], call: &CallExpr) {
-        let place = match name {
-            "matches" | "find" | "findAll" => 1,
-            "duration" | "timestamp" => 0,
-            _ => return,
-        };
+    fn literal_problems(&mut self, id: u64, name: &str, args: &[Node], call: &CallExpr) {
+        if name == "format" {
+            return self.literal_format(id, call);
+        }
+        let place = usize::from(name == "matches");
         let Some(Node::Const(Value::String(text))) = args.get(place) else {
             return;
         };
         let bad = match name {
             "duration" => library::time::parse_duration(text).is_err(),
             "timestamp" => library::time::parse_timestamp(text).is_err(),
-            _ => library::regex::pattern(text).is_err(),
+            "matches" => library::regex::pattern(text).is_err(),
+            _ => return,
         };
         if bad && let Some(e) = call.args.last() {
-            let name = if matches!(name, "find" | "findAll") {
-                "matches"
-            } else {
-                name
-            };
-            self.issue(e.id, format!("invalid {name} argument"));
+            self.late.push((e.id, format!("invalid {name} argument")));
         }
+    }
+
+    /// A format and its arguments, if both are literals: the arguments' types are known later.
+    fn literal_format(&mut self, id: u64, call: &CallExpr) {
+        let template = call.target.as_deref().map(|t| &t.expr);
+        let (Some(Expr::Literal(LiteralValue::String(template))), Some(args)) =
+            (template, call.args.first())
+        else {
+            return;
+        };
+        let Expr::List(l) = &args.expr else {
+            return;
+        };
+        // The arguments were checked right before the receiver.
+        let Some(list) = self.sketches.iter().rev().nth(1) else {
+            return;
+        };
+        let types = list.below.iter().map(|s| s.t.clone());
+        let args = l.elements.iter().map(|e| e.id).zip(types).collect();
+        self.formats.push((id, template.inner().to_string(), args));
     }
 }
 

@@ -71,10 +71,8 @@ fn to_bool(a: &[Value]) -> Answer {
     }
 }
 
-fn syntax<T>(function: &str, text: &str) -> Result<T, crate::program::EvalError> {
-    fail(format!(
-        "strconv.{function}: parsing {text:?}: invalid syntax"
-    ))
+fn unconverted<T>(to: &str) -> Result<T, crate::program::EvalError> {
+    fail(format!("type conversion error from 'string' to '{to}'"))
 }
 
 fn to_int(a: &[Value]) -> Answer {
@@ -88,7 +86,7 @@ fn to_int(a: &[Value]) -> Answer {
         Value::Double(_) => return fail("integer overflow"),
         Value::String(s) => match s.parse() {
             Ok(i) => i,
-            Err(_) => return syntax("ParseInt", s),
+            Err(_) => return unconverted("int"),
         },
         Value::Timestamp(t) => t.as_second(),
         Value::Duration(d) => *d,
@@ -108,7 +106,7 @@ fn to_uint(a: &[Value]) -> Answer {
         Value::Double(_) => return fail("unsigned integer overflow"),
         Value::String(s) => match s.parse() {
             Ok(u) => u,
-            Err(_) => return syntax("ParseUint", s),
+            Err(_) => return unconverted("uint"),
         },
         _ => return none(),
     };
@@ -120,9 +118,10 @@ fn to_double(a: &[Value]) -> Answer {
         Value::Double(d) => *d,
         Value::Int(i) => *i as f64,
         Value::Uint(u) => *u as f64,
-        Value::String(s) => match s.parse() {
-            Ok(d) => d,
-            Err(_) => return syntax("ParseFloat", s),
+        Value::String(s) => match s.parse::<f64>() {
+            // What is too large is no number.
+            Ok(d) if d.is_finite() || !s.contains(|c: char| c.is_ascii_digit()) => d,
+            _ => return unconverted("double"),
         },
         _ => return none(),
     };

@@ -11,60 +11,87 @@ use crate::value::Value;
 #[derive(Debug)]
 pub struct Format {
     name: &'static str,
+    /// Length of the pattern it costs as much as.
+    pattern: u64,
     problems: fn(&str) -> Vec<String>,
+}
+
+impl Format {
+    /// The length of a pattern that a check costs as much as.
+    pub(crate) fn pattern_size(&self) -> u64 {
+        self.pattern
+    }
+
+    /// The name in `format.named`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 const FORMATS: &[Format] = &[
     Format {
         name: "dns1123Label",
+        pattern: 30,
         problems: |s| api::names::label_name(s, false),
     },
     Format {
         name: "dns1123Subdomain",
+        pattern: 60,
         problems: |s| api::names::subdomain_name(s, false),
     },
     Format {
         name: "dns1035Label",
+        pattern: 30,
         problems: |s| api::names::dns1035_name(s, false),
     },
     Format {
         name: "dns1123LabelPrefix",
+        pattern: 30,
         problems: |s| api::names::label_name(s, true),
     },
     Format {
         name: "dns1123SubdomainPrefix",
+        pattern: 60,
         problems: |s| api::names::subdomain_name(s, true),
     },
     Format {
         name: "dns1035LabelPrefix",
+        pattern: 30,
         problems: |s| api::names::dns1035_name(s, true),
     },
     Format {
         name: "qualifiedName",
+        pattern: 60,
         problems: api::names::qualified_name,
     },
     Format {
         name: "labelValue",
+        pattern: 40,
         problems: api::names::label_value,
     },
     Format {
         name: "uri",
+        pattern: 1103,
         problems: |s| url::parse(s).err().into_iter().collect(),
     },
     Format {
         name: "uuid",
+        pattern: 72,
         problems: |s| unless(is_uuid(s), "does not match the UUID format"),
     },
     Format {
         name: "byte",
+        pattern: 84,
         problems: |s| unless(is_base64(s), "invalid base64"),
     },
     Format {
         name: "date",
+        pattern: 72,
         problems: |s| unless(is_date(s), "invalid date"),
     },
     Format {
         name: "datetime",
+        pattern: 72,
         problems: |s| unless(time::parse_timestamp(s).is_ok(), "invalid datetime"),
     },
 ];

@@ -56,7 +56,42 @@ pub(super) const TABLE: &[Row] = &[
     ("sort", "list<bytes>.() list<bytes>", sort),
     (
         "@sortByAssociatedKeys",
-        "list<A>.(list<B>) list<A>",
+        "list<A>.(list<int>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<uint>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<double>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<bool>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<duration>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<timestamp>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<string>) list<A>",
+        sort_by,
+    ),
+    (
+        "@sortByAssociatedKeys",
+        "list<A>.(list<bytes>) list<A>",
         sort_by,
     ),
     ("lists.range", "(int) list<int>", range),
@@ -195,6 +230,9 @@ fn sort_by(a: &[Value]) -> Answer {
 
 fn range(a: &[Value]) -> Answer {
     let n = int(a, 0)?;
+    if n < 0 {
+        return fail(format!("lists.range: size must be non-negative, got {n}"));
+    }
     if n > limits::RANGE_ITEMS_MAX {
         return fail(format!(
             "lists.range() size {n} exceeds limit {}",

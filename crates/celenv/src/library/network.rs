@@ -54,7 +54,9 @@ pub(super) const TABLE: &[Row] = &[
         Ok(parse_cidr(text(a, 0)?).is_ok().into())
     }),
     ("containsIP", "Cidr.(string) bool", |a| {
-        Ok(cidr(a, 0)?.has(&parse_ip(text(a, 1)?)?).into())
+        // Upstream loses the parser's error here.
+        let address = parse_ip(text(a, 1)?).or_else(|_| none())?;
+        Ok(cidr(a, 0)?.has(&address).into())
     }),
     ("containsIP", "Cidr.(Ip) bool", |a| {
         Ok(cidr(a, 0)?.has(&ip(a, 1)?).into())
@@ -111,7 +113,7 @@ fn parse_ip(s: &str) -> Result<IpAddr, EvalError> {
         )));
     }
     let ip: IpAddr = s.parse().map_err(|_| {
-        let why = format!("ParseAddr({s:?}): unable to parse IP");
+        let why = format!("ParseAddr({s:?}): {}", address_problem(s));
         EvalError::of(format!(
             "IP Address {s:?} parse error during conversion from string: {why}"
         ))
@@ -124,11 +126,39 @@ fn parse_ip(s: &str) -> Result<IpAddr, EvalError> {
     Ok(ip)
 }
 
+/// What Go's `netip.ParseAddr` finds wrong about an address.
+fn address_problem(s: &str) -> &'static str {
+    let separator = s.find(['.', ':']);
+    match separator.map(|i| s.as_bytes()[i]) {
+        Some(b'.') => {
+            let fields: Vec<&str> = s.split('.').collect();
+            let number = |f: &str| f.bytes().all(|b| b.is_ascii_digit());
+            if !fields.iter().all(|f| number(f)) {
+                return "unexpected character";
+            }
+            if fields.iter().any(|f| f.len() > 1 && f.starts_with('0')) {
+                return "IPv4 field has octet with leading zero";
+            }
+            if fields
+                .iter()
+                .any(|f| f.len() > 3 || f.parse::<u16>().is_ok_and(|n| n > 255))
+            {
+                return "IPv4 field has value >255";
+            }
+            match fields.len() {
+                n if n < 4 => "IPv4 address too short",
+                n if n > 4 => "IPv4 address too long",
+                _ => "IPv4 field must have at least one digit",
+            }
+        }
+        _ => "unable to parse IP",
+    }
+}
+
 fn parse_cidr(s: &str) -> Result<Cidr, EvalError> {
-    let bad = |why: &str| {
-        let start = "network address parse error during conversion from string";
-        EvalError::of(format!("{start}: netip.ParsePrefix({s:?}): {why}"))
-    };
+    let start = "network address parse error during conversion from string";
+    let bad =
+        |why: &str| EvalError::of(format!("{start}: {start}: netip.ParsePrefix({s:?}): {why}"));
     let (address, bits) = s.split_once('/').ok_or_else(|| bad("no '/'"))?;
     let address: IpAddr = address
         .parse()
@@ -144,7 +174,7 @@ fn parse_cidr(s: &str) -> Result<Cidr, EvalError> {
     }
     if mapped(&address) {
         return Err(EvalError::of(format!(
-            "IPv4-mapped IPv6 address {s:?} is not allowed"
+            "{start}: IPv4-mapped IPv6 address {s:?} is not allowed"
         )));
     }
     Ok(Cidr {

@@ -14,11 +14,10 @@ pub(super) const TABLE: &[Row] = &[
     ("!_", "(bool) bool", not),
     ("-_", "(int) int", negate),
     ("-_", "(double) double", negate),
-    ("_==_", "(A,A) bool", |a| {
-        Ok(Value::Bool(a[0].equals(&a[1])))
-    }),
-    ("_!=_", "(A,A) bool", |a| {
-        Ok(Value::Bool(!a[0].equals(&a[1])))
+    ("_==_", "(A,A) bool", equal),
+    ("_!=_", "(A,A) bool", |a| match equal(a)? {
+        Value::Bool(b) => Ok(Value::Bool(!b)),
+        _ => none(),
     }),
     ("_+_", "(int,int) int", add),
     ("_+_", "(uint,uint) uint", add),
@@ -115,7 +114,6 @@ pub(super) const TABLE: &[Row] = &[
 
 const OVERFLOW: &str = "integer overflow";
 const UNSIGNED_OVERFLOW: &str = "unsigned integer overflow";
-const DURATION_OVERFLOW: &str = "duration overflow";
 const TIMESTAMP_OVERFLOW: &str = "timestamp overflow";
 
 fn never(_: &[Value]) -> Answer {
@@ -138,13 +136,21 @@ fn unsigned(u: Option<u64>) -> Answer {
 }
 
 fn span(d: Option<i64>) -> Answer {
-    d.map_or_else(|| fail(DURATION_OVERFLOW), |d| Ok(Value::Duration(d)))
+    d.map_or_else(|| fail(OVERFLOW), |d| Ok(Value::Duration(d)))
 }
 
 fn moved(t: &jiff::Timestamp, nanos: i64) -> Answer {
     match t.checked_add(jiff::SignedDuration::from_nanos(nanos)) {
-        Ok(t) => Ok(Value::Timestamp(t)),
-        Err(_) => fail(TIMESTAMP_OVERFLOW),
+        Ok(t) if super::time::in_range(t) => Ok(Value::Timestamp(t)),
+        _ => fail(TIMESTAMP_OVERFLOW),
+    }
+}
+
+fn equal(a: &[Value]) -> Answer {
+    match &a[0] {
+        // Authorizers and what they are asked are not comparable.
+        Value::Foreign(f) if f.is_receiver() => none(),
+        v => Ok(v.equals(&a[1]).into()),
     }
 }
 
@@ -187,7 +193,7 @@ fn subtract(a: &[Value]) -> Answer {
         [Value::Duration(a), Value::Duration(b)] => span(a.checked_sub(*b)),
         [Value::Timestamp(t), Value::Duration(d)] => match d.checked_neg() {
             Some(d) => moved(t, d),
-            None => fail(DURATION_OVERFLOW),
+            None => fail(OVERFLOW),
         },
         [Value::Timestamp(a), Value::Timestamp(b)] => {
             span(i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok())

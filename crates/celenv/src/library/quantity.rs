@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Row] = &[
     ("isQuantity", "(string) bool", |a| {
         Ok(Quantity::parse(text(a, 0)?).is_ok().into())
     }),
-    ("sign", "Quantity.() int", |a| {
+    ("sign", "(Quantity) int", |a| {
         Ok(i64::from(quantity(a, 0)?.sign()).into())
     }),
     ("isGreaterThan", "Quantity.(Quantity) bool", |a| {
@@ -73,5 +73,9 @@ fn quantity(a: &[Value], n: usize) -> Result<&Quantity, EvalError> {
 
 fn whole(q: &Quantity) -> Option<i64> {
     let rounded = q.value();
+    if rounded == i64::MAX || rounded == i64::MIN {
+        // What does not fit is cut off there.
+        return None;
+    }
     (plain(rounded) == *q).then_some(rounded)
 }

@@ -33,13 +33,7 @@ pub(crate) fn pattern(text: &str) -> Result<Regex, EvalError> {
     let made = match made {
         Ok(r) => r,
         Err(e) => {
-            let reason = e.to_string();
-            let reason = reason
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
-            return fail(format!("error parsing regexp: {reason}: `{text}`"));
+            return fail(format!("error parsing regexp: {}", problem(text, &e)));
         }
     };
     if known.len() >= limits::PATTERNS_MAX {
@@ -47,6 +41,43 @@ pub(crate) fn pattern(text: &str) -> Result<Regex, EvalError> {
     }
     known.insert(text.to_string(), made.clone());
     Ok(made)
+}
+
+/// What is wrong about a pattern, in the words of Go's parser.
+fn problem(text: &str, e: &regex::Error) -> String {
+    let shown = e.to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    let reason = lines.last().copied().unwrap_or_default();
+    let reason = reason.trim_start_matches("error: ");
+    // The parser marks the place below the pattern, which it indents.
+    let mark = lines.iter().find(|l| l.trim_start().starts_with('^'));
+    let from = mark
+        .and_then(|l| l.find('^'))
+        .map_or(0, |i| i.saturating_sub(4));
+    let long = mark.map_or(0, |l| l.matches('^').count());
+    let part: String = text.chars().skip(from).take(long).collect();
+    let rest: String = text.chars().skip(from).collect();
+    match reason {
+        "unclosed group" => format!("missing closing ): `{text}`"),
+        "unopened group" => format!("unexpected ): `{text}`"),
+        "unclosed character class" => format!("missing closing ]: `{rest}`"),
+        "repetition operator missing expression" => {
+            format!("missing argument to repetition operator: `{part}`")
+        }
+        r if r.starts_with("look-around") => {
+            format!("invalid or unsupported Perl syntax: `{part}`")
+        }
+        r if r.starts_with("unrecognized escape") || r.starts_with("backreferences") => {
+            format!("invalid escape sequence: `{part}`")
+        }
+        r if r.starts_with("invalid character class range") => {
+            format!("invalid character class range: `{part}`")
+        }
+        r if r.starts_with("invalid repetition count range") => {
+            format!("invalid repeat count: `{part}`")
+        }
+        r => format!("{r}: `{text}`"),
+    }
 }
 
 fn matches(a: &[Value]) -> Answer {

@@ -96,7 +96,7 @@ fn parse(s: &str) -> Result<Semver, String> {
         Some((n, p)) => (n, Some(p)),
         None => (rest, None),
     };
-    let parts: Vec<&str> = numbers.split('.').collect();
+    let parts: Vec<&str> = numbers.splitn(3, '.').collect();
     let [major, minor, patch] = parts.as_slice() else {
         return Err("No Major.Minor.Patch elements found".to_string());
     };
@@ -117,8 +117,23 @@ fn parse(s: &str) -> Result<Semver, String> {
     let pre: Vec<String> = pre
         .map(|p| p.split('.').map(String::from).collect())
         .unwrap_or_default();
-    if let Some(bad) = pre.iter().find(|p| !identifier(p)) {
-        return Err(format!("Invalid character(s) found in prerelease {bad:?}"));
+    let numbers = [
+        number("major", major)?,
+        number("minor", minor)?,
+        number("patch", patch)?,
+    ];
+    for p in &pre {
+        if p.is_empty() {
+            return Err("Prerelease is empty".to_string());
+        }
+        if !identifier(p) {
+            return Err(format!("Invalid character(s) found in prerelease {p:?}"));
+        }
+        if p.len() > 1 && p.starts_with('0') && p.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!(
+                "Numeric PreRelease version must not contain leading zeroes {p:?}"
+            ));
+        }
     }
     if s.contains('+') && !build.split('.').all(identifier) {
         return Err(format!(
@@ -126,11 +141,7 @@ fn parse(s: &str) -> Result<Semver, String> {
         ));
     }
     Ok(Semver {
-        numbers: [
-            number("major", major)?,
-            number("minor", minor)?,
-            number("patch", patch)?,
-        ],
+        numbers,
         pre,
         build: build.to_string(),
     })

@@ -91,10 +91,15 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, EvalError> {
     api::duration::nanoseconds(text).map_err(EvalError::of)
 }
 
+/// Years 1 to 9999, as upstream has them.
+pub(super) fn in_range(t: Timestamp) -> bool {
+    (-62_135_596_800..=253_402_300_799).contains(&t.as_second())
+}
+
 /// RFC 3339.
 pub(crate) fn parse_timestamp(text: &str) -> Result<Timestamp, EvalError> {
     let year_ok = text.len() >= 20 && text.as_bytes()[10] == b'T';
-    match text.parse() {
+    match text.parse::<Timestamp>() {
         Ok(t) if year_ok => Ok(t),
         _ => fail(format!(
             "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
@@ -114,6 +119,12 @@ pub(crate) fn duration_text(nanos: i64) -> String {
     format!("{sign}{whole}.{}s", fraction.trim_end_matches('0'))
 }
 
+fn unconverted<T>(to: &str) -> Result<T, EvalError> {
+    fail(format!(
+        "type conversion error from 'string' to 'google.protobuf.{to}'"
+    ))
+}
+
 fn to_timestamp(a: &[Value]) -> Answer {
     let t = match &a[0] {
         Value::Timestamp(t) => *t,
@@ -121,7 +132,7 @@ fn to_timestamp(a: &[Value]) -> Answer {
             Ok(t) => t,
             Err(_) => return fail("timestamp overflow"),
         },
-        Value::String(s) => parse_timestamp(s)?,
+        Value::String(s) => parse_timestamp(s).or_else(|_| unconverted("Timestamp"))?,
         _ => return none(),
     };
     Ok(Value::Timestamp(t))
@@ -130,7 +141,9 @@ fn to_timestamp(a: &[Value]) -> Answer {
 fn to_duration(a: &[Value]) -> Answer {
     match &a[0] {
         Value::Duration(d) | Value::Int(d) => Ok(Value::Duration(*d)),
-        Value::String(s) => Ok(Value::Duration(parse_duration(s)?)),
+        Value::String(s) => parse_duration(s)
+            .map(Value::Duration)
+            .or_else(|_| unconverted("Duration")),
         _ => none(),
     }
 }
@@ -147,7 +160,7 @@ fn part(a: &[Value], of: fn(jiff::Zoned) -> i64) -> Answer {
     Ok(of(t.to_zoned(zone)).into())
 }
 
-/// An offset such as `-08:00`, or UTC by name: no other zones are known to the binary.
+/// An offset such as `-08:00`, UTC, or a zone of the machine's database by its name.
 fn zone(name: &str) -> Result<TimeZone, EvalError> {
     if matches!(name, "UTC" | "Etc/UTC" | "GMT" | "") {
         return Ok(TimeZone::UTC);
@@ -163,7 +176,10 @@ fn zone(name: &str) -> Result<TimeZone, EvalError> {
     };
     match offset() {
         Some(o) => Ok(TimeZone::fixed(o)),
-        None => fail(format!("unknown time zone {name}")),
+        None => match TimeZone::get(name) {
+            Ok(zone) => Ok(zone),
+            Err(_) => fail(format!("unknown time zone {name}")),
+        },
     }
 }
 

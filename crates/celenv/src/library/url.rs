@@ -57,6 +57,15 @@ pub(super) fn parse(raw: &str) -> Result<Url, String> {
     if raw.is_empty() {
         return bad("empty url");
     }
+    if raw == "*" {
+        return Ok(Url {
+            whole: raw.to_string(),
+            scheme: String::new(),
+            host: String::new(),
+            path: raw.to_string(),
+            query: String::new(),
+        });
+    }
     if raw.bytes().any(|b| b < 0x20 || b == 0x7f) {
         return bad("net/url: invalid control character in URL");
     }
@@ -79,7 +88,17 @@ pub(super) fn parse(raw: &str) -> Result<Url, String> {
         Some(r) if !scheme.is_empty() => r.split_at(r.find('/').unwrap_or(r.len())),
         _ => ("", rest),
     };
+    let raw_path = path;
     let host = authority.rsplit_once('@').map_or(authority, |(_, h)| h);
+    if host.starts_with('[') && !host.contains(']') {
+        return bad("missing ']' in host");
+    }
+    for part in [host, path] {
+        if let Some(wrong) = wrong_escape(part) {
+            return bad(&format!("invalid URL escape {wrong:?}"));
+        }
+    }
+    let path = escaped(path);
     let (_, port) = host_and_port(host);
     if !port.bytes().all(|b| b.is_ascii_digit()) {
         return bad(&format!("invalid port {:?} after host", format!(":{port}")));
@@ -94,13 +113,44 @@ pub(super) fn parse(raw: &str) -> Result<Url, String> {
             c.to_string()
         ));
     }
+    let whole = match path == raw_path {
+        true => raw.to_string(),
+        false => raw.replacen(raw_path, &path, 1),
+    };
     Ok(Url {
-        whole: raw.to_string(),
+        whole,
         scheme,
         host: host.to_string(),
-        path: path.to_string(),
+        path,
         query: query.to_string(),
     })
+}
+
+/// A percent sign that two hexadecimal digits do not follow, with what does.
+fn wrong_escape(s: &str) -> Option<String> {
+    let at = s.match_indices('%').map(|(i, _)| i).find(|i| {
+        let digits = s.get(i + 1..i + 3);
+        !digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
+    })?;
+    Some(s[at..].chars().take(3).collect())
+}
+
+/// A path as Go writes it: as it is if that is a valid encoding, and else encoded.
+fn escaped(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@!'()*[]%".contains(&b);
+    if path.bytes().all(plain) {
+        return path.to_string();
+    }
+    let keep = |b: u8| b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&b);
+    let mut out = String::with_capacity(path.len());
+    for b in bytes_of(path) {
+        if keep(b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
 }
 
 fn host_and_port(host: &str) -> (&str, &str) {
@@ -113,7 +163,9 @@ fn host_and_port(host: &str) -> (&str, &str) {
 
 fn query(a: &[Value]) -> Answer {
     let mut found: BTreeMap<Arc<str>, Vec<Value>> = BTreeMap::new();
-    for pair in url(a)?.query.split('&').filter(|p| !p.is_empty()) {
+    // A pair with a semicolon is dropped, as Go does.
+    let pairs = url(a)?.query.split('&');
+    for pair in pairs.filter(|p| !p.is_empty() && !p.contains(';')) {
         let (k, v) = pair.split_once('=').unwrap_or((pair, ""));
         found
             .entry(Arc::from(decoded(k)))
@@ -130,6 +182,11 @@ fn query(a: &[Value]) -> Answer {
 }
 
 fn decoded(s: &str) -> String {
+    String::from_utf8_lossy(&bytes_of(&s.replace('+', " "))).into_owned()
+}
+
+/// The bytes that an encoded text stands for.
+fn bytes_of(s: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(s.len());
     let bytes = s.as_bytes();
     let mut i = 0;
@@ -143,10 +200,9 @@ fn decoded(s: &str) -> String {
                 i += 3;
                 continue;
             }
-            (b'+', _) => out.push(b' '),
             (b, _) => out.push(b),
         }
         i += 1;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
