@@ -166,8 +166,9 @@ async fn old_replica_sets(cx: Cx) -> Result<()> {
             "no old ReplicaSets",
             || async {
                 let found = cx.get(&path(&cx, d)).await?;
-                let (_, old) = waits::replica_sets(&cx, &found).await?;
-                Ok(old.is_empty())
+                let (new, old) = waits::replica_sets(&cx, &found).await?;
+                // Before the controller looked at it, nothing is old either.
+                Ok(new.is_some() && old.is_empty())
             },
         )
         .await;
