@@ -10,6 +10,8 @@ use kube::Client;
 /// A running reference; stopped when dropped.
 pub struct Reference {
     child: Child,
+    /// How it is reached.
+    pub config: kube::Config,
     pub client: Client,
     /// The API server's and etcd's.
     pub pids: Vec<u32>,
@@ -41,9 +43,10 @@ impl Reference {
             .split_whitespace()
             .map(str::parse)
             .collect::<Result<_, _>>()?;
-        let client = Client::try_from(config)?;
+        let client = Client::try_from(config.clone())?;
         Ok(Some(Self {
             child,
+            config,
             client,
             pids,
         }))

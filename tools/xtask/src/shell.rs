@@ -33,7 +33,13 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
 pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     println!("$ {program} {}", args.join(" "));
     let begun = Instant::now();
-    let status = Command::new(program)
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if is_of_this_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         .args(args)
         .envs(env.iter().copied())
         .current_dir(root())
@@ -45,6 +51,18 @@ pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()
         bail!("{program} {} ended with {status}", args.join(" "));
     }
     Ok(())
+}
+
+/// Whether `cargo xtask` set a variable for this program. Build scripts (ring's) look at them: left to another
+/// cargo they would have it build half the tree anew, each time somebody changes between the two.
+fn is_of_this_package(variable: &str) -> bool {
+    let ours = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_CRATE_",
+        "CARGO_BIN_",
+    ];
+    ours.iter().any(|prefix| variable.starts_with(prefix)) || variable == "CARGO_PRIMARY_PACKAGE"
 }
 
 /// A program's standard output.

@@ -28,9 +28,13 @@ struct Start {
 
 /// A client with the admin's rights, as soon as there is one.
 pub async fn client(cluster: &Cluster) -> Result<Client> {
+    Ok(Client::try_from(config(cluster).await?)?)
+}
+
+/// How the admin reaches a cluster.
+pub async fn config(cluster: &Cluster) -> Result<kube::Config> {
     let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)
 }
 
 /// Times starts on an empty disk and on a used one.

@@ -1,0 +1,110 @@
+//! What many objects and many watchers cost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::target::{FIGURES, Target};
+use crate::process;
+
+const OBJECTS: usize = 10_000;
+const SIZE: usize = 1 << 10;
+/// Lists of all of them, one after the other.
+const LISTS: usize = 7;
+/// Watchers, and the events that each receives.
+const WATCHERS: [(usize, usize); 3] = [(1, 500), (100, 200), (1000, 50)];
+/// Writers beside the watchers.
+const WRITERS: usize = 16;
+/// How long a watcher waits for the next event.
+const EVENT: Duration = Duration::from_secs(60);
+
+/// Prints a table of figures, of each target in its turn.
+pub async fn run(targets: &mut [Target]) -> Result<()> {
+    let mut columns = Vec::new();
+    for t in targets {
+        t.reconnect()?;
+        columns.push(figures(t).await.context(t.name)?);
+    }
+    println!("\n| what | k0s | reference | budget |\n|---|---|---|---|");
+    let Some((ours, theirs)) = columns.split_first() else {
+        return Ok(());
+    };
+    for (i, (what, figure, budget)) in ours.iter().enumerate() {
+        let other = theirs.first().map_or("–", |r| r[i].1.as_str());
+        println!("| {what} | {figure} | {other} | {budget} |");
+    }
+    Ok(())
+}
+
+/// Names, figures and budgets.
+async fn figures(t: &Target) -> Result<Vec<(String, String, &'static str)>> {
+    let mut out = Vec::new();
+    let before = t.memory()?;
+    t.measure(OBJECTS, 64, |i| t.create(format!("m{i}"), SIZE))
+        .await?;
+    let kib = (t.memory()? - before) * 1024.0 / OBJECTS as f64;
+    out.push((
+        "anonymous memory per stored object of 1 KiB".into(),
+        format!("{kib:.1} KiB"),
+        "2.5 KiB",
+    ));
+    let list = t.measure(LISTS, 1, |_| t.text(FIGURES.into())).await?;
+    out.push((
+        format!("list of {OBJECTS}"),
+        format!("{:.0} ms CPU, p50 {:.0} ms", list.cpu / 1e3, list.p50),
+        "20 ms",
+    ));
+    let after = (t.memory()? - before) * 1024.0 / OBJECTS as f64;
+    out.push((
+        format!("the same memory after {LISTS} lists"),
+        format!("{after:.1} KiB"),
+        "",
+    ));
+    let alone = t
+        .measure(500, WRITERS, |i| t.create(format!("a{i}"), SIZE))
+        .await?;
+    for (watchers, events) in WATCHERS {
+        let cpu = delivered(t, watchers, events, alone.cpu).await?;
+        let budget = if watchers == 1000 { "3 µs" } else { "" };
+        out.push((
+            format!("event delivered to each of {watchers} watchers"),
+            format!("{cpu:.1} µs CPU"),
+            budget,
+        ));
+    }
+    Ok(out)
+}
+
+/// µs of the server's processor time for one event at one watcher: what creates cost more while watchers
+/// listen, divided by the events.
+async fn delivered(t: &Target, watchers: usize, events: usize, create: f64) -> Result<f64> {
+    let list = t.cx.get(&format!("{FIGURES}?limit=1")).await?;
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap_or("");
+    let query = format!("resourceVersion={from}");
+    let mut watches: Vec<_> = stream::iter(0..watchers)
+        .map(|_| t.cx.watch(FIGURES, &query))
+        .buffer_unordered(WRITERS)
+        .try_collect()
+        .await?;
+    let cpu = process::cpu(&t.pids)?;
+    let reading = futures::future::try_join_all(watches.iter_mut().map(|w| async move {
+        for _ in 0..events {
+            w.next(EVENT).await?;
+        }
+        anyhow::Ok(())
+    }));
+    let writing = t.measure(events, WRITERS, |i| {
+        t.create(format!("w{watchers}-{i}"), SIZE)
+    });
+    let begun = Instant::now();
+    let (read, written) = tokio::join!(reading, writing);
+    read?;
+    written?;
+    eprintln!(
+        "{watchers} watchers: {events} events in {:?}",
+        begun.elapsed()
+    );
+    let used = process::cpu(&t.pids)?.saturating_sub(cpu).as_secs_f64() * 1e6;
+    Ok((used - create * events as f64).max(0.0) / (events * watchers) as f64)
+}

@@ -1,0 +1,67 @@
+//! One round of single requests: two sizes, three concurrencies, every verb.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::target::{FIGURES, Figure, Target};
+
+/// Sizes of objects in KiB.
+const SIZES: [usize; 2] = [1, 4];
+/// Requests at once, and how many of each kind.
+const LOADS: [(usize, usize); 3] = [(1, 200), (16, 500), (128, 1000)];
+
+/// Figures by name.
+pub async fn round(t: &Target) -> Result<Vec<(String, Figure)>> {
+    let mut out = Vec::new();
+    for kib in SIZES {
+        for (at_once, n) in LOADS {
+            for (what, figure) in verbs(t, kib << 10, at_once, n)
+                .await
+                .with_context(|| format!("{kib} KiB, {at_once} at once"))?
+            {
+                out.push((format!("{what} {kib} KiB, {at_once} at once"), figure));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Objects are made, read, changed, applied and deleted, so many at once.
+async fn verbs(
+    t: &Target,
+    size: usize,
+    at_once: usize,
+    n: usize,
+) -> Result<Vec<(&'static str, Figure)>> {
+    let name = |i: usize| format!("f{i}");
+    let create = t.measure(n, at_once, |i| t.create(name(i), size)).await?;
+    let get = |i| t.text(format!("{FIGURES}/{}", name(i)));
+    let get = t.measure(n, at_once, get).await?;
+    let versions = versions(t).await?;
+    let update = |i: usize| {
+        let (name, version) = &versions[i];
+        t.update(name, size, version)
+    };
+    let update = t.measure(n.min(versions.len()), at_once, update).await?;
+    let apply = t.measure(n, at_once, |i| t.apply(name(i), size)).await?;
+    let delete = t.measure(n, at_once, |i| t.delete(name(i))).await?;
+    Ok(vec![
+        ("create", create),
+        ("get", get),
+        ("update", update),
+        ("apply", apply),
+        ("delete", delete),
+    ])
+}
+
+/// Names and resource versions of what is there.
+async fn versions(t: &Target) -> Result<Vec<(String, Value)>> {
+    let items = t.cx.items(FIGURES).await?;
+    items
+        .into_iter()
+        .map(|mut item| {
+            let name = item["metadata"]["name"].as_str().context("a name")?.into();
+            Ok((name, item["metadata"]["resourceVersion"].take()))
+        })
+        .collect()
+}
