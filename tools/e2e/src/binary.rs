@@ -29,8 +29,13 @@ pub fn images() -> PathBuf {
         .unwrap_or_else(|| target().join("images"))
 }
 
-/// A real kubectl of upstream's, where one is installed.
+/// A real kubectl of upstream's, where one is installed: the newest.
 pub fn kubectl() -> Option<PathBuf> {
+    kubectls().into_iter().next()
+}
+
+/// All real kubectls that are installed, the newest first.
+pub fn kubectls() -> Vec<PathBuf> {
     let home = std::env::var_os("HOME")
         .map(PathBuf::from)
         .unwrap_or_default();
@@ -38,5 +43,6 @@ pub fn kubectl() -> Option<PathBuf> {
     for minor in (27..=37).rev() {
         candidates.push(format!("/usr/lib/google-cloud-sdk/bin/kubectl.1.{minor}").into());
     }
-    candidates.into_iter().find(|p| p.is_file())
+    candidates.retain(|p| p.is_file());
+    candidates
 }

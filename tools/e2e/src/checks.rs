@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod databases;
 mod etcd;
+mod kubectls;
 mod leftovers;
 mod machine;
 mod outside;
@@ -53,6 +54,10 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "the Python client does what its users do",
         run: clients::python,
+    },
+    Check {
+        name: "kubectls old and new run all their commands",
+        run: kubectls::run,
     },
     Check {
         name: "client-go informs, elects, applies and executes",

@@ -21,5 +21,6 @@ pub fn run(_args: &[String]) -> Result<()> {
     let client = format!("{dir}/client-go");
     let build = ["-C", "tools/e2e/clients/go", "build", "-o", &client, "."];
     shell::run("go", &build)?;
-    conformance::checks("^client-go|^the Python client", &[])
+    let pattern = "^client-go|^the Python client|^kubectls";
+    conformance::checks(pattern, &[("K0S_KUBECTLS", "all")])
 }

@@ -1,5 +1,8 @@
 //! Runs the twins: `conformance [REGEX] [--kubeconfig FILE] [--parallel N] [--ci]`.
-//! With `--ci` README's tour runs first. The node's log goes to `$K0S_E2E_LOG`, where that is set.
+//! With `--ci` README's tour runs too, and those that need a cluster for themselves have one, beside the others'.
+//! The node's log goes to `$K0S_E2E_LOG`, where that is set (with `--ci`: `.shared` and `.serial`).
+
+mod halves;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,6 +12,7 @@ use e2e::known;
 use e2e::twins::{CONFORMANCE, Twin};
 use e2e::{Cluster, Cx};
 use futures::{StreamExt, stream};
+use halves::{Half, Totals};
 use regex::Regex;
 
 /// Twins that run at a time.
@@ -41,18 +45,25 @@ struct Args {
     kubeconfig: Option<String>,
     parallel: Option<usize>,
     ci: bool,
+    half: Option<Half>,
 }
 
 fn main() -> ExitCode {
     let done = arguments().and_then(|args| {
+        if args.ci && args.half.is_none() && args.kubeconfig.is_none() {
+            return halves::run();
+        }
         if args.kubeconfig.is_none() {
             e2e::isolate::enter()?;
         }
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(run(args))
     });
+    if let Ok(totals) = &done {
+        totals.print();
+    }
     match done {
-        Ok(0) => ExitCode::SUCCESS,
+        Ok(Totals { failed: 0, .. }) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("conformance: {error:#}");
@@ -69,6 +80,10 @@ fn arguments() -> Result<Args> {
             "--kubeconfig" => args.kubeconfig = Some(words.next().context("--kubeconfig FILE")?),
             "--parallel" => args.parallel = Some(words.next().context("--parallel N")?.parse()?),
             "--ci" => args.ci = true,
+            "--half" => {
+                let name = words.next().context("--half NAME")?;
+                args.half = Some(Half::parse(&name).context("no such half")?);
+            }
             pattern => args.pattern = Some(Regex::new(pattern)?),
         }
     }
@@ -84,10 +99,11 @@ enum Outcome {
     Known,
 }
 
-/// Runs everything; how many failed that are not known to.
-async fn run(args: Args) -> Result<usize> {
+/// Runs what the arguments choose.
+async fn run(args: Args) -> Result<Totals> {
     let mut outcomes = Vec::new();
-    if args.ci {
+    let takes = |half| args.half.is_none_or(|h| h == half);
+    if args.ci && takes(Half::Serial) {
         let begun = Instant::now();
         let done = tokio::task::spawn_blocking(e2e::tour::run).await?;
         outcomes.push(report("README's tour", begun, done));
@@ -110,7 +126,9 @@ async fn run(args: Args) -> Result<usize> {
     let cx = Cx::within(client(&path).await?, "default");
     e2e::waits::node_ready(&cx).await?;
     let all = e2e::twins::all();
-    println!("twins: {} of {CONFORMANCE} written", all.len());
+    if takes(Half::Shared) {
+        println!("twins: {} of {CONFORMANCE} written", all.len());
+    }
     let chosen = all
         .into_iter()
         .filter(|t| args.pattern.as_ref().is_none_or(|p| p.is_match(t.name)))
@@ -121,7 +139,9 @@ async fn run(args: Args) -> Result<usize> {
         chosen.partition(|t| t.name.contains("[Serial]"));
     parallel.sort_by_key(|t| !LONG.iter().any(|part| t.name.contains(part)));
     let mut again = Vec::new();
-    for (twins, at_once) in [(parallel, args.parallel.unwrap_or(PARALLEL)), (serial, 1)] {
+    let at_once = args.parallel.unwrap_or(PARALLEL);
+    let groups = [(Half::Shared, parallel, at_once), (Half::Serial, serial, 1)];
+    for (_, twins, at_once) in groups.into_iter().filter(|(half, ..)| takes(*half)) {
         let results = stream::iter(twins)
             .map(async |t| (t, one(t, path.clone()).await))
             .buffer_unordered(at_once);
@@ -138,13 +158,14 @@ async fn run(args: Args) -> Result<usize> {
         outcomes.push(one(twin, path.clone()).await);
     }
     let count = |wanted| outcomes.iter().filter(|o| **o == wanted).count();
-    let (passed, failed) = (count(Outcome::Passed), count(Outcome::Failed));
-    println!("known failures: {}", count(Outcome::Known));
-    println!("{passed} passed, {failed} failed");
     if let (Some(file), Some(cluster)) = (std::env::var_os("K0S_E2E_LOG"), &cluster) {
         std::fs::write(file, cluster.log())?;
     }
-    Ok(failed)
+    Ok(Totals {
+        passed: count(Outcome::Passed),
+        failed: count(Outcome::Failed),
+        known: count(Outcome::Known),
+    })
 }
 
 /// Prints how a twin ended.
