@@ -5,8 +5,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::super::Twin;
-use super::fixture::{CONFIG_MAPS, Hooks, Kind, refused};
-use crate::rest::Cx;
+use super::fixture::{CONFIG_MAPS, Hooks, Kind, config_map, refused};
+use crate::rest::{Cx, random};
 
 pub const TWINS: &[Twin] = &[
     twin!(
@@ -28,6 +28,11 @@ pub const TWINS: &[Twin] = &[
         "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should reject mutating webhook configurations with invalid match conditions [Conformance]",
         "webhook",
         rejects_mutating
+    ),
+    twin!(
+        "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate everything except 'skip-me' configmaps [Conformance]",
+        "webhook",
+        skips_one
     ),
 ];
 
@@ -98,4 +103,24 @@ async fn rejects_validating(cx: Cx) -> Result<()> {
 
 async fn rejects_mutating(cx: Cx) -> Result<()> {
     rejects(&cx, Kind::Mutating).await
+}
+
+async fn skips_one(cx: Cx) -> Result<()> {
+    let hooks = Hooks::set_up(&cx).await?;
+    let mut hook = hooks.mutate_config_maps(1);
+    hook["matchConditions"] =
+        json!([{"name": "skip-me", "expression": "object.metadata.name != 'skip-me'"}]);
+    hooks
+        .register(Kind::Mutating, &hooks.unique, vec![hook])
+        .await?;
+    let start = json!({"mutation-start": "yes"});
+    let mutated = json!({"mutation-start": "yes", "mutation-stage-1": "yes"});
+    let some = format!("any-{}", random(8));
+    for (name, expected) in [(some.as_str(), mutated), ("skip-me", start.clone())] {
+        let path = cx.core("configmaps");
+        let object = config_map(name, &start);
+        let made = cx.ok(Method::POST, &path, &object).await?;
+        ensure!(made["data"] == expected, "{name}: {made}");
+    }
+    Ok(())
 }
