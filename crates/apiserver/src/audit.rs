@@ -3,14 +3,17 @@
 //!
 //! A request's event is made on its way, encoded, and handed to a bounded queue; threads and tasks of
 //! the backends write it. Where the queue is full events are dropped and counted, as upstream's batches do.
+//! In upstream's blocking modes the request waits for them, for a bounded time.
 
+mod counters;
 mod event;
 mod log;
 mod policy;
+mod remote;
+mod sink;
 
-use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,48 +21,34 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use machinery::ApiError;
 use machinery::request::User;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::body;
 use crate::limits;
 use crate::request_info::RequestInfo;
 use crate::response::{Answer, Failure};
 use crate::server::{Incoming, Inner};
+use counters::Counters;
 use event::{Event, Who};
 use policy::{Stage, Verdict};
+use sink::{Receipt, Sink};
 
 pub use log::LogOptions;
 pub use policy::{DEFAULT as DEFAULT_POLICY, Level, Policy};
-
-/// An encoded event.
-struct Line {
-    text: Vec<u8>,
-    /// Told when it, and all before, is written.
-    written: Option<oneshot::Sender<()>>,
-}
+pub use remote::Post;
+pub use sink::{BatchOptions, Mode, SinkOptions, TruncateOptions};
 
 /// Requests slower than this have their time among the annotations.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// What was recorded and what was lost.
-#[derive(Default)]
-pub struct Counters {
-    events: AtomicU64,
-    levels: [AtomicU64; 4],
-    lost_in_queue: AtomicU64,
-    lost_in_log: AtomicU64,
-    /// Bytes of events that wait for the log.
-    queued: AtomicUsize,
-}
-
 /// A policy and where its events go.
 pub struct Audit {
     policy: Policy,
-    log: Option<mpsc::Sender<Line>>,
+    sinks: Vec<Sink>,
     counters: Arc<Counters>,
 }
 
@@ -73,59 +62,58 @@ pub struct Trail {
     done: AtomicBool,
 }
 
+/// What a request has to wait for before it goes on.
+#[must_use]
+struct Receipts(Vec<Receipt>);
+
+impl Receipts {
+    /// Waits; false if the request must not go on.
+    async fn settled(self) -> bool {
+        let mut goes_on = true;
+        for receipt in self.0 {
+            goes_on &= receipt.settled().await;
+        }
+        goes_on
+    }
+}
+
 // === Audit ===
 
 impl Audit {
-    /// Records by a policy into a log.
-    pub fn new(policy: Policy, log: Option<LogOptions>) -> std::io::Result<Self> {
-        let counters = Arc::<Counters>::default();
-        let log = match log {
-            Some(options) => Some(log::start(options, counters.clone())?),
-            None => None,
-        };
-        Ok(Self {
+    /// Records by a policy, as yet nowhere.
+    pub fn new(policy: Policy) -> Self {
+        Self {
             policy,
-            log,
-            counters,
-        })
+            sinks: Vec::new(),
+            counters: Arc::default(),
+        }
     }
 
-    fn send(&self, event: &Event) {
-        let Some(log) = &self.log else { return };
-        let line = event.line();
-        let size = line.len();
-        self.counters.events.fetch_add(1, Ordering::Relaxed);
-        let queued = self.counters.queued.fetch_add(size, Ordering::Relaxed);
-        let full = queued + size > limits::AUDIT_QUEUE_BYTES;
-        let line = Line {
-            text: line,
-            written: None,
-        };
-        if full || log.try_send(line).is_err() {
-            self.counters.queued.fetch_sub(size, Ordering::Relaxed);
-            self.counters.failed("buffered", 1);
-        }
+    /// Records into a log too.
+    pub fn log(mut self, log: LogOptions, options: SinkOptions) -> std::io::Result<Self> {
+        let sink = log::start(log, options, &self.counters)?;
+        self.sinks.push(sink);
+        Ok(self)
+    }
+
+    /// Sends events to a webhook too; `backoff` is before the first repetition of a call.
+    pub fn webhook(mut self, to: Arc<dyn Post>, backoff: Duration, options: SinkOptions) -> Self {
+        let sink = remote::start(to, backoff, options, &self.counters);
+        self.sinks.push(sink);
+        self
+    }
+
+    fn send(&self, event: &Event) -> Receipts {
+        self.counters.event();
+        Receipts(self.sinks.iter().filter_map(|s| s.send(event)).collect())
     }
 
     /// Waits until all events so far are written, but not for ever.
     pub async fn flush(&self) {
-        let Some(log) = &self.log else { return };
-        let (tell, told) = oneshot::channel();
-        let mark = Line {
-            text: Vec::new(),
-            written: Some(tell),
-        };
-        let work = async {
-            if log.send(mark).await.is_ok() {
-                // An error means that the thread ended.
-                let _ = told.await;
-            }
-        };
-        if tokio::time::timeout(limits::AUDIT_FLUSH, work)
-            .await
-            .is_err()
-        {
-            tracing::warn!("the audit log is not written in time");
+        let all = futures::future::join_all(self.sinks.iter().map(Sink::flush));
+        let flushed = tokio::time::timeout(limits::AUDIT_FLUSH, all).await;
+        if flushed.is_err() {
+            tracing::warn!("the audit events are not written in time");
         }
     }
 
@@ -135,55 +123,26 @@ impl Audit {
     }
 }
 
-impl Counters {
-    /// Counts events that a part of the way lost.
-    fn failed(&self, plugin: &str, events: u64) {
-        let counter = match plugin {
-            "log" => &self.lost_in_log,
-            _ => &self.lost_in_queue,
-        };
-        counter.fetch_add(events, Ordering::Relaxed);
+/// Begins the record of a request, where the policy wants one. The error is for a request that must not go on,
+/// as its beginning could not be recorded.
+pub async fn begin(
+    server: &Inner,
+    i: &Incoming,
+    info: &RequestInfo,
+    user: &User,
+) -> Result<Option<Arc<Trail>>, ApiError> {
+    let Some(trail) = trail(server, i, info, Some(user)) else {
+        return Ok(None);
+    };
+    if trail.send(Stage::RequestReceived).settled().await {
+        return Ok(Some(trail));
     }
-
-    fn text(&self) -> String {
-        let mut out = String::new();
-        let mut family = |name: &str, help: &str, samples: &[(String, &AtomicU64)]| {
-            let name = format!("apiserver_audit_{name}");
-            // Writing to a String cannot fail, here and below.
-            let _ = writeln!(out, "# HELP {name} [ALPHA] {help}\n# TYPE {name} counter");
-            for (labels, n) in samples {
-                let _ = writeln!(out, "{name}{labels} {}", n.load(Ordering::Relaxed));
-            }
-        };
-        let plugin = |name: &str| format!("{{plugin=\"{name}\"}}");
-        family(
-            "error_total",
-            "Audit events that were lost.",
-            &[
-                (plugin("buffered"), &self.lost_in_queue),
-                (plugin("log"), &self.lost_in_log),
-            ],
-        );
-        family(
-            "event_total",
-            "Audit events made.",
-            &[(String::new(), &self.events)],
-        );
-        let names = ["None", "Metadata", "Request", "RequestResponse"];
-        let levels = names.iter().zip(&self.levels);
-        let levels: Vec<_> = levels
-            .map(|(name, n)| (format!("{{level=\"{name}\"}}"), n))
-            .collect();
-        family("level_total", "Requests by audit level.", &levels);
-        let none = AtomicU64::new(0);
-        let help = "Requests refused because they could not be recorded.";
-        family("requests_rejected_total", help, &[(String::new(), &none)]);
-        out
-    }
+    trail.done.store(true, Ordering::Relaxed);
+    trail.audit.counters.reject();
+    Err(ApiError::internal("failed to store audit event"))
 }
 
-/// Begins the record of a request, where the policy wants one.
-pub fn begin(
+fn trail(
     server: &Inner,
     i: &Incoming,
     info: &RequestInfo,
@@ -191,7 +150,7 @@ pub fn begin(
 ) -> Option<Arc<Trail>> {
     let audit = server.plugins.get()?.audit.as_ref()?;
     let verdict = audit.policy.verdict(info, user);
-    audit.counters.levels[verdict.level as usize].fetch_add(1, Ordering::Relaxed);
+    audit.counters.level(verdict.level);
     if verdict.level == Level::None {
         return None;
     }
@@ -201,23 +160,20 @@ pub fn begin(
         true => i.raw_path.clone(),
         false => format!("{}?{}", i.raw_path, i.raw_query),
     };
-    let trail = Arc::new(Trail {
+    let trail = Trail {
         audit: audit.clone(),
         verdict,
         event: Mutex::new(event),
         begun: Instant::now(),
         deadline: i.deadline,
         done: AtomicBool::new(user.is_none()),
-    });
-    if user.is_some() {
-        trail.send(Stage::RequestReceived);
-    }
-    Some(trail)
+    };
+    Some(Arc::new(trail))
 }
 
 /// Records a request of somebody who is not known.
 pub fn unauthenticated(server: &Inner, i: &Incoming, info: &RequestInfo) {
-    let Some(trail) = begin(server, i, info, None) else {
+    let Some(trail) = trail(server, i, info, None) else {
         return;
     };
     let mut tried = Vec::new();
@@ -233,7 +189,7 @@ pub fn unauthenticated(server: &Inner, i: &Incoming, info: &RequestInfo) {
     };
     let status = json!({"metadata": {}, "message": message, "code": 401});
     trail.event.lock().response_status = Some(status);
-    trail.send(Stage::ResponseStarted);
+    let _nobody_waits = trail.send(Stage::ResponseStarted);
 }
 
 // === Trail ===
@@ -343,7 +299,7 @@ impl Trail {
     }
 
     /// Records the answer; of streams that it began, and when they end that it is complete.
-    pub fn answered(self: Arc<Self>, mut answer: Answer, streams: bool) -> Answer {
+    pub async fn answered(self: Arc<Self>, mut answer: Answer, streams: bool) -> Answer {
         let code = answer.status().as_u16();
         let status = match answer.extensions_mut().remove::<Failure>() {
             Some(Failure(status)) => said(&status),
@@ -351,28 +307,29 @@ impl Trail {
         };
         self.event.lock().response_status = Some(status);
         if !streams {
-            self.complete(Stage::ResponseComplete);
+            // What is answered is answered, recorded or not.
+            self.complete(Stage::ResponseComplete).settled().await;
             return answer;
         }
-        self.send(Stage::ResponseStarted);
+        self.send(Stage::ResponseStarted).settled().await;
         answer.map(|b| body::holding(b, self))
     }
 
-    fn complete(&self, stage: Stage) {
+    fn complete(&self, stage: Stage) -> Receipts {
         if self.done.swap(true, Ordering::Relaxed) {
-            return;
+            return Receipts(Vec::new());
         }
         let took = self.begun.elapsed();
         if took > SLOW {
             let key = "apiserver.latency.k8s.io/total".to_string();
             self.annotate([(key, format!("{:.6}s", took.as_secs_f64()))]);
         }
-        self.send(stage);
+        self.send(stage)
     }
 
-    fn send(&self, stage: Stage) {
+    fn send(&self, stage: Stage) -> Receipts {
         if self.verdict.omit_stages.contains(&stage) {
-            return;
+            return Receipts(Vec::new());
         }
         let mut event = self.event.lock();
         event.stage = stage;
@@ -380,7 +337,7 @@ impl Trail {
             Stage::RequestReceived => event.request_received_timestamp,
             _ => Timestamp::now(),
         };
-        self.audit.send(&event);
+        self.audit.send(&event)
     }
 }
 
@@ -393,7 +350,8 @@ impl Drop for Trail {
             let status = json!({"metadata": {}, "status": "Failure", "reason": "InternalError",
                 "message": "APIServer panic'd", "code": 500});
             self.event.lock().response_status = Some(status);
-            return self.complete(Stage::Panic);
+            let _nobody_waits = self.complete(Stage::Panic);
+            return;
         }
         if self.event.lock().response_status.is_none() {
             let late = self.deadline.is_some_and(|d| Instant::now() >= d);
@@ -405,7 +363,7 @@ impl Drop for Trail {
             };
             self.event.lock().response_status = Some(status);
         }
-        self.complete(Stage::ResponseComplete);
+        let _nobody_waits = self.complete(Stage::ResponseComplete);
     }
 }
 

@@ -34,6 +34,8 @@ pub struct WatchCache {
     /// Key prefix in the store, with a trailing slash.
     pub prefix: String,
     state: RwLock<State>,
+    /// Changes that were read from the store.
+    received: std::sync::atomic::AtomicU64,
     /// The revision all caches of the process are at.
     progress: watch::Receiver<u64>,
 }
@@ -139,6 +141,7 @@ impl WatchCache {
             descriptor,
             prefix,
             state: RwLock::default(),
+            received: std::sync::atomic::AtomicU64::new(0),
             progress,
         }
     }
@@ -170,6 +173,16 @@ impl WatchCache {
             false => format!("{}{namespace}/{name}", self.prefix),
         };
         Some((key, why.clone()))
+    }
+
+    /// How many changes were read from the store.
+    pub fn received(&self) -> u64 {
+        self.received.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn note_received(&self) {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        self.received.fetch_add(1, order);
     }
 
     fn note_broken(&self, key: &str, why: &str) {

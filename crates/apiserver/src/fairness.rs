@@ -8,6 +8,7 @@
 
 mod allocate;
 mod config;
+mod debug;
 mod demand;
 mod drops;
 mod metrics;
@@ -39,6 +40,7 @@ use drops::Drops;
 use metrics::{All, Counters};
 use queues::{Arrival, QueueSet, Refusal, Running, Shape};
 
+pub use debug::serve as debug;
 pub use run::{load, run};
 pub use width::Stored;
 

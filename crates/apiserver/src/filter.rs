@@ -58,6 +58,14 @@ impl Filter {
         self.fields.is_empty() || self.fields.matches(|f| field(e, f))
     }
 
+    /// How much of a resource is asked for, as metrics say it.
+    pub fn scope(&self) -> &'static str {
+        match self.namespace {
+            Some(_) => "namespace",
+            None => "cluster",
+        }
+    }
+
     /// Whether fields are asked for.
     pub fn names_fields(&self) -> bool {
         !self.fields.is_empty()

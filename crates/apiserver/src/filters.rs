@@ -135,12 +135,14 @@ async fn authenticated(
         }
     };
     let streams = info.is_long_running();
-    let Some(trail) = crate::audit::begin(&server, &i, &info, Some(&user)) else {
-        return identified(server, i, query, info, user).await;
+    let trail = match crate::audit::begin(&server, &i, &info, &user).await {
+        Ok(Some(trail)) => trail,
+        Ok(None) => return identified(server, i, query, info, user).await,
+        Err(e) => return response::error(&e, &PLAIN),
     };
     i.trail = Some(trail.clone());
     let answer = identified(server, i, query, info, user).await;
-    trail.answered(answer, streams)
+    trail.answered(answer, streams).await
 }
 
 async fn identified(
@@ -383,6 +385,7 @@ async fn resource(
     let call = Call::new(server, served, info, user, (query, i.headers, format));
     let call = call.upgradable(i.upgrade).until(i.deadline).seated(i.seat);
     if let Some(text) = call.descriptor().strategy.deprecation() {
+        call.server.counts.deprecated(&call.info, text);
         call.warn(text);
     }
     let mut answer = match crate::verbs::dispatch(&call, i.body).await {

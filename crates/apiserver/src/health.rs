@@ -9,10 +9,13 @@ use crate::query::Query;
 use crate::response::{self, Answer};
 use crate::server::Inner;
 
+/// The check of KMS plug-ins, where there are some or may be.
+const KMS: &str = "kms-providers";
+
 /// What is asked of a server that runs, by upstream's names and in its order.
 const ALIVE: &[&str] = &["ping", "log", "etcd"];
 /// What else is asked of one before it is given requests.
-const READY: &[&str] = &["etcd-readiness", "informer-sync"];
+const READY: [&str; 2] = ["etcd-readiness", "informer-sync"];
 const HOOK: &str = "poststarthook/";
 const KINDS: [&str; 3] = ["healthz", "livez", "readyz"];
 
@@ -57,8 +60,14 @@ impl Hooks {
 /// The names of a kind's checks, in order.
 fn names(server: &Inner, kind: &str) -> Vec<String> {
     let mut all: Vec<String> = ALIVE.iter().map(|n| (*n).to_string()).collect();
+    let encryption = server.encryption().filter(|e| e.has_check());
+    let kms = encryption.map(|_| KMS.to_string());
     if kind == "readyz" {
-        all.extend(READY.iter().map(|n| (*n).to_string()));
+        all.push(READY[0].into());
+        all.extend(kms);
+        all.push(READY[1].into());
+    } else {
+        all.extend(kms);
     }
     let hooks = server.hooks.0.read();
     all.extend(hooks.iter().map(|(n, _)| format!("{HOOK}{n}")));
@@ -89,7 +98,7 @@ pub async fn serve(server: &Inner, kind: &str, only: &[&str], query: &Query) -> 
     if !checks.contains(&one) {
         return response::text(404, "404 page not found");
     }
-    match check(server, &one).await {
+    match noted(server, kind, &one).await {
         Ok(()) => response::bytes(200, "text/plain; charset=utf-8", "ok"),
         Err(why) => response::text(500, &format!("internal server error: {why}")),
     }
@@ -103,7 +112,7 @@ async fn all(server: &Inner, kind: &str, checks: &[String], query: &Query) -> An
         let line = if excluded.contains(&name.as_str()) {
             format!("[+]{name} excluded: ok\n")
         } else {
-            match check(server, name).await {
+            match noted(server, kind, name).await {
                 Ok(()) => format!("[+]{name} ok\n"),
                 Err(why) => {
                     failed.push(format!("{name}: {why}"));
@@ -140,6 +149,13 @@ async fn all(server: &Inner, kind: &str, checks: &[String], query: &Query) -> An
     answer
 }
 
+/// Makes a check and notes how it went.
+async fn noted(server: &Inner, kind: &str, name: &str) -> Result<(), String> {
+    let done = check(server, name).await;
+    server.counts.checked(name, kind, done.is_ok());
+    done
+}
+
 /// Why a check fails.
 async fn check(server: &Inner, name: &str) -> Result<(), String> {
     if let Some(hook) = name.strip_prefix(HOOK) {
@@ -161,6 +177,10 @@ async fn check(server: &Inner, name: &str) -> Result<(), String> {
                 Some(cache) => Err(format!("{} is not synced", cache.prefix)),
             }
         }
+        KMS => match server.encryption() {
+            Some(encryption) => encryption.check().await,
+            None => Ok(()),
+        },
         "shutdown" if server.leaving.load(Ordering::Relaxed) => {
             Err("process is shutting down".into())
         }

@@ -24,6 +24,7 @@ mod filter;
 mod filters;
 mod gzip;
 mod health;
+pub mod identity;
 mod impersonate;
 pub mod limits;
 mod metrics;
@@ -39,6 +40,7 @@ pub mod server;
 mod transform;
 pub mod transport;
 mod verbs;
+mod zpages;
 
 pub use aggregate::Aggregation;
 pub use connect::{ConnectRequest, Connector};

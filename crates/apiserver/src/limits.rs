@@ -101,10 +101,52 @@ pub const REMOTES: usize = 200;
 pub const AUDIT_POLICY_BYTES: usize = 1 << 20;
 /// Audit events that wait to be written, as upstream's batch buffer.
 pub const AUDIT_EVENTS: usize = 10_000;
+/// Most of them, whatever is asked for.
+pub const AUDIT_BUFFER: usize = 1_000_000;
 /// Bytes of them.
 pub const AUDIT_QUEUE_BYTES: usize = 16 << 20;
+/// How long a request waits for its event to be written, in the modes in which it does.
+pub const AUDIT_WAIT: Duration = Duration::from_secs(10);
+/// How long an audit webhook may take for one batch, as upstream; bytes of its answer, which nobody reads.
+pub const AUDIT_CALL: Duration = Duration::from_secs(30);
+pub const AUDIT_ANSWER_BYTES: usize = 64 << 10;
+/// Batches under way to an audit webhook, and events where requests wait for them.
+pub const AUDIT_SENDS: usize = 8;
+pub const AUDIT_SENDS_WAITED: usize = 64;
+/// Longest pause between two batches.
+pub const AUDIT_THROTTLE: Duration = Duration::from_secs(60);
 /// Bytes of an EncryptionConfiguration.
 pub const ENCRYPTION_CONFIG_BYTES: usize = 1 << 20;
+/// Between two looks at an EncryptionConfiguration that is followed, as upstream, and the shortest and longest pause
+/// after it could not be taken over.
+pub const ENCRYPTION_POLL: Duration = Duration::from_secs(60);
+pub const ENCRYPTION_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(60));
+/// How long new KMS plug-ins may take to be well, at least, before a new configuration is given up, as upstream.
+pub const ENCRYPTION_HEALTH: Duration = Duration::from_secs(10);
+/// Between two tries to connect to a KMS plug-in that is not there yet.
+pub const KMS_CONNECT_EVERY: Duration = Duration::from_millis(100);
+/// Bytes of a KMS plug-in's answer (the longest good one has 34 KiB), of its headers, and how much it may send ahead.
+pub const KMS_ANSWER_BYTES: usize = 128 << 10;
+pub const KMS_HEADER_BYTES: u32 = 16 << 10;
+pub const KMS_WINDOW: u32 = 64 << 10;
+/// Bytes of a KMS plug-in's error text that are shown.
+pub const KMS_ERROR_BYTES: usize = 1 << 10;
+/// Calls of KMS plug-ins at a time for the values of one read.
+pub const KMS_CALLS: usize = 8;
+/// Opened data keys that are remembered for one plug-in.
+pub const KMS_DEKS: usize = 1_000;
+/// How long a plug-in that did not answer is not asked to open data keys.
+pub const KMS_DEAF: Duration = Duration::from_secs(10);
+/// How long a KMS plug-in's health counts, good and bad; how often it is asked for, after good and bad; how long
+/// values are sealed with a seed after the plug-in was last well: all as upstream.
+pub const KMS_WELL: Duration = Duration::from_secs(20);
+pub const KMS_UNWELL: Duration = Duration::from_secs(3);
+pub const KMS_PROBE_EVERY: Duration = Duration::from_secs(60);
+pub const KMS_PROBE_AGAIN: Duration = Duration::from_secs(10);
+pub const KMS_SEED_LIFE: Duration = Duration::from_secs(180);
+/// Label sets of one family of metrics.
+pub const FAMILY_SERIES: usize = 1_000;
 /// How long connections may take to end when the server shuts down.
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// How long the audit log may take to be written then.

@@ -1,6 +1,9 @@
 //! Counters under upstream's stable names, as Prometheus text.
 //! Upstream: apiserver/pkg/endpoints/metrics; api-semantics §18.
 
+pub mod admission;
+pub mod family;
+pub mod streams;
 mod text;
 
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +71,9 @@ pub struct Facts {
     pub process: Option<linux::host::Usage>,
     pub version: String,
     pub commit: String,
+    pub date: String,
+    /// Changes that were read from the store, by resource.
+    pub received: Vec<(GroupResource, u64)>,
 }
 
 /// The server's counters. Counting takes a shared lock and no memory.
@@ -78,6 +84,83 @@ pub struct Metrics {
     mutating: Arc<AtomicI64>,
     /// By their labels.
     long_running: RwLock<BTreeMap<String, Arc<AtomicI64>>>,
+}
+
+/// What is counted seldom.
+pub struct Counts {
+    deprecated: family::Family,
+    health: family::Family,
+    healths: family::Family,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            deprecated: family::Family::gauge(
+                "apiserver_requested_deprecated_apis",
+                "[STABLE] 1 for each deprecated API that was asked for.",
+            ),
+            health: family::Family::gauge(
+                "kubernetes_healthcheck",
+                "[STABLE] 1 for each health check that succeeded when it was made last.",
+            ),
+            healths: family::Family::counter(
+                "kubernetes_healthchecks_total",
+                "[STABLE] Health checks made.",
+            ),
+        }
+    }
+}
+
+impl Counts {
+    /// Notes a request for something deprecated; upstream's text of the warning says until when it is served.
+    pub fn deprecated(&self, info: &RequestInfo, warning: &str) {
+        let removed = warning
+            .split_once("unavailable in v")
+            .map_or("", |(_, v)| v);
+        let end = removed.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let removed = &removed[..end.unwrap_or(removed.len())];
+        let labels = [
+            ("group", info.group.as_str()),
+            ("removed_release", removed),
+            ("resource", &info.resource),
+            ("subresource", &info.subresource),
+            ("version", &info.version),
+        ];
+        self.deprecated.set(&labels, 1.0);
+    }
+
+    /// Notes the result of a health check.
+    pub fn checked(&self, name: &str, kind: &str, well: bool) {
+        let labels = [("name", name), ("type", kind)];
+        self.health.set(&labels, f64::from(u8::from(well)));
+        let status = if well { "success" } else { "error" };
+        let labels = [labels[0], ("status", status), labels[1]];
+        self.healths.increment(&labels);
+    }
+
+    /// What stands among the other counters.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        self.deprecated.write(&mut out);
+        out
+    }
+
+    /// What `/metrics/slis` shows.
+    pub fn slis(&self, started: Option<f64>) -> String {
+        let mut out = String::new();
+        self.health.write(&mut out);
+        self.healths.write(&mut out);
+        if let Some(started) = started {
+            let about = family::About {
+                name: "process_start_time_seconds",
+                help: "[ALPHA] Start, seconds since 1970.",
+            };
+            family::heading(&mut out, about, "gauge");
+            out.push_str(&format!("process_start_time_seconds {started}\n"));
+        }
+        out
+    }
 }
 
 /// A request being carried out; it is counted as current until this is dropped.

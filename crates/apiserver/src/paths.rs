@@ -18,6 +18,9 @@ pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
     "amd64"
 };
 
+/// The media type of metrics.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
 /// Answers a non-resource request.
 pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
     let path = i.path.trim_end_matches('/');
@@ -35,6 +38,15 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
         ["version"] => pretty(&version(server)),
         ["version", ..] => response::error(&ApiError::path_not_found(), &response::PLAIN),
         ["metrics"] if exact => metrics(server).await,
+        ["metrics", "slis"] if exact => {
+            let started = linux::host::usage().ok().map(|u| u.started);
+            response::bytes(200, METRICS, server.counts.slis(started))
+        }
+        ["statusz"] if exact => crate::zpages::status(server, &i.headers),
+        ["flagz"] if exact => crate::zpages::flags(server, &i.headers),
+        ["debug", "api_priority_and_fairness", what] if exact => {
+            crate::fairness::debug(server, what)
+        }
         ["api"] => crate::discovery::api(server, i),
         ["apis"] => crate::discovery::apis(server, i),
         ["api", version] => crate::discovery::resources(server, "", version),
@@ -58,15 +70,31 @@ async fn metrics(server: &Inner) -> Answer {
         process: linux::host::usage().ok(),
         version: server.identity.git_version.clone(),
         commit: server.identity.git_commit.clone(),
+        date: server.identity.build_date.clone(),
+        received: received(server),
     };
-    let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
     let audit = server.plugins.get().and_then(|p| p.audit.as_ref());
     let audit = audit.map(|a| a.text()).unwrap_or_default();
-    let text = server.metrics.text(&facts) + &server.fairness.text() + &audit;
-    response::bytes(200, kind, text)
+    let sealed = server.encryption().map(|e| e.text()).unwrap_or_default();
+    let admission = server.admission_times().map(|t| t.text());
+    let text = [
+        server.metrics.text(&facts),
+        server.fairness.text(),
+        audit,
+        sealed,
+        admission.unwrap_or_default(),
+        server.streams.text(),
+        server.counts.text(),
+    ];
+    response::bytes(200, METRICS, text.concat())
 }
 
 fn root(server: &Inner) -> Answer {
+    pretty(&json!({"paths": all(server)}))
+}
+
+/// Every path that is served, in order.
+pub fn all(server: &Inner) -> Vec<String> {
     let mut paths = vec![
         "/api".to_string(),
         "/api/v1".into(),
@@ -80,16 +108,35 @@ fn root(server: &Inner) -> Answer {
         }
     }
     paths.extend(crate::health::paths(server));
-    let rest = ["/metrics", "/openapi/v2", "/openapi/v3", "/version"];
+    let rest = [
+        "/flagz",
+        "/metrics",
+        "/metrics/slis",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/statusz",
+        "/version",
+    ];
     paths.extend(rest.map(str::to_string));
     paths.sort_unstable();
-    pretty(&json!({"paths": paths}))
+    paths
 }
 
 /// Indented JSON, as upstream writes these few documents for everybody.
 fn pretty(object: &serde_json::Value) -> Answer {
     let data = serde_json::to_vec_pretty(object).unwrap_or_default();
     response::bytes(200, "application/json", data)
+}
+
+/// How many changes of each resource were read from the store.
+fn received(server: &Inner) -> Vec<(GroupResource, u64)> {
+    let all = server.registry.all().into_iter();
+    let mut all: Vec<(GroupResource, u64)> = all
+        .filter_map(|s| Some((s.descriptor.group_resource(), s.cache.as_ref()?.received())))
+        .collect();
+    all.sort();
+    all.dedup_by(|a, b| a.0 == b.0);
+    all
 }
 
 /// How many objects of each resource there are.

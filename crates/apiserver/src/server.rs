@@ -39,6 +39,10 @@ pub struct Plugins {
     pub hooks: Vec<&'static str>,
     /// Records who asked for what.
     pub audit: Option<Arc<crate::audit::Audit>>,
+    /// How the store's values are sealed, where they are.
+    pub encryption: Option<crate::encryption::Encryption>,
+    /// What `/flagz` shows: how the server was told to be.
+    pub flags: std::collections::BTreeMap<String, String>,
     /// The parts that `componentstatuses` tells of, besides the store.
     pub components: Vec<Component>,
 }
@@ -81,6 +85,9 @@ pub struct Inner {
     /// Places of watches that are served from the store's history.
     pub(crate) histories: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
+    admission_times: OnceLock<crate::metrics::admission::Admission>,
+    pub(crate) streams: crate::metrics::streams::Streams,
+    pub(crate) counts: crate::metrics::Counts,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) discovery: crate::discovery::Memory,
     pub(crate) aggregator: crate::aggregate::Aggregator,
@@ -133,6 +140,9 @@ impl Server {
             fairness: crate::fairness::Fairness::new(limits::SEATS),
             histories: Semaphore::new(limits::HISTORIES),
             metrics: crate::metrics::Metrics::default(),
+            admission_times: OnceLock::new(),
+            streams: crate::metrics::streams::Streams::default(),
+            counts: crate::metrics::Counts::default(),
             openapi: crate::openapi::Documents::default(),
             discovery: crate::discovery::Memory::default(),
             aggregator: crate::aggregate::Aggregator::default(),
@@ -151,6 +161,9 @@ impl Server {
     /// Gives the server its plugins and begins to serve new custom resources; the first call counts.
     pub fn install(&self, plugins: Plugins) {
         self.inner.hooks.add(&plugins.hooks);
+        let names: Vec<&'static str> = plugins.admission.iter().map(|p| p.name()).collect();
+        let times = || crate::metrics::admission::Admission::new(names);
+        self.inner.admission_times.get_or_init(times);
         if self.inner.plugins.set(plugins).is_err() {
             tracing::warn!("the server has its plugins already");
             return;
@@ -158,6 +171,10 @@ impl Server {
         crate::fairness::load(&self.inner);
         tokio::spawn(crate::crd::run(self.clone()));
         tokio::spawn(crate::fairness::run(self.clone()));
+        if let Some(encryption) = self.inner.encryption() {
+            let told = encryption.recovered();
+            tokio::spawn(read_again(Arc::downgrade(&self.inner), told));
+        }
     }
 
     /// Begins to serve what other servers serve behind this one, and to keep APIServices; after `install`.
@@ -212,6 +229,17 @@ impl Server {
     }
 }
 
+/// Reads everything anew whenever values that could not be opened may be so now.
+async fn read_again(server: std::sync::Weak<Inner>, mut told: watch::Receiver<u64>) {
+    while told.changed().await.is_ok() {
+        let Some(server) = server.upgrade() else {
+            return;
+        };
+        tracing::info!("stored values that could not be opened are tried again");
+        server.registry.follower().reload().await;
+    }
+}
+
 /// The caches as the server's own resources use them: they do not keep the server.
 struct OwnReads(std::sync::Weak<Inner>);
 
@@ -257,6 +285,15 @@ impl Inner {
             .get()
             .map(|p| p.admission.as_slice())
             .unwrap_or(&[])
+    }
+
+    /// Counts how long admission plugins take.
+    pub(crate) fn admission_times(&self) -> Option<&crate::metrics::admission::Admission> {
+        self.admission_times.get()
+    }
+
+    pub(crate) fn encryption(&self) -> Option<&crate::encryption::Encryption> {
+        self.plugins.get()?.encryption.as_ref()
     }
 
     pub(crate) fn creator(&self, d: &Descriptor, sub: &str) -> Option<Arc<dyn Creator>> {

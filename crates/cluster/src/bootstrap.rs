@@ -13,13 +13,15 @@ use crate::{flow_control, limits};
 /// Namespaces the API server makes.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// What is done when `ensure` returns, by the names of upstream's hooks and in their order.
-pub const HOOKS: [&str; 6] = [
+pub const HOOKS: [&str; 8] = [
     "start-system-namespaces-controller",
     "rbac/bootstrap-roles",
     "scheduling/bootstrap-system-priority-classes",
     "priority-and-fairness-config-producer",
     "bootstrap-controller",
     "start-kubernetes-service-cidr-controller",
+    "start-kube-apiserver-identity-lease-controller",
+    "start-kube-apiserver-identity-lease-garbage-collector",
 ];
 /// Name of the default service network, and who says that it is ready.
 const SERVICE_CIDR: &str = "kubernetes";

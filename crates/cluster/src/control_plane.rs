@@ -20,7 +20,9 @@ use crate::node::{Error, Options, failed};
 use crate::progress::Progress;
 use crate::storage::{self, Fatal};
 use crate::system_services::{self, Facts};
-use crate::{bootstrap, extension_authentication, flow_control, host, manifests, node_role};
+use crate::{
+    bootstrap, extension_authentication, flow_control, host, identity_lease, manifests, node_role,
+};
 
 /// How long history is kept for watches and old pages, as kube-apiserver's compaction interval.
 const HISTORY: Duration = Duration::from_secs(300);
@@ -77,7 +79,8 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
         ..resources::Options::default()
     };
     let all = resources::all(&kinds);
-    let opened = Keeper::open(args, &options.paths, store, &all);
+    let id = apiserver::identity::of_host(&host::name());
+    let opened = Keeper::open(args, (&options.paths, &id), store, &all).await;
     let (encryption, store) = opened.map_err(|e| failed("load the encryption keys")(&e))?;
     let server = Server::new(store, all, identity).await;
     let server = server.map_err(|e| failed("load the cache")(&e))?;
@@ -87,6 +90,8 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let tokens = Arc::new(tokens.map_err(|e| failed("load the token key")(&e))?);
     let mut plugins = plugins(&server, &pki, tokens.clone())?;
     plugins.components = components.checks();
+    plugins.encryption = Some(encryption.encryption());
+    plugins.flags = options.config.spec.api.extra_args.clone();
     plugins.hooks = bootstrap::HOOKS.to_vec();
     let audit = args.audit(&options.paths);
     plugins.audit = Some(Arc::new(
@@ -148,6 +153,9 @@ pub fn spawn(
         trust,
         shutdown.clone(),
     ));
+    parts.spawn(plane.encryption.clone().run(shutdown.clone()));
+    let named = (apiserver::identity::of_host(&host::name()), host::name());
+    parts.spawn(identity_lease::run(admin.clone(), named, shutdown.clone()));
     parts.spawn(node_role::run(admin.clone(), shutdown.clone()));
     parts.spawn(flow_control::run(admin.clone(), shutdown.clone()));
     parts.spawn(manifests::run(
@@ -314,6 +322,8 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         documents,
         components: Vec::new(),
         audit: None,
+        encryption: None,
+        flags: std::collections::BTreeMap::new(),
         hooks: Vec::new(),
     })
 }

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use apiserver::encryption::{Encryption, EncryptionConfig, new_key};
+use apiserver::encryption::{Encryption, EncryptionConfig, FileReload, new_key};
 use machinery::Descriptor;
 use serde_json::{Value, json};
 use store::Store;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::api_args::ApiArgs;
 use crate::paths::Paths;
@@ -21,6 +21,8 @@ pub struct Keeper {
     raw: Store,
     /// The node's own file; `None` where the user named another.
     own: Option<PathBuf>,
+    /// The user's file, where it is to be followed.
+    follow: parking_lot::Mutex<Option<FileReload>>,
     /// One rotation at a time.
     rotating: Mutex<()>,
 }
@@ -52,23 +54,45 @@ fn write(path: &Path, config: &EncryptionConfig) -> Result<(), String> {
 }
 
 impl Keeper {
-    /// The encryption of a node's store, and the store over it.
-    pub fn open(
+    /// The encryption of a node's store, and the store over it. KMS plug-ins are asked how they are; `id` is the
+    /// API server's own name.
+    pub async fn open(
         args: ApiArgs<'_>,
-        paths: &Paths,
+        (paths, id): (&Paths, &str),
         raw: Store,
         resources: &[Descriptor],
     ) -> Result<(Self, Store), String> {
         let (config, own) = load(args, paths)?;
         let encryption = Encryption::new(&config, resources)?;
+        encryption.identify(id, &config);
+        encryption.start().await;
+        let follow = args.encryption_config().filter(|_| args.reloads());
+        let follow = follow.map(|path| FileReload::new(path.into(), &config));
+        if follow.is_some() {
+            encryption.reloads();
+        }
         let store = encryption.over(raw.clone());
         let keeper = Self {
             encryption,
             raw,
             own,
+            follow: parking_lot::Mutex::new(follow),
             rotating: Mutex::new(()),
         };
         Ok((keeper, store))
+    }
+
+    /// What the API server is given.
+    pub fn encryption(&self) -> Encryption {
+        self.encryption.clone()
+    }
+
+    /// Follows the user's file, if it is to be followed, until the end.
+    pub async fn run(self: std::sync::Arc<Self>, shutdown: watch::Receiver<bool>) {
+        let file = self.follow.lock().take();
+        if let Some(file) = file {
+            self.encryption.clone().follow(file, shutdown).await;
+        }
     }
 
     /// Makes a new key, seals everything with it, and forgets the old ones. A crash at any point leaves a
@@ -118,8 +142,11 @@ mod tests {
         let raw = Store::new(sqlite);
         let args = BTreeMap::new();
         let kinds = resources::all(&resources::Options::default());
-        let open = || Keeper::open(ApiArgs(&args), &paths, raw.clone(), &kinds).expect("keys");
-        let (keeper, store) = open();
+        let open = || async {
+            let opened = Keeper::open(ApiArgs(&args), (&paths, "me"), raw.clone(), &kinds);
+            opened.await.expect("keys")
+        };
+        let (keeper, store) = open().await;
         let (secret, other) = ("/registry/secrets/n/s", "/registry/configmaps/n/c");
         for key in [secret, other] {
             let value = Bytes::from_static(b"{\"a\":1}");
@@ -140,7 +167,7 @@ mod tests {
         assert!(second.starts_with(b"k8s:enc:secretbox:v1:key-"));
         assert_ne!(first[..40], second[..40]);
         // A node that starts anew reads its file, which others must not.
-        let (_, again) = open();
+        let (_, again) = open().await;
         let found = again.get(secret).await.expect("a read").expect("a value");
         assert_eq!(found.value, "{\"a\":1}");
         use std::os::unix::fs::PermissionsExt;

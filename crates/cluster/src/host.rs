@@ -2,10 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
+/// The host's name; empty where it has none.
+pub fn name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_string()
+}
+
 /// The node's name: the host name in lower case.
 pub fn node_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim().to_lowercase();
+    let name = name().to_lowercase();
     if name.is_empty() {
         "localhost".into()
     } else {

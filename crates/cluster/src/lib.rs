@@ -14,6 +14,7 @@ mod extension_authentication;
 pub mod first_process;
 mod flow_control;
 pub mod host;
+mod identity_lease;
 pub mod limits;
 mod manifests;
 pub mod node;

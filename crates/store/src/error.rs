@@ -36,6 +36,9 @@ pub enum Error {
         operation: &'static str,
         message: String,
     },
+    /// The value cannot be sealed as it must be; nothing took effect.
+    #[error("{0}")]
+    Unsealed(String),
     /// The quota or the disk is full; nothing took effect. Compaction makes room. etcd's `ErrNoSpace`.
     #[error("database space exceeded")]
     NoSpace,

@@ -15,12 +15,24 @@ use crate::request_info::RequestInfo;
 /// Bytes of a user agent that are kept.
 const AGENT_BYTES: usize = 1_024;
 
+/// How an event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A line of JSON.
+    Json,
+    /// A line of words, upstream's `legacy`.
+    Legacy,
+    /// JSON as it stands in a list.
+    Item,
+}
+
+/// What a line of JSON says besides, that an item of a list does not.
+const HEAD: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
+
 /// All that is known of a request.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    kind: &'static str,
-    api_version: &'static str,
     #[serde(serialize_with = "named")]
     pub level: Level,
     #[serde(rename = "auditID")]
@@ -122,8 +134,6 @@ impl Event {
         };
         let now = Timestamp::now();
         Self {
-            kind: "Event",
-            api_version: "audit.k8s.io/v1",
             level,
             id: String::new(),
             stage: Stage::RequestReceived,
@@ -156,12 +166,78 @@ impl Event {
         self.sources = sources(text("x-forwarded-for"), text("x-real-ip"), remote);
     }
 
-    /// The line of a log.
-    pub fn line(&self) -> Vec<u8> {
+    /// The event as a backend takes it.
+    pub fn encoded(&self, form: Form) -> Vec<u8> {
         let mut out = Vec::with_capacity(1_024);
         // Maps have text keys and writing to memory cannot fail.
-        let _ = serde_json::to_writer(&mut out, self);
+        match form {
+            Form::Item => {
+                let _ = serde_json::to_writer(&mut out, self);
+                return out;
+            }
+            Form::Json => {
+                out.extend_from_slice(HEAD);
+                let _ = serde_json::to_writer(&mut out, self);
+                // Two objects become one.
+                out[HEAD.len()] = b',';
+            }
+            Form::Legacy => out.extend(self.words().into_bytes()),
+        }
         out.push(b'\n');
+        out
+    }
+
+    /// Upstream: audit.EventString.
+    fn words(&self) -> String {
+        use machinery::causes::go_quote as q;
+        let list = |all: &[String]| {
+            let quoted: Vec<String> = all.iter().map(|g| q(g)).collect();
+            quoted.join(",")
+        };
+        let or = |text: &str, none: &str| match text {
+            "" => none.to_string(),
+            text => text.to_string(),
+        };
+        let user = or(&self.user.username, "<none>");
+        let groups = match self.user.username.is_empty() || self.user.groups.is_empty() {
+            true => "<none>".to_string(),
+            false => list(&self.user.groups),
+        };
+        let (acts_as, as_groups) = match &self.impersonated_user {
+            None => ("<self>".to_string(), "<lookup>".to_string()),
+            Some(other) if other.groups.is_empty() => (other.username.clone(), "<lookup>".into()),
+            Some(other) => (other.username.clone(), list(&other.groups)),
+        };
+        let namespace = self.object_ref.as_ref().map_or("", |o| &o.namespace);
+        let code = self.response_status.as_ref();
+        let code = code.map(|s| s["code"].as_u64().unwrap_or(0).to_string());
+        format!(
+            "{} AUDIT: id={} stage={} ip={} method={} user={} groups={} as={} asgroups={} user-agent={} namespace={} uri={} response=\"{}\"",
+            self.request_received_timestamp,
+            q(&self.id),
+            q(&format!("{:?}", self.stage)),
+            q(self.sources.first().map_or("<unknown>", String::as_str)),
+            q(&self.verb),
+            q(&user),
+            q(&groups),
+            q(&acts_as),
+            q(&as_groups),
+            q(&self.user_agent),
+            q(&or(namespace, "<none>")),
+            q(&self.uri),
+            code.unwrap_or_else(|| "<deferred>".into())
+        )
+    }
+
+    /// The event without the objects of request and answer.
+    pub fn truncated(&self) -> Self {
+        let mut out = Self {
+            request_object: None,
+            response_object: None,
+            ..self.clone()
+        };
+        let (key, value) = ("audit.k8s.io/truncated", "true");
+        out.annotations.insert(key.into(), value.into());
         out
     }
 }
@@ -215,7 +291,7 @@ mod tests {
         event.headers(&headers, "10.0.0.2".parse().ok());
         event.stage = Stage::ResponseComplete;
         event.request_received_timestamp = "2026-11-26T03:04:05Z".parse().unwrap();
-        let line = String::from_utf8(event.line()).unwrap();
+        let line = String::from_utf8(event.encoded(Form::Json)).unwrap();
         for part in [
             r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"i","stage":"ResponseComplete","#,
             r#""user":{"username":"u","groups":["g"]},"sourceIPs":["10.0.0.1","10.0.0.2"],"#,
@@ -225,5 +301,16 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} not in {line}");
         }
+        let item = String::from_utf8(event.encoded(Form::Item)).unwrap();
+        assert!(
+            item.starts_with(r#"{"level":"Metadata","auditID":"i","#),
+            "{item}"
+        );
+        event.user_agent = "kubectl".into();
+        let words = String::from_utf8(event.encoded(Form::Legacy)).unwrap();
+        assert_eq!(
+            words,
+            "2026-11-26T03:04:05Z AUDIT: id=\"i\" stage=\"ResponseComplete\" ip=\"10.0.0.1\" method=\"get\" user=\"u\" groups=\"\\\"g\\\"\" as=\"<self>\" asgroups=\"<lookup>\" user-agent=\"kubectl\" namespace=\"n\" uri=\"\" response=\"<deferred>\"\n"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The log backend: JSON lines in a file of mode 0600, rotated by size, bounded by number and age.
+//! The log backend: lines in a file of mode 0600, rotated by size, bounded by number and age, compressed if wanted.
 //! Upstream: plugin/pkg/audit/log over lumberjack, whose names of old files are kept.
 
 use std::fs::{File, OpenOptions};
@@ -6,23 +6,26 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use tokio::sync::mpsc;
-
-use super::{Counters, Line};
+use super::counters::Counters;
+use super::event::Form;
+use super::sink::{Sink, SinkOptions};
 
 /// Where and how much, as kube-apiserver's `--audit-log-*`.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
     /// `-` is the standard output.
     pub path: String,
-    /// Largest file.
+    /// Largest file; 0 for no bound.
     pub max_bytes: u64,
     /// Old files that are kept; 0 keeps all.
     pub max_backups: usize,
     /// Days that old files are kept; 0 keeps them for ever.
     pub max_age_days: u64,
+    /// Whether lines are upstream's `legacy` ones; else they are JSON.
+    pub legacy: bool,
+    /// Whether old files are compressed.
+    pub compress: bool,
 }
 
 /// An open file, or the standard output.
@@ -33,38 +36,47 @@ struct Target {
 }
 
 /// Starts the thread that writes lines. It ends when nobody can send any more.
-pub fn start(options: LogOptions, counters: Arc<Counters>) -> std::io::Result<mpsc::Sender<Line>> {
+pub fn start(
+    options: LogOptions,
+    sink: SinkOptions,
+    counters: &Arc<Counters>,
+) -> std::io::Result<Sink> {
+    let form = match options.legacy {
+        true => Form::Legacy,
+        false => Form::Json,
+    };
     let mut target = Target::open(options)?;
-    let (to, mut lines) = mpsc::channel::<Line>(crate::limits::AUDIT_EVENTS);
+    let (sink, mut lines) = Sink::new(form, sink, counters);
+    let counters = counters.clone();
     let work = move || {
         while let Some(line) = lines.blocking_recv() {
             let mut told = Vec::new();
             let mut next = Some(line);
+            let mut well = true;
             // What came together is written together.
             while let Some(line) = next.take() {
-                told.extend(line.written);
-                counters
-                    .queued
-                    .fetch_sub(line.text.len(), Ordering::Relaxed);
                 if let Err(error) = target.write(&line.text) {
+                    well = false;
                     counters.failed("log", 1);
                     tracing::error!(%error, "an audit event is not written");
                 }
+                told.extend(line.written);
                 next = lines.try_recv().ok();
             }
             if let Err(error) = target.out.flush() {
+                well = false;
                 counters.failed("log", 1);
                 tracing::error!(%error, "the audit log is not written");
             }
             for written in told {
                 // Whoever asked may have gone.
-                let _ = written.send(());
+                let _ = written.send(well);
             }
         }
     };
     let thread = std::thread::Builder::new().name("audit".into());
     thread.spawn(work)?;
-    Ok(to)
+    Ok(sink)
 }
 
 impl Target {
@@ -92,7 +104,8 @@ impl Target {
 
     fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
         let size = line.len() as u64;
-        let full = self.written > 0 && self.written + size > self.options.max_bytes;
+        let max = self.options.max_bytes;
+        let full = max > 0 && self.written > 0 && self.written + size > max;
         if full && self.options.path != "-" {
             self.rotate()?;
         }
@@ -110,8 +123,42 @@ impl Target {
         for old in surplus(&names, &self.options, jiff::Timestamp::now()) {
             std::fs::remove_file(old)?;
         }
+        if self.options.compress {
+            let work = move || {
+                if let Err(error) = compress_all(&path) {
+                    tracing::error!(%error, "old audit logs are not compressed");
+                }
+            };
+            let thread = std::thread::Builder::new().name("audit-gzip".into());
+            thread.spawn(work)?;
+        }
         Ok(())
     }
+}
+
+/// Compresses the old files that are not; one thread at a time.
+fn compress_all(log: &Path) -> std::io::Result<()> {
+    static ONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let Some(_one) = ONE.try_lock() else {
+        // Whoever is at it, or the next one, takes the new file too.
+        return Ok(());
+    };
+    for (path, _) in backups(log)? {
+        if path.extension().is_some_and(|e| e == "gz") {
+            continue;
+        }
+        let mut to = path.clone().into_os_string();
+        to.push(".gz");
+        let to = PathBuf::from(to);
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true).mode(0o600);
+        let out = BufWriter::new(options.open(&to)?);
+        let mut out = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+        std::io::copy(&mut File::open(&path)?, &mut out)?;
+        out.finish()?.flush()?;
+        std::fs::remove_file(&path)?;
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
@@ -142,6 +189,7 @@ fn backup(path: &Path, now: jiff::Timestamp) -> PathBuf {
 fn made(path: &Path, log: &Path) -> Option<jiff::Timestamp> {
     let (stem, ending) = split(log);
     let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix(".gz").unwrap_or(name);
     let at = name
         .strip_prefix(&stem)?
         .strip_prefix('-')?
@@ -194,6 +242,8 @@ mod tests {
             max_bytes: 100,
             max_backups: 2,
             max_age_days: 1,
+            legacy: false,
+            compress: false,
         }
     }
 
@@ -212,6 +262,25 @@ mod tests {
             let meta = file.metadata().unwrap();
             assert_eq!((meta.mode() & 0o777, meta.len()), (0o600, 60));
         }
+    }
+
+    #[test]
+    fn old_files_are_compressed() {
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let old = backup(&path, jiff::Timestamp::now());
+        std::fs::write(&old, b"an old event\n").unwrap();
+        std::fs::write(&path, b"a new one\n").unwrap();
+        compress_all(&path).unwrap();
+        let gz = PathBuf::from(format!("{}.gz", old.display()));
+        assert!(!old.exists() && path.exists());
+        let mut text = String::new();
+        let mut read = flate2::read::GzDecoder::new(File::open(&gz).unwrap());
+        read.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "an old event\n");
+        assert_eq!(made(&gz, &path), made(&old, &path));
+        assert_eq!(gz.metadata().unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -23,6 +23,8 @@ enum Order {
         oneshot::Sender<Result<Arc<WatchCache>, String>>,
     ),
     Remove(String),
+    /// Read everything anew.
+    Reload,
 }
 
 /// A handle on the loop. Cheap to clone.
@@ -76,6 +78,12 @@ impl Follower {
         let _ = self.orders.send(Order::Remove(prefix.to_string())).await;
     }
 
+    /// Has every cache brought to the store's newest state, values that could not be read among it.
+    pub async fn reload(&self) {
+        // Without a loop there is nothing to reload.
+        let _ = self.orders.send(Order::Reload).await;
+    }
+
     /// The revision every cache is at.
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.progress.clone()
@@ -112,6 +120,12 @@ impl Loop {
                         None => return self.close(),
                     },
                     order = orders.recv() => match order {
+                        // What the watch has under way is older than what is read now.
+                        Some(Order::Reload) => {
+                            if self.reload().await {
+                                break;
+                            }
+                        }
                         Some(order) => self.order(order).await,
                         None => return self.close(),
                     },
@@ -139,6 +153,7 @@ impl Loop {
             let Some(cache) = self.cache_of(event.key()) else {
                 continue;
             };
+            cache.note_received();
             let change = match event {
                 Event::Put { kv, .. } => put(cache, &kv),
                 Event::Delete { key, revision, .. } => deleted(cache, &key, revision),
@@ -165,6 +180,7 @@ impl Loop {
                 // The caller may have given up waiting.
                 let _ = reply.send(made);
             }
+            Order::Reload => {}
             Order::Remove(prefix) => {
                 if let Some(cache) = self.caches.remove(&prefix) {
                     cache.close();
@@ -232,10 +248,13 @@ impl Loop {
                 .collect();
             for kv in found.kvs {
                 let known = missing.remove(&kv.key[..]);
-                if known.is_none_or(|e| e.revision != kv.mod_revision)
-                    && let Ok(Some(change)) = put(cache, &kv)
-                {
-                    cache.apply(change, revision);
+                if known.is_some_and(|e| e.revision == kv.mod_revision) {
+                    continue;
+                }
+                match put(cache, &kv) {
+                    Ok(Some(change)) => cache.apply(change, revision),
+                    Ok(None) => {}
+                    Err((key, error)) => cache.note_broken(&key, &error.to_string()),
                 }
             }
             for key in missing.keys() {

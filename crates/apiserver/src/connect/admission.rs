@@ -34,8 +34,8 @@ pub async fn admit(
         ..Attempt::new(Operation::Connect, d, &user)
     };
     let done = async {
-        admit::mutate(server.admission(), &mut attempt).await?;
-        admit::validate(server.admission(), &attempt).await
+        admit::mutate(server, &mut attempt).await?;
+        admit::validate(server, &attempt).await
     };
     let done = done.await;
     let warnings = attempt.warnings.take();

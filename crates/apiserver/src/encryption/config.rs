@@ -1,7 +1,8 @@
 //! EncryptionConfiguration files. Upstream: apiserver/pkg/apis/apiserver/{v1,validation}.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,8 +10,15 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 
-use super::Rules;
+use super::kms::{self, Kms};
+use super::metrics::Metrics;
 use super::provider::{Cipher, Provider, Providers};
+use super::recovery::Recovery;
+use super::{Rules, reload};
+
+/// How long a plug-in may take where nothing is said.
+const KMS_TIMEOUT: Duration = Duration::from_secs(3);
+const KMS_V1: &str = "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature.";
 
 /// `apiserver.config.k8s.io/v1` EncryptionConfiguration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +28,9 @@ pub struct EncryptionConfig {
     api_version: String,
     #[serde(default)]
     resources: Vec<Resources>,
+    /// Of the file's text.
+    #[serde(skip)]
+    pub(super) hash: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +54,21 @@ struct ProviderSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<Nothing>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kms: Option<serde_json::Value>,
+    kms: Option<KmsSpec>,
+}
+
+/// A KMS plug-in.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct KmsSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_version: Option<String>,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none", rename = "cachesize")]
+    cache_size: Option<i32>,
+    endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,8 +115,10 @@ impl EncryptionConfig {
         if text.len() > crate::limits::ENCRYPTION_CONFIG_BYTES {
             return Err("the file is too large".into());
         }
-        let config: Self = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
-        config.rules().map(|_| config)
+        let mut config: Self = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+        config.hash = reload::hash(text.as_bytes());
+        let (metrics, recovery) = <(Arc<Metrics>, Arc<Recovery>)>::default();
+        config.rules(&metrics, &recovery).map(|_| config)
     }
 
     /// Secrets with these keys, the first one for writing; what is plain can be read.
@@ -99,6 +126,7 @@ impl EncryptionConfig {
         Self {
             kind: "EncryptionConfiguration".into(),
             api_version: "apiserver.config.k8s.io/v1".into(),
+            hash: String::new(),
             resources: vec![Resources {
                 resources: vec!["secrets".into()],
                 providers: vec![
@@ -127,8 +155,12 @@ impl EncryptionConfig {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// The providers by resource.
-    pub(super) fn rules(&self) -> Result<Rules, String> {
+    /// The providers by resource. Plug-ins are not asked anything yet.
+    pub(super) fn rules(
+        &self,
+        metrics: &Arc<Metrics>,
+        recovery: &Arc<Recovery>,
+    ) -> Result<Rules, String> {
         let known = ["apiserver.config.k8s.io/v1", "v1"];
         if self.kind != "EncryptionConfiguration" || !known.contains(&&*self.api_version) {
             return Err(format!(
@@ -139,35 +171,42 @@ impl EncryptionConfig {
         if self.resources.is_empty() {
             return Err("resources: Required value: at least one resources is required".into());
         }
-        let mut by_resource: BTreeMap<(String, String), Vec<Provider>> = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        let mut by_resource: BTreeMap<(String, String), Vec<Arc<Provider>>> = BTreeMap::new();
+        let mut plugins = Vec::new();
         for (i, entry) in self.resources.iter().enumerate() {
             let at = format!("resources[{i}]");
             entry.check(&at)?;
+            let made = entry.made(&at, &mut names, (metrics, recovery))?;
+            for provider in &made {
+                if let Provider::Kms(kms) = &**provider {
+                    plugins.push(kms.clone());
+                }
+            }
             for name in &entry.resources {
                 let (resource, group) = name.split_once('.').unwrap_or((name, ""));
-                masked(&by_resource, name, (group, resource))?;
+                masked(&by_resource, name, group)?;
                 let key = (group.to_string(), resource.to_string());
-                by_resource.entry(key).or_default().extend(entry.made(&at)?);
+                let all = by_resource.entry(key).or_default();
+                all.extend(made.iter().cloned());
             }
         }
         let all = by_resource.into_iter();
-        Ok(Rules(
-            all.map(|(k, v)| (k, Arc::new(Providers(v)))).collect(),
-        ))
+        Ok(Rules {
+            providers: all.map(|(k, v)| (k, Arc::new(Providers(v)))).collect(),
+            plugins,
+        })
     }
 }
 
 /// An earlier wildcard must not hide a resource.
 fn masked(
-    before: &BTreeMap<(String, String), Vec<Provider>>,
+    before: &BTreeMap<(String, String), Vec<Arc<Provider>>>,
     name: &str,
-    (group, resource): (&str, &str),
+    group: &str,
 ) -> Result<(), String> {
-    for (by, hidden) in [
-        ((group, "*"), resource != "*"),
-        (("*", "*"), (group, resource) != ("*", "*")),
-    ] {
-        if hidden && before.contains_key(&(by.0.to_string(), by.1.to_string())) {
+    for by in [(group, "*"), ("*", "*")] {
+        if before.contains_key(&(by.0.to_string(), by.1.to_string())) {
             return Err(format!(
                 "resource \"{name}\" is masked by earlier rule \"{}.{}\"",
                 by.1, by.0
@@ -217,10 +256,18 @@ impl Resources {
         Ok(())
     }
 
-    fn made(&self, at: &str) -> Result<Vec<Provider>, String> {
+    fn made(
+        &self,
+        at: &str,
+        names: &mut BTreeSet<String>,
+        with: (&Arc<Metrics>, &Arc<Recovery>),
+    ) -> Result<Vec<Arc<Provider>>, String> {
         let all = self.providers.iter().enumerate();
-        all.map(|(j, p)| p.made(&format!("{at}.providers[{j}]")))
-            .collect()
+        all.map(|(j, p)| {
+            let made = p.made(&format!("{at}.providers[{j}]"), names, with);
+            made.map(Arc::new)
+        })
+        .collect()
     }
 }
 
@@ -256,7 +303,12 @@ fn problem(name: &str) -> Option<&'static str> {
 }
 
 impl ProviderSpec {
-    fn made(&self, at: &str) -> Result<Provider, String> {
+    fn made(
+        &self,
+        at: &str,
+        names: &mut BTreeSet<String>,
+        with: (&Arc<Metrics>, &Arc<Recovery>),
+    ) -> Result<Provider, String> {
         let ciphers = [
             ("aesgcm", &self.aesgcm, "AES"),
             ("aescbc", &self.aescbc, "AES"),
@@ -277,8 +329,8 @@ impl ProviderSpec {
                 ));
             }
         }
-        if self.kms.is_some() {
-            return Err(format!("{at}.kms: KMS plugins are not supported yet"));
+        if let Some(kms) = &self.kms {
+            return kms.made(&format!("{at}.kms"), names, with);
         }
         let found = ciphers.iter().find_map(|(name, k, family)| {
             let keys = k.as_ref()?;
@@ -307,6 +359,78 @@ impl ProviderSpec {
                 _ => "no matching key was found for the provided Secretbox transformer",
             },
         })
+    }
+}
+
+impl KmsSpec {
+    fn timeout(&self) -> Option<Duration> {
+        let Some(text) = &self.timeout else {
+            return Some(KMS_TIMEOUT);
+        };
+        let nanos = api::duration::nanoseconds(text).ok()?;
+        let nanos = u64::try_from(nanos).ok().filter(|n| *n > 0)?;
+        Some(Duration::from_nanos(nanos))
+    }
+
+    fn made(
+        &self,
+        at: &str,
+        names: &mut BTreeSet<String>,
+        (metrics, recovery): (&Arc<Metrics>, &Arc<Recovery>),
+    ) -> Result<Provider, String> {
+        let version = self.api_version.as_deref().filter(|v| !v.is_empty());
+        let version = version.unwrap_or("v1");
+        let invalid = |field: &str, value: &str, why: String| {
+            Err(format!("{at}.{field}: Invalid value: {value}: {why}"))
+        };
+        let name = &self.name;
+        if name.is_empty() {
+            return Err(format!(
+                "{at}.name: Required value: name is a mandatory field for a provider"
+            ));
+        }
+        if version != "v1" && name.contains(':') {
+            let why = format!("invalid KMS provider name {name}, must not contain ':'");
+            return invalid("name", &format!("{name:?}"), why);
+        }
+        if !names.insert(name.clone()) {
+            let why = format!("duplicate KMS provider name {name}, names must be unique");
+            return invalid("name", &format!("{name:?}"), why);
+        }
+        let Some(timeout) = self.timeout() else {
+            let shown = format!("{:?}", self.timeout.as_deref().unwrap_or_default());
+            return invalid(
+                "timeout",
+                &shown,
+                "timeout should be a positive value".into(),
+            );
+        };
+        if self.endpoint.is_empty() {
+            let why = "endpoint is a mandatory field for a kms".into();
+            return invalid("endpoint", "\"\"", why);
+        }
+        let shown = format!("{:?}", self.endpoint);
+        let scheme = self.endpoint.split_once(':').map_or("", |(s, _)| s);
+        if scheme != "unix" {
+            let why =
+                format!("unsupported scheme {scheme:?} for KMS provider, only unix is supported");
+            return invalid("endpoint", &shown, why);
+        }
+        if let Some(size) = self.cache_size.filter(|_| version != "v1") {
+            let why = "cachesize is not supported in v2".into();
+            return invalid("cachesize", &size.to_string(), why);
+        }
+        match version {
+            "v2" => {}
+            "v1" => return Err(KMS_V1.into()),
+            _ => {
+                let why = "unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are supported";
+                return invalid("apiVersion", &format!("{version:?}"), why.into());
+            }
+        }
+        let socket = kms::socket(&self.endpoint)?;
+        let kms = Kms::new((name, socket), timeout, metrics, recovery);
+        Ok(Provider::Kms(Arc::new(kms)))
     }
 }
 
@@ -373,7 +497,46 @@ mod tests {
                 "[{identity: {}, kms: {}}]",
                 "more than one provider",
             ),
-            ("[secrets]", "[{kms: {name: x}}]", "not supported yet"),
+            (
+                "[secrets]",
+                "[{kms: {name: x, endpoint: 'unix:///x'}}]",
+                KMS_V1,
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v2, endpoint: 'unix:///x'}}]",
+                "kms.name: Required value: name is a mandatory field for a provider",
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v2, name: 'a:b', endpoint: 'unix:///x'}}]",
+                "kms.name: Invalid value: \"a:b\": invalid KMS provider name a:b, must not contain ':'",
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v2, name: a, endpoint: 'unix:///x'}}, {kms: {apiVersion: v2, name: a, endpoint: 'unix:///x'}}]",
+                "providers[1].kms.name: Invalid value: \"a\": duplicate KMS provider name a, names must be unique",
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v2, name: a, endpoint: 'tcp://x'}}]",
+                "kms.endpoint: Invalid value: \"tcp://x\": unsupported scheme \"tcp\" for KMS provider, only unix is supported",
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v2, name: a, endpoint: 'unix:///x', timeout: 0s}}]",
+                "kms.timeout: Invalid value: \"0s\": timeout should be a positive value",
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v2, name: a, endpoint: 'unix:///x', cachesize: 3}}]",
+                "kms.cachesize: Invalid value: 3: cachesize is not supported in v2",
+            ),
+            (
+                "[secrets]",
+                "[{kms: {apiVersion: v3, name: a, endpoint: 'unix:///x'}}]",
+                "kms.apiVersion: Invalid value: \"v3\"",
+            ),
             (
                 "[secrets]",
                 "[{aesgcm: {keys: [{name: k, secret: '?'}]}}]",

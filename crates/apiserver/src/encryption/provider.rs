@@ -6,16 +6,20 @@ use aes::cipher::block_padding::{NoPadding, Pkcs7};
 use aes::cipher::{BlockDecryptMut, BlockEncryptMut, KeyIvInit};
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, AeadCore, KeyInit, Payload};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use crypto_secretbox::XSalsa20Poly1305;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
+use super::kms::{Fetched, Kms};
+
 const SEALED: &[u8] = b"k8s:enc:";
 const BLOCK: usize = 16;
 const GCM_NONCE: usize = 12;
 const SECRETBOX_NONCE: usize = 24;
-const TOO_SHORT: &str = "the stored data was shorter than the required size";
+pub(super) const TOO_SHORT: &str = "the stored data was shorter than the required size";
 
 /// A cipher with its key.
 pub enum Cipher {
@@ -41,10 +45,11 @@ pub enum Provider {
         /// What is said where no key has the stored name.
         unknown: &'static str,
     },
+    Kms(Arc<Kms>),
 }
 
 /// A resource's list; the first one seals.
-pub struct Providers(pub Vec<Provider>);
+pub struct Providers(pub Vec<Arc<Provider>>);
 
 impl<A> Gcm for A
 where
@@ -89,7 +94,7 @@ impl Cipher {
     }
 
     /// Nonce and sealed value.
-    fn seal(&self, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         let size = match self {
             Self::Cbc(_) => BLOCK,
             Self::Gcm(_) => GCM_NONCE,
@@ -106,7 +111,7 @@ impl Cipher {
         Some(nonce)
     }
 
-    fn open(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn open(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, String> {
         match self {
             Self::Cbc(secret) => {
                 let (iv, data) = stored.split_at_checked(BLOCK).ok_or(TOO_SHORT)?;
@@ -173,16 +178,27 @@ fn cbc_open(secret: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>, String> {
 // === Providers ===
 
 impl Provider {
-    fn open(&self, key: &[u8], value: &Bytes) -> Option<Result<(Bytes, bool), String>> {
-        let (prefix, keys, unknown) = match self {
+    /// What the values begin with that it sealed.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Identity => "",
+            Self::Keys { prefix, .. } => prefix,
+            Self::Kms(kms) => kms.prefix(),
+        }
+    }
+
+    fn open(
+        &self,
+        key: &[u8],
+        value: &Bytes,
+        fetched: &Fetched,
+    ) -> Option<Result<(Bytes, bool), String>> {
+        let rest = value.strip_prefix(self.prefix().as_bytes())?;
+        let (keys, unknown) = match self {
             Self::Identity => return Some(plain(value).map(|v| (v, false))),
-            Self::Keys {
-                prefix,
-                keys,
-                unknown,
-            } => (prefix, keys, unknown),
+            Self::Kms(kms) => return Some(kms.open(key, value.slice_ref(rest), fetched)),
+            Self::Keys { keys, unknown, .. } => (keys, unknown),
         };
-        let rest = value.strip_prefix(prefix.as_bytes())?;
         let mut errors = Vec::new();
         for (i, (name, cipher)) in keys.iter().enumerate() {
             let named = rest.strip_prefix(name.as_bytes());
@@ -196,6 +212,20 @@ impl Provider {
         }
         Some(Err(joined(errors).unwrap_or((*unknown).to_string())))
     }
+
+    fn seal(&self, key: &[u8], value: Bytes) -> Result<Bytes, String> {
+        let (prefix, keys) = match self {
+            Self::Identity => return Ok(value),
+            Self::Kms(kms) => return kms.seal(key, &value),
+            Self::Keys { prefix, keys, .. } => (prefix, keys),
+        };
+        let (name, cipher) = keys.first().ok_or("the provider has no keys")?;
+        // Without random numbers nothing may be written: not plain, and not with a known nonce.
+        let sealed = cipher.seal(key, &value);
+        let sealed = sealed.ok_or("the kernel gives no random numbers")?;
+        let parts = [prefix.as_bytes(), name.as_bytes(), b":", &sealed];
+        Ok(parts.concat().into())
+    }
 }
 
 /// Errors as Go's aggregate shows them.
@@ -208,27 +238,51 @@ fn joined(mut errors: Vec<String>) -> Option<String> {
 }
 
 impl Providers {
+    /// Who seals: its prefix, as metrics name it.
+    pub fn sealer(&self) -> &str {
+        let first = self.0.first().map_or("", |p| p.prefix());
+        if first.is_empty() { "identity" } else { first }
+    }
+
+    /// Who opens a value, as metrics name it.
+    pub fn opener(&self, value: &[u8]) -> &str {
+        let mut all = self.0.iter().map(|p| p.prefix());
+        match all.find(|p| value.starts_with(p.as_bytes())) {
+            None => "unknown",
+            Some("") => "identity",
+            Some(prefix) => prefix,
+        }
+    }
+
     /// A value as it is stored.
-    pub fn seal(&self, key: &[u8], value: Bytes) -> Bytes {
-        let Some(Provider::Keys { prefix, keys, .. }) = self.0.first() else {
-            return value;
-        };
-        let Some((name, cipher)) = keys.first() else {
-            return value;
-        };
-        // Without random numbers nothing may be written: not plain, and not with a known nonce.
-        let sealed = cipher.seal(key, &value);
-        let sealed = sealed.expect("the kernel gives random numbers");
-        [prefix.as_bytes(), name.as_bytes(), b":", &sealed]
-            .concat()
-            .into()
+    pub fn seal(&self, key: &[u8], value: Bytes) -> Result<Bytes, String> {
+        match self.0.first() {
+            Some(first) => first.seal(key, value),
+            None => Ok(value),
+        }
+    }
+
+    /// The plug-in that a stored value needs, and what is stored for it.
+    pub fn kms(&self, value: &Bytes) -> Option<(&Arc<Kms>, Bytes)> {
+        self.0.iter().find_map(|provider| match &**provider {
+            Provider::Kms(kms) => {
+                let rest = value.strip_prefix(kms.prefix().as_bytes())?;
+                Some((kms, value.slice_ref(rest)))
+            }
+            _ => None,
+        })
     }
 
     /// A stored value, and whether it would be sealed in another way now.
-    pub fn open(&self, key: &[u8], value: &Bytes) -> Result<(Bytes, bool), String> {
+    pub fn open(
+        &self,
+        key: &[u8],
+        value: &Bytes,
+        fetched: &Fetched,
+    ) -> Result<(Bytes, bool), String> {
         let mut errors = Vec::new();
         for (i, provider) in self.0.iter().enumerate() {
-            match provider.open(key, value) {
+            match provider.open(key, value, fetched) {
                 None => {}
                 Some(Ok((opened, stale))) => return Ok((opened, stale || i > 0)),
                 Some(Err(why)) => errors.push(why),
@@ -242,13 +296,17 @@ impl Providers {
 mod tests {
     use super::*;
 
-    fn provider(name: &str, keys: &[(&str, &[u8])]) -> Provider {
+    fn provider(name: &str, keys: &[(&str, &[u8])]) -> Arc<Provider> {
         let one = |(n, k): &(&str, &[u8])| (n.to_string(), Cipher::new(name, k).unwrap());
-        Provider::Keys {
+        Arc::new(Provider::Keys {
             prefix: format!("k8s:enc:{name}:v1:"),
             keys: keys.iter().map(one).collect(),
             unknown: "no matching key",
-        }
+        })
+    }
+
+    fn opened(of: &Providers, key: &[u8], value: &Bytes) -> Result<(Bytes, bool), String> {
+        of.open(key, value, &Fetched::default())
     }
 
     const OLD: &[u8] = &[1; 32];
@@ -269,18 +327,18 @@ mod tests {
             let all = Providers(vec![provider(name, &[("k1", &key)])]);
             for length in [0, 1, 15, 16, 17, 1_000] {
                 let value = Bytes::from(vec![b'v'; length]);
-                let sealed = all.seal(b"/registry/secrets/n/s", value.clone());
+                let sealed = all.seal(b"/registry/secrets/n/s", value.clone()).unwrap();
                 assert!(sealed.starts_with(format!("k8s:enc:{name}:v1:k1:").as_bytes()));
-                let opened = all.open(b"/registry/secrets/n/s", &sealed);
-                assert_eq!(opened, Ok((value, false)), "{name} {size} {length}");
+                let found = opened(&all, b"/registry/secrets/n/s", &sealed);
+                assert_eq!(found, Ok((value, false)), "{name} {size} {length}");
                 let again = all.seal(b"/registry/secrets/n/s", Bytes::new());
                 assert_ne!(again, all.seal(b"/registry/secrets/n/s", Bytes::new()));
                 for cut in [sealed.len() - 1, 24, 10] {
                     let cut = sealed.slice(..cut.min(sealed.len()));
-                    assert!(all.open(b"/registry/secrets/n/s", &cut).is_err());
+                    assert!(opened(&all, b"/registry/secrets/n/s", &cut).is_err());
                 }
                 // Only this one binds a value to its key.
-                let elsewhere = all.open(b"/registry/secrets/n/other", &sealed);
+                let elsewhere = opened(&all, b"/registry/secrets/n/other", &sealed);
                 assert_eq!(elsewhere.is_err(), name == "aesgcm");
             }
             assert!(Cipher::new(name, &[0; 15]).is_none());
@@ -295,29 +353,29 @@ mod tests {
         let old = Providers(vec![provider("aescbc", &[("old", OLD)])]);
         let both = Providers(vec![
             provider("aescbc", &[("new", NEW), ("old", OLD)]),
-            Provider::Identity,
+            Arc::new(Provider::Identity),
         ]);
-        let sealed = old.seal(key, value.clone());
-        assert_eq!(both.open(key, &sealed), Ok((value.clone(), true)));
+        let sealed = old.seal(key, value.clone()).unwrap();
+        assert_eq!(opened(&both, key, &sealed), Ok((value.clone(), true)));
         assert_eq!(
-            both.open(key, &both.seal(key, value.clone())),
+            opened(&both, key, &both.seal(key, value.clone()).unwrap()),
             Ok((value.clone(), false))
         );
-        assert_eq!(both.open(key, &value), Ok((value.clone(), true)));
+        assert_eq!(opened(&both, key, &value), Ok((value.clone(), true)));
         let new = Providers(vec![provider("aescbc", &[("new", NEW)])]);
-        assert_eq!(new.open(key, &sealed), Err("no matching key".into()));
+        assert_eq!(opened(&new, key, &sealed), Err("no matching key".into()));
         assert_eq!(
-            new.open(key, &value),
+            opened(&new, key, &value),
             Err("no matching prefix found".into())
         );
         let other = Providers(vec![provider("secretbox", &[("old", OLD)])]);
         assert_eq!(
-            other.open(key, &sealed),
+            opened(&other, key, &sealed),
             Err("no matching prefix found".into())
         );
-        let none = Providers(vec![Provider::Identity]);
+        let none = Providers(vec![Arc::new(Provider::Identity)]);
         let why = "identity transformer tried to read encrypted data";
-        assert_eq!(none.open(key, &sealed), Err(why.into()));
-        assert_eq!(none.seal(key, value.clone()), value);
+        assert_eq!(opened(&none, key, &sealed), Err(why.into()));
+        assert_eq!(none.seal(key, value.clone()), Ok(value));
     }
 }

@@ -150,6 +150,26 @@ impl All {
         all.entry(key).or_insert_with(made).clone()
     }
 
+    /// How many requests of a level ran, were refused for want of room, waited in vain, and went away.
+    pub fn of_level(&self, level: &str) -> [u64; 4] {
+        let mut out = [0; 4];
+        for ((name, _), counters) in &*self.0.lock() {
+            if name != level {
+                continue;
+            }
+            out[0] += counters.dispatched.load(Ordering::Relaxed);
+            for ((why, _), n) in REFUSALS.iter().zip(&counters.refused) {
+                let at = match why {
+                    Refusal::QueueFull | Refusal::ConcurrencyLimit => 1,
+                    Refusal::TimeOut => 2,
+                    Refusal::Cancelled => 3,
+                };
+                out[at] += n.load(Ordering::Relaxed);
+            }
+        }
+        out
+    }
+
     /// The exposition text.
     pub fn text(&self, levels: &[Arc<Level>], fair_fraction: f64) -> String {
         let mut out = String::new();

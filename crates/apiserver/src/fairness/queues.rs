@@ -85,6 +85,20 @@ pub struct QueueSet<W> {
     demand: Demand,
 }
 
+/// A queue as people are shown it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dump {
+    pub index: u32,
+    pub waiting: usize,
+    pub executing: usize,
+    pub seats_in_use: usize,
+    pub seats_waiting: usize,
+    /// Virtual time at which its next request would start.
+    pub next: f64,
+    /// Seat-seconds of what waits.
+    pub work: f64,
+}
+
 fn work(seats: usize) -> f64 {
     seats as f64 * SERVICE
 }
@@ -146,6 +160,20 @@ impl<W> QueueSet<W> {
             tickets: 0,
             demand: Demand::new(now),
         }
+    }
+
+    /// The queues with requests that wait or run.
+    pub fn dump(&self) -> Vec<Dump> {
+        let one = |(index, q): (&u32, &Queue<W>)| Dump {
+            index: *index,
+            waiting: q.waiting.len(),
+            executing: q.executing,
+            seats_in_use: q.seats_in_use,
+            seats_waiting: q.seats_waiting,
+            next: q.next,
+            work: work(q.seats_waiting),
+        };
+        self.queues.iter().map(one).collect()
     }
 
     /// Whether nothing runs or waits.

@@ -59,6 +59,16 @@ impl Metrics {
                 "{name}{{group=\"{group}\",resource=\"{resource}\"}} {n}"
             );
         }
+        let name = "apiserver_storage_events_received_total";
+        let help = "[BETA] Changes that were read from the store, by resource.";
+        family(&mut out, name, "counter", help);
+        for (of, n) in &facts.received {
+            let (group, resource) = (escaped(&of.group), escaped(&of.resource));
+            let _ = writeln!(
+                out,
+                "{name}{{group=\"{group}\",resource=\"{resource}\"}} {n}"
+            );
+        }
         sizes(&mut out, &all);
         if let Some(bytes) = facts.storage_bytes {
             let name = "apiserver_storage_size_bytes";
@@ -210,11 +220,12 @@ fn aggregated(out: &mut String, counts: &Counts) {
 
 fn build(out: &mut String, facts: &Facts) {
     let name = "kubernetes_build_info";
-    family(out, name, "gauge", "[ALPHA] 1, with the version as labels.");
+    family(out, name, "gauge", "[BETA] 1, with the version as labels.");
     let (version, commit) = (escaped(&facts.version), escaped(&facts.commit));
+    let date = escaped(&facts.date);
     let _ = writeln!(
         out,
-        "{name}{{compiler=\"rustc\",git_commit=\"{commit}\",git_tree_state=\"clean\",git_version=\"{version}\",major=\"1\",minor=\"37\",platform=\"linux/{}\"}} 1",
+        "{name}{{build_date=\"{date}\",compiler=\"rustc\",git_commit=\"{commit}\",git_tree_state=\"clean\",git_version=\"{version}\",go_version=\"\",major=\"1\",minor=\"37\",platform=\"linux/{}\"}} 1",
         crate::paths::ARCHITECTURE
     );
 }

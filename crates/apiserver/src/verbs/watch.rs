@@ -39,6 +39,8 @@ struct Writer {
     converts: bool,
     /// Columns are sent with the first row only.
     columns_sent: bool,
+    /// Counts what is sent.
+    sent: Arc<crate::metrics::streams::Sent>,
     /// Set where selectors must see objects as this version shows them.
     shown_by: Option<Arc<Inner>>,
 }
@@ -65,6 +67,7 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         descriptor: call.descriptor().clone(),
         converts: call.descriptor().strategy.converts(),
         columns_sent: false,
+        sent: call.server.streams.of(call.descriptor()),
     };
     let start = match options.start {
         From::Snapshot(version) => {
@@ -92,9 +95,8 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
             (Err(TooOld), _) => Err(Gone),
         };
         if let Ok(begun) = begun {
-            let progress = server.registry.follower().progress();
             // An error means that the client went away.
-            let work = run(&mut writer, begun, (options, seat), progress, &to);
+            let work = run(&mut writer, begun, (options, seat), &server, &to);
             let mut shutdown = server.shutdown.subscribe();
             tokio::select! {
                 _ = work => {}
@@ -130,6 +132,12 @@ struct Gone;
 
 async fn send(to: &Sender, frame: Bytes) -> Result<(), Gone> {
     to.send(Ok(frame)).await.map_err(|_| Gone)
+}
+
+/// Sends an event, which is counted.
+async fn send_event(w: &Writer, to: &Sender, frame: Bytes) -> Result<(), Gone> {
+    w.sent.event(frame.len());
+    send(to, frame).await
 }
 
 /// Sends what the cache does not remember from the store's history; gives the cache's part that follows.
@@ -180,21 +188,26 @@ async fn run(
     w: &mut Writer,
     mut begun: Begun,
     (options, seat): (Options, Option<Seat>),
-    progress: tokio::sync::watch::Receiver<u64>,
+    server: &Inner,
     to: &Sender,
 ) -> Result<(), Gone> {
+    let began = Instant::now();
+    let progress = server.registry.follower().progress();
     let end = Instant::now() + options.timeout;
     let after = begun.after;
     let snapshot = w.shown(std::mem::take(&mut begun.snapshot), to).await?;
     for entry in snapshot {
         if w.filter.matches(&entry) {
             let frame = w.frame(ChangeKind::Added, &entry.bytes);
-            send(to, frame).await?;
+            send_event(w, to, frame).await?;
         }
     }
     if options.initial && options.bookmarks {
         let frame = w.bookmark(begun.revision, true);
-        send(to, frame).await?;
+        send_event(w, to, frame).await?;
+        server
+            .streams
+            .listed(&w.descriptor, w.filter.scope(), began.elapsed());
     }
     for event in std::mem::take(&mut begun.replay) {
         w.event(&event, to).await?;
@@ -221,7 +234,7 @@ async fn run(
                 }
                 if options.bookmarks {
                     let frame = w.bookmark(revision, false);
-                    send(to, frame).await?;
+                    send_event(w, to, frame).await?;
                 }
                 if Instant::now() >= end {
                     return Ok(());
@@ -311,7 +324,7 @@ impl Writer {
             },
             _ => self.frame(kind, &e.change.entry.bytes),
         };
-        send(to, frame).await
+        send_event(self, to, frame).await
     }
 
     fn frame(&mut self, kind: ChangeKind, object: &[u8]) -> Bytes {

@@ -45,7 +45,7 @@ pub async fn mutate(
     before: Option<&Value>,
 ) -> Result<Option<Value>, ApiError> {
     let mut attempt = attempt(call, t, object, before);
-    let done = admit::mutate(call.server.admission(), &mut attempt).await;
+    let done = admit::mutate(&call.server, &mut attempt).await;
     call.note(&attempt);
     done.map(|()| attempt.object)
 }
@@ -58,7 +58,7 @@ pub async fn validate(
     before: Option<&Value>,
 ) -> Result<Option<Value>, ApiError> {
     let attempt = attempt(call, t, object, before);
-    let done = admit::validate(call.server.admission(), &attempt).await;
+    let done = admit::validate(&call.server, &attempt).await;
     call.note(&attempt);
     done.map(|()| attempt.object)
 }

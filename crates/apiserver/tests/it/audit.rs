@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::audit::{Audit, LogOptions, Policy};
+use apiserver::audit::{Audit, LogOptions, Mode, Policy, Post, SinkOptions};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::env::{Env, ask};
@@ -34,8 +37,11 @@ impl Log {
             max_bytes: 1 << 20,
             max_backups: 1,
             max_age_days: 0,
+            legacy: false,
+            compress: false,
         };
-        let audit = Audit::new(Policy::parse(POLICY).unwrap(), Some(options)).unwrap();
+        let audit = Audit::new(Policy::parse(POLICY).unwrap());
+        let audit = audit.log(options, SinkOptions::queued()).unwrap();
         let env = Env::with(|p| p.audit = Some(Arc::new(audit))).await;
         (log, env)
     }
@@ -161,4 +167,65 @@ async fn a_watch_is_recorded_when_it_begins_and_when_it_ends() {
         .filter_map(|e| e["stage"].as_str())
         .collect();
     assert_eq!(stages, ["ResponseStarted", "ResponseComplete"]);
+}
+
+/// Takes events, or does not.
+#[derive(Default)]
+struct Sink {
+    refuses: Mutex<bool>,
+    events: Mutex<Vec<Value>>,
+}
+
+#[async_trait]
+impl Post for Sink {
+    async fn post(&self, body: Bytes) -> Result<(), String> {
+        if *self.refuses.lock() {
+            return Err("not today".into());
+        }
+        let list: Value = serde_json::from_slice(&body).unwrap();
+        let items = list["items"].as_array().unwrap();
+        self.events.lock().extend(items.iter().cloned());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_strict_backend_lets_nothing_happen_unseen() {
+    let sink = Arc::new(Sink::default());
+    let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  verbs: [create]\n  resources: [{group: \"\", resources: [configmaps]}]\n";
+    let options = SinkOptions {
+        mode: Mode::BlockingStrict,
+        ..SinkOptions::queued()
+    };
+    let audit = Audit::new(Policy::parse(policy).unwrap());
+    let audit = audit.webhook(sink.clone(), Duration::from_millis(1), options);
+    let env = Env::with(|p| p.audit = Some(Arc::new(audit))).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    assert_eq!(env.post(maps, &named("seen")).await.code, 201);
+    let stages: Vec<String> = sink
+        .events
+        .lock()
+        .iter()
+        .map(|e| e["stage"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(stages, ["RequestReceived", "ResponseComplete"]);
+    *sink.refuses.lock() = true;
+    let refused = env.post(maps, &named("unseen")).await;
+    assert_eq!(refused.code, 500);
+    assert_eq!(
+        refused.json()["message"],
+        "Internal error occurred: failed to store audit event"
+    );
+    assert_eq!(env.get(&format!("{maps}/unseen")).await.code, 404);
+    let metrics = String::from_utf8(env.get("/metrics").await.body).unwrap();
+    for line in [
+        "apiserver_audit_requests_rejected_total 1",
+        "apiserver_audit_error_total{plugin=\"webhook\"} 1",
+    ] {
+        assert!(
+            metrics.lines().any(|l| l == line),
+            "{line} not in {metrics}"
+        );
+    }
 }

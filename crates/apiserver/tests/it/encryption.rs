@@ -1,6 +1,6 @@
 //! Objects at rest: sealed in the store, plain above it, and what is said of those nobody can open.
 
-use apiserver::encryption::{Encryption, EncryptionConfig};
+use apiserver::encryption::{Encryption, EncryptionConfig, FileReload};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -93,6 +93,112 @@ async fn sealed_objects_are_served_as_if_they_were_plain() {
     raw.delete(key, gone.mod_revision).await.unwrap();
     assert_eq!(env.get(secrets).await.code, 200);
     assert_eq!(env.get(&format!("{secrets}/bad")).await.code, 404);
+}
+
+/// The file's rules are taken over while the server runs; what is wrong with it changes nothing.
+#[tokio::test]
+async fn the_configuration_follows_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = sqlite(dir.path());
+    let kinds = resources::all(&resources::Options::default());
+    let path = dir.path().join("encryption.yaml");
+    let text = |resources: &str, keys: &str| {
+        format!(
+            "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n- resources: [{resources}]\n  providers:\n  - aescbc: {{keys: [{keys}]}}\n  - identity: {{}}\n"
+        )
+    };
+    let (old, new) = (
+        "{name: old, secret: AAECAwQFBgcICQoLDA0ODw==}",
+        "{name: new, secret: EBESExQVFhcYGRobHB0eHw==}",
+    );
+    let first = text("secrets", old);
+    std::fs::write(&path, &first).unwrap();
+    let config = EncryptionConfig::parse(&first).unwrap();
+    let encryption = Encryption::new(&config, &kinds).unwrap();
+    let given = encryption.clone();
+    let env = Env::over_with(encryption.over(raw.clone()), |p| p.encryption = Some(given)).await;
+    assert_eq!(env.get("/healthz/kms-providers").await.code, 404);
+    let (_end, shutdown) = tokio::sync::watch::channel(false);
+    let file = FileReload::new(path.clone(), &config).every(std::time::Duration::from_millis(20));
+    tokio::spawn(encryption.clone().follow(file, shutdown));
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let named = |name: &str| json!({"metadata": {"name": name}, "data": {"a": "b"}});
+    assert_eq!(env.post(maps, &named("plain")).await.code, 201);
+    let reloads = |status: &'static str| {
+        move |r: &crate::env::Reply| {
+            let text = String::from_utf8_lossy(&r.body).into_owned();
+            let name = "apiserver_encryption_config_controller_automatic_reloads_total{";
+            let status = format!("status=\"{status}\"");
+            text.lines()
+                .any(|l| l.starts_with(name) && l.contains(&status))
+        }
+    };
+    std::fs::write(&path, "kind: Nonsense\n").unwrap();
+    env.until("/metrics", reloads("failure")).await;
+    assert_eq!(env.get("/healthz/kms-providers").await.code, 200);
+    std::fs::write(&path, text("'*.*'", &format!("{new}, {old}"))).unwrap();
+    env.until("/metrics", reloads("success")).await;
+    assert_eq!(env.post(maps, &named("sealed")).await.code, 201);
+    assert_eq!(env.get(&format!("{maps}/plain")).await.code, 200);
+    let stored = |name: &str| {
+        let key = format!("/registry/configmaps/default/{name}");
+        let raw = raw.clone();
+        async move { raw.get(key).await.unwrap().unwrap().value }
+    };
+    assert!(stored("plain").await.starts_with(b"{"));
+    assert!(
+        stored("sealed")
+            .await
+            .starts_with(b"k8s:enc:aescbc:v1:new:")
+    );
+    let metrics = env.get("/metrics").await;
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    for line in [
+        "apiserver_encryption_config_controller_last_config_info{apiserver_id_hash=\"\",hash=\"sha256:",
+        "apiserver_storage_transformation_operations_total{resource=\"configmaps\",status=\"OK\",transformation_type=\"to_storage\",transformer_prefix=\"k8s:enc:aescbc:v1:\"}",
+    ] {
+        assert!(metrics.contains(line), "{line} not in {metrics}");
+    }
+}
+
+#[test]
+fn wildcards_stand_for_what_upstream_lets_them_stand_for() {
+    let text = |entries: &[&str]| {
+        let one =
+            |names: &&str| format!("- resources: [{names}]\n  providers:\n  - identity: {{}}\n");
+        let all: String = entries.iter().map(one).collect();
+        format!(
+            "kind: EncryptionConfiguration\napiVersion: apiserver.config.k8s.io/v1\nresources:\n{all}"
+        )
+    };
+    for good in [
+        &["secrets", "'*.'", "'*.apps'", "'*.*'"][..],
+        &["secrets", "secrets"],
+        &["deployments.apps", "'*.apps'"],
+    ] {
+        assert!(EncryptionConfig::parse(&text(good)).is_ok(), "{good:?}");
+    }
+    for (bad, why) in [
+        (
+            &["'*.'", "secrets"][..],
+            "resource \"secrets\" is masked by earlier rule \"*.\"",
+        ),
+        (
+            &["'*.apps'", "deployments.apps"],
+            "resource \"deployments.apps\" is masked by earlier rule \"*.apps\"",
+        ),
+        (
+            &["'*.apps'", "'*.apps'"],
+            "resource \"*.apps\" is masked by earlier rule \"*.apps\"",
+        ),
+        (
+            &["'*.*'", "pods"],
+            "resource \"pods\" is masked by earlier rule \"*.*\"",
+        ),
+    ] {
+        let error = EncryptionConfig::parse(&text(bad)).unwrap_err();
+        assert_eq!(error, why);
+    }
 }
 
 #[tokio::test]

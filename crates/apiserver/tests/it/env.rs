@@ -71,6 +71,11 @@ impl Env {
         Self::build(store, |_| {}).await
     }
 
+    /// Such a server with other plugins.
+    pub async fn over_with(store: Store, change: impl FnOnce(&mut Plugins)) -> Self {
+        Self::build(store, change).await
+    }
+
     async fn build(store: Store, change: impl FnOnce(&mut Plugins)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity {

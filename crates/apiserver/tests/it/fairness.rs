@@ -185,6 +185,88 @@ async fn load_beyond_the_seats_is_shed_while_others_are_answered() {
     println!("of 40 requests 5 were carried out and 35 shed, the slowest after {slowest:?}");
 }
 
+/// Of everybody whom a flood must not harm: who, and what they ask for.
+const OTHERS: [(&str, &[&str], &str); 5] = [
+    (
+        "system:node:n",
+        &["system:nodes", "system:authenticated"],
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases",
+    ),
+    ("system:anonymous", &["system:unauthenticated"], "/livez"),
+    ("system:anonymous", &["system:unauthenticated"], "/readyz"),
+    (
+        "system:kube-controller-manager",
+        &["system:authenticated"],
+        "/api/v1/pods",
+    ),
+    ("root", &["system:masters"], "/api/v1/namespaces/default"),
+];
+
+/// The default configuration under one user's 2,000 requests at once, and another's 20 in the same level.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_far_beyond_the_seats_harms_nobody_else() {
+    const FLOOD: usize = 2_000;
+    let (env, gate) = slow_for_everybody().await;
+    let create = |user: &str, i: usize| {
+        let client = env.client_of(user, &["system:authenticated"]);
+        let object = json!({"metadata": {"name": format!("{user}-{i}")}}).to_string();
+        tokio::spawn(async move {
+            let path = "/api/v1/namespaces/default/configmaps";
+            let json = [("content-type", "application/json")];
+            ask(&client, "POST", path, &json, object.into_bytes()).await
+        })
+    };
+    let begun = Instant::now();
+    let flood: Vec<_> = (0..FLOOD).map(|i| create("flood", i)).collect();
+    let shed = "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"global-default\",priority_level=\"global-default\",reason=\"queue-full\"}";
+    env.until("/metrics", |r| {
+        let text = String::from_utf8_lossy(&r.body).into_owned();
+        let line = text.lines().find(|l| l.starts_with(shed));
+        let n = line.and_then(|l| l.rsplit(' ').next()?.parse::<usize>().ok());
+        n.is_some_and(|n| n > FLOOD / 2)
+    })
+    .await;
+    let quiet: Vec<_> = (0..20).map(|i| create("quiet", i)).collect();
+    let mut times = Vec::new();
+    for round in 0..10 {
+        for (user, groups, path) in OTHERS {
+            let client = env.client_of(user, groups);
+            let asked = Instant::now();
+            let reply = ask(&client, "GET", path, &[], Vec::new());
+            let reply = tokio::time::timeout(Duration::from_secs(5), reply).await;
+            let reply = reply.unwrap_or_else(|_| panic!("{user} is not answered"));
+            assert_eq!(reply.code, 200, "{round} {user} {path}: {reply:?}");
+            times.push(asked.elapsed());
+        }
+    }
+    let dump = env.get("/debug/api_priority_and_fairness/dump_priority_levels");
+    let dump = String::from_utf8(dump.await.body).unwrap();
+    gate.send_replace(true);
+    let mut codes = std::collections::BTreeMap::new();
+    for answer in join_all(flood).await {
+        let reply = answer.unwrap();
+        *codes.entry(reply.code).or_insert(0) += 1;
+        if reply.code == 429 {
+            let after = reply.headers["retry-after"].to_str().unwrap();
+            assert!(after.parse::<u64>().unwrap() >= 1);
+        }
+    }
+    for answer in join_all(quiet).await {
+        assert_eq!(answer.unwrap().code, 201, "a flow of its own is not shed");
+    }
+    times.sort_unstable();
+    let (carried_out, refused) = (codes[&201], codes[&429]);
+    assert_eq!(carried_out + refused, FLOOD, "{codes:?}");
+    assert!(dump.starts_with("PriorityLevelName,"), "{dump}");
+    println!(
+        "of {FLOOD} requests at once {carried_out} were carried out and {refused} shed, all within {:?}; meanwhile {} requests of leases, health, system and masters: median {:?}, slowest {:?}\n{dump}",
+        begun.elapsed(),
+        times.len(),
+        times[times.len() / 2],
+        times[times.len() - 1],
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_waits_no_longer_than_a_quarter_of_its_time() {
     let (env, gate) = slow_for_everybody().await;

@@ -1,0 +1,158 @@
+//! `/debug/api_priority_and_fairness/*`: the levels and queues at the moment, as upstream's tables.
+//! Upstream: util/flowcontrol/apf_controller_debug.go. Requests are not remembered one by one here, so that
+//! `dump_requests` is refused by name.
+
+use super::queues::Shape;
+use super::{Fairness, Level};
+use crate::response::{self, Answer};
+use crate::server::Inner;
+
+const LEVELS: [&str; 10] = [
+    "PriorityLevelName",
+    "ActiveQueues",
+    "IsIdle",
+    "IsQuiescing",
+    "WaitingRequests",
+    "ExecutingRequests",
+    "DispatchedRequests",
+    "RejectedRequests",
+    "TimedoutRequests",
+    "CancelledRequests",
+];
+const QUEUES: [&str; 9] = [
+    "PriorityLevelName",
+    "Index",
+    "PendingRequests",
+    "ExecutingRequests",
+    "SeatsInUse",
+    "NextDispatchR",
+    "InitialSeatsSum",
+    "MaxSeatsSum",
+    "TotalWorkSum",
+];
+/// Narrowest column and the space behind each, as upstream's.
+const CELL: usize = 8;
+const PADDING: usize = 1;
+
+/// Answers a dump.
+pub fn serve(server: &Inner, what: &str) -> Answer {
+    let fairness = &server.fairness;
+    let text = match what {
+        "dump_priority_levels" => table(&LEVELS, &fairness.level_rows()),
+        "dump_queues" => table(&QUEUES, &fairness.queue_rows()),
+        "dump_requests" => {
+            let why = "dump_requests is not supported: requests are not remembered one by one; see dump_queues";
+            return response::text(501, why);
+        }
+        _ => return response::text(404, "404 page not found"),
+    };
+    response::bytes(200, "text/plain; charset=utf-8", text)
+}
+
+impl Fairness {
+    fn sorted(&self) -> Vec<std::sync::Arc<Level>> {
+        let mut levels = self.config.read().levels.clone();
+        levels.sort_by(|a, b| a.name.cmp(&b.name));
+        levels
+    }
+
+    fn level_rows(&self) -> Vec<Vec<String>> {
+        let row = |level: &std::sync::Arc<Level>| {
+            let totals = self.counters.of_level(&level.name);
+            let set = level.set.lock();
+            let active = set.dump().iter().filter(|q| q.waiting > 0).count();
+            let quiescing = level.state().shape.is_none();
+            let mut row = vec![
+                level.name.clone(),
+                active.to_string(),
+                set.is_idle().to_string(),
+                quiescing.to_string(),
+                set.waiting.to_string(),
+                set.executing.to_string(),
+            ];
+            row.extend(totals.map(|n| n.to_string()));
+            row
+        };
+        self.sorted().iter().map(row).collect()
+    }
+
+    fn queue_rows(&self) -> Vec<Vec<String>> {
+        let mut out = Vec::new();
+        for level in self.sorted() {
+            let Some(Shape::Queue { queues, .. }) = level.state().shape else {
+                continue;
+            };
+            let busy = level.set.lock().dump();
+            for index in 0..queues {
+                let queue = busy.iter().find(|q| q.index == index);
+                let queue = queue.copied().unwrap_or_default();
+                out.push(vec![
+                    level.name.clone(),
+                    index.to_string(),
+                    queue.waiting.to_string(),
+                    queue.executing.to_string(),
+                    queue.seats_in_use.to_string(),
+                    format!("{:.8}ss", queue.next),
+                    queue.seats_waiting.to_string(),
+                    queue.seats_waiting.to_string(),
+                    format!("{:.8}ss", queue.work),
+                ]);
+            }
+        }
+        out
+    }
+}
+
+/// Rows of cells with commas between them, the columns below each other.
+fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let heads = heads.iter().map(|h| (*h).to_string()).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&heads).chain(rows).collect();
+    let width = |i: usize| {
+        let longest = all.iter().map(|row| row[i].len() + 1).max();
+        (longest.unwrap_or(0) + PADDING).max(CELL)
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let mut out = String::new();
+    for row in all {
+        for (i, cell) in row.iter().enumerate() {
+            if i + 1 == row.len() {
+                out.push_str(cell);
+            } else {
+                let cell = format!("{cell},");
+                out.push_str(&format!("{cell:<width$}", width = widths[i]));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_laid_out_as_upstreams() {
+        let rows = [vec!["exempt".to_string(), "12".into(), "true".into()]];
+        let text = table(&["Name", "Index", "IsIdle"], &rows);
+        assert_eq!(text, "Name,   Index,  IsIdle\nexempt, 12,     true\n");
+    }
+
+    #[test]
+    fn a_fresh_server_has_its_mandatory_levels() {
+        let fairness = Fairness::new(600);
+        let rows = fairness.level_rows();
+        let names: Vec<&str> = rows.iter().map(|r| r[0].as_str()).collect();
+        assert_eq!(names, ["catch-all", "exempt"]);
+        assert!(
+            rows.iter()
+                .all(|r| r.len() == LEVELS.len() && r[2] == "true")
+        );
+        assert!(
+            fairness
+                .queue_rows()
+                .iter()
+                .all(|r| r.len() == QUEUES.len())
+        );
+    }
+}
