@@ -10,7 +10,7 @@ mod view;
 
 pub use call::{Failure, Said, call, failed_open, internal};
 pub use configuration::{Configuration, Hook};
-pub use matching::{Invocation, invocation};
+pub use matching::{Invocation, invocation, operation};
 pub use view::View;
 
 use std::sync::Arc;

@@ -18,11 +18,13 @@ mod default_toleration_seconds;
 mod hooks;
 mod limit_ranger;
 pub mod limits;
+mod metrics;
 mod mutating_admission_policy;
 mod mutating_admission_webhook;
 mod namespace_lifecycle;
 mod node_declared_feature_validator;
 mod node_restriction;
+mod param_access;
 mod persistent_volume_claim_resize;
 mod pod_requests;
 mod pod_resize_validator;
@@ -39,6 +41,7 @@ mod validating_admission_policy;
 mod validating_admission_webhook;
 
 pub use hooks::conditions;
+pub use param_access::ParamAccess;
 pub use policies::Expressions;
 
 /// What plugins look at.

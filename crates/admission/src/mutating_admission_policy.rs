@@ -10,11 +10,12 @@ use celenv::value::Value as Cel;
 use machinery::apply::{TypeRef, overlay, types};
 use machinery::error::StatusCause;
 use machinery::object::{self, list_at, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
-use machinery::{ApiError, conform, patch};
+use machinery::request::{Admission, Attempt, GroupVersionKind, Operation};
+use machinery::{ApiError, Descriptor, conform, patch};
 use serde_json::{Value, json};
 
 use crate::Context;
+use crate::hooks::View;
 use crate::policies::{self, Invocation, Policies, Seen};
 
 const NAME: &str = "MutatingAdmissionPolicy";
@@ -125,10 +126,9 @@ fn check_names(v: &Cel, path: &str) -> Result<(), Failed> {
 }
 
 /// The type of the object; that of a subresource may be another one than the resource's.
-fn type_of<'a>(a: &'a Attempt<'_>) -> TypeRef<'a> {
-    let kind = a.kind();
-    match a.descriptor.strategy.apply_model() {
-        Some(model) if kind.kind == a.descriptor.kind => TypeRef::Custom(model),
+fn type_of<'a>(d: &'a Descriptor, kind: &GroupVersionKind) -> TypeRef<'a> {
+    match d.strategy.apply_model() {
+        Some(model) if kind.kind == d.kind => TypeRef::Custom(model),
         _ => types::built_in(&kind.group, &kind.version, &kind.kind),
     }
 }
@@ -137,7 +137,8 @@ fn type_of<'a>(a: &'a Attempt<'_>) -> TypeRef<'a> {
 fn mutated(
     m: &Mutation,
     run: &mut Run<'_>,
-    a: &Attempt<'_>,
+    d: &Descriptor,
+    kind: &GroupVersionKind,
     object: &Value,
 ) -> Result<Value, Failed> {
     let json = |v: &Cel| celenv::schema::to_json(v).map_err(Failed::Policy);
@@ -149,7 +150,7 @@ fn mutated(
             for field in ["apiVersion", "kind"] {
                 set(&mut config, field, json!(str_at(object, field)));
             }
-            overlay(type_of(a), object, &config)
+            overlay(type_of(d, kind), object, &config)
                 .map_err(|e| Failed::Policy(format!("error applying patch: {e}")))
         }
         Mutation::Patch(c) => {
@@ -180,13 +181,12 @@ fn patched(object: &Value, operations: &Value) -> Result<Value, Failed> {
 }
 
 /// Makes a changed object conform to its kind again: unknown fields go, defaults come.
-fn settle(a: &Attempt<'_>, object: &mut Value) -> Result<(), Failed> {
-    let kind = a.kind();
+fn settle(d: &Descriptor, kind: &GroupVersionKind, object: &mut Value) -> Result<(), Failed> {
     if let Some(schema) = api::schema::lookup(&kind.group, &kind.version, &kind.kind) {
         conform::conform(schema, object).map_err(|e| Failed::Refused(ApiError::internal(e)))?;
     }
-    if kind.kind == a.descriptor.kind {
-        a.descriptor.strategy.set_defaults(object);
+    if kind.kind == d.kind {
+        d.strategy.set_defaults(object);
     }
     Ok(())
 }
@@ -220,11 +220,26 @@ fn key(i: &Invocation<'_, Rules>) -> String {
     )
 }
 
-/// Carries out one invocation; says whether the object changed.
-fn invoke(
+/// Carries out one invocation on the version that it wants to see; says whether the object changed.
+async fn invoke(
+    i: &Invocation<'_, Rules>,
+    context: &Context,
+    a: &mut Attempt<'_>,
+    errors: &mut Vec<String>,
+) -> Result<bool, ApiError> {
+    let mut view = View::default();
+    view.show(a, &i.shown).await?;
+    let seen = Seen::new(a, &view, &i.shown, context).0;
+    let changed = carry_out(i, &seen, a, &mut view, errors)?;
+    view.restore(a).await?;
+    Ok(changed)
+}
+
+fn carry_out(
     i: &Invocation<'_, Rules>,
     seen: &Activation,
     a: &mut Attempt<'_>,
+    view: &mut View,
     errors: &mut Vec<String>,
 ) -> Result<bool, ApiError> {
     let prefix = format!(
@@ -241,20 +256,22 @@ fn invoke(
         }
     }
     let mut changed = false;
+    let d: &Descriptor = i.shown.version.as_deref().unwrap_or(a.descriptor);
+    let kind = &i.shown.kind;
     for m in &i.policy.rules.mutations {
-        let Some(object) = &a.object else {
+        let Some(object) = view.object(a) else {
             break;
         };
         let mut run = Run::new(&on, &i.policy.scope.variables, RUNTIME_COST_BUDGET);
-        let outcome = mutated(m, &mut run, a, object).and_then(|mut after| {
-            settle(a, &mut after)?;
+        let outcome = mutated(m, &mut run, d, kind, object).and_then(|mut after| {
+            settle(d, kind, &mut after)?;
             Ok(after)
         });
         match outcome {
             Ok(after) => {
                 changed |= after != *object;
                 on = on.with_object(&after);
-                a.object = Some(after);
+                view.replace(a, after);
             }
             Err(Failed::Refused(e)) => return Err(e),
             Err(Failed::Policy(e)) if i.policy.fails => errors.push(format!("{prefix}{e}")),
@@ -322,8 +339,7 @@ impl Admission for MutatingAdmissionPolicy {
             if again && !a.reinvocation.state::<Rounds>(NAME).again.contains(&key) {
                 continue;
             }
-            let seen = Seen::new(a, &self.0.context).0;
-            if invoke(i, &seen, a, &mut errors)? {
+            if invoke(i, &self.0.context, a, &mut errors).await? {
                 a.reinvocation.state::<Rounds>(NAME).require();
                 a.reinvocation.wanted = true;
             }

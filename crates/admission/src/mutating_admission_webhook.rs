@@ -71,7 +71,7 @@ impl MutatingAdmissionWebhook {
                 Ok(_) => {}
                 Err(Failure::Calling(why)) if hook.ignores_failure => {
                     let annotation = format!("failed-open.{MUTATION}/{place}");
-                    hooks::failed_open(a, hook, &why, annotation);
+                    hooks::failed_open(a, hook, &why, annotation, true);
                     let now = std::time::Instant::now();
                     if a.deadline.is_some_and(|d| d <= now) {
                         let text = "Timeout: request did not complete within requested timeout";

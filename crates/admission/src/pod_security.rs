@@ -1,6 +1,5 @@
 //! PodSecurity: the pod security standards, by labels of the namespace.
-//! Upstream: k8s.io/pod-security-admission. Checks are those of the newest version; a namespace that pins
-//! an older one gets the newest rules too, which are never looser but for sysctls.
+//! Upstream: k8s.io/pod-security-admission.
 
 use async_trait::async_trait;
 use machinery::object::{at, list_at, name, str_at};
@@ -62,6 +61,18 @@ impl Level {
 impl std::fmt::Display for Mode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.level.text(), self.version)
+    }
+}
+
+impl Mode {
+    /// The minor version of the standards; what is not known yet is the latest.
+    fn minor(&self) -> u32 {
+        let minor = self.version.strip_prefix("v1.");
+        minor.and_then(|m| m.parse().ok()).unwrap_or(checks::LATEST)
+    }
+
+    fn violations(&self, meta: &Value, spec: &Value) -> Vec<checks::Violation> {
+        checks::run(self.level, self.minor(), meta, spec)
     }
 }
 
@@ -143,8 +154,8 @@ fn check_labels(namespace: &Value, causes: &mut Causes) {
 }
 
 /// `reason (detail), reason (detail)`; `None` where the pod fits the level.
-fn violations(level: Level, meta: &Value, spec: &Value) -> Option<String> {
-    let found = checks::run(level, meta, spec);
+fn violations(mode: &Mode, meta: &Value, spec: &Value) -> Option<String> {
+    let found = mode.violations(meta, spec);
     if found.is_empty() {
         return None;
     }
@@ -231,7 +242,7 @@ impl PodSecurity {
         let (total, checked) = (pods.len(), pods.len().min(crate::limits::PODS_CHECKED_MAX));
         let mut groups: std::collections::BTreeMap<String, Vec<String>> = Default::default();
         for pod in pods.iter().take(checked) {
-            let found = checks::run(mode.level, &pod["metadata"], &pod["spec"]);
+            let found = mode.violations(&pod["metadata"], &pod["spec"]);
             if !found.is_empty() {
                 let reasons: Vec<&str> = found.iter().map(|v| &*v.reason).collect();
                 groups
@@ -311,13 +322,13 @@ impl Admission for PodSecurity {
             a.audit_annotations
                 .insert(annotate("enforce-policy"), policy.enforce.to_string());
         }
-        if let Some(text) = violations(policy.audit.level, meta, spec) {
+        if let Some(text) = violations(&policy.audit, meta, spec) {
             let text = format!("would violate PodSecurity \"{}\": {text}", policy.audit);
             a.audit_annotations
                 .insert(annotate("audit-violations"), text);
         }
-        let refused = is_pod && violations(policy.enforce.level, meta, spec).is_some();
-        if let Some(text) = violations(policy.warn.level, meta, spec).filter(|_| !refused) {
+        let refused = is_pod && violations(&policy.enforce, meta, spec).is_some();
+        if let Some(text) = violations(&policy.warn, meta, spec).filter(|_| !refused) {
             a.warnings.push(format!(
                 "would violate PodSecurity \"{}\": {text}",
                 policy.warn
@@ -349,12 +360,54 @@ impl Admission for PodSecurity {
         let Some((meta, spec, true, policy)) = self.judged(a, object) else {
             return Ok(());
         };
-        match violations(policy.enforce.level, meta, spec) {
+        match violations(&policy.enforce, meta, spec) {
             Some(text) => Err(a.forbidden(&format!(
                 "violates PodSecurity \"{}\": {text}",
                 policy.enforce
             ))),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pods, and what upstream's checks of every level and version said of them; `tools/e2e/reference/podsecurity`
+    /// writes the table.
+    #[test]
+    fn generated_pods_are_judged_as_by_upstream() {
+        let mut wrong = Vec::new();
+        for line in include_str!("tests/pod_security.jsonl").lines() {
+            let line: Value = serde_json::from_str(line).expect("a line of the table");
+            let (meta, spec) = (&line["pod"]["metadata"], &line["pod"]["spec"]);
+            for level in [Level::Baseline, Level::Restricted] {
+                let mut said = list_at(&line["said"], level.text()).iter().peekable();
+                let mut wanted = "";
+                let mut told = false;
+                let versions = (0..38).map(|m| format!("v1.{m}"));
+                for version in versions.chain(["latest".to_string()]) {
+                    if let Some(change) = said.next_if(|c| c[0] == *version) {
+                        wanted = change[1].as_str().expect("a text");
+                    }
+                    let mode = Mode { level, version };
+                    let got = violations(&mode, meta, spec).unwrap_or_default();
+                    if got != wanted && !std::mem::replace(&mut told, true) {
+                        wrong.push(format!(
+                            "{mode} {}\n  wanted {wanted}\n  got    {got}",
+                            line["pod"]
+                        ));
+                    }
+                }
+            }
+        }
+        let shown = wrong.iter().take(20).cloned().collect::<Vec<_>>();
+        assert!(
+            wrong.is_empty(),
+            "{} differ\n{}",
+            wrong.len(),
+            shown.join("\n")
+        );
     }
 }

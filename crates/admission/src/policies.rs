@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::Context;
+use crate::hooks::Invocation as Shown;
 
 mod expressions;
 mod params;
@@ -18,7 +19,7 @@ mod request;
 mod selection;
 
 pub use expressions::Expressions;
-pub use params::ParamKind;
+pub use params::{ParamKind, resource_of};
 pub use request::Seen;
 use selection::Selection;
 
@@ -51,6 +52,8 @@ pub struct Invocation<'p, T> {
     pub policy: &'p Policy<T>,
     pub binding: &'p Binding,
     pub param: Option<Value>,
+    /// As which resource and kind the policy sees the write.
+    pub shown: Shown,
 }
 
 /// What went wrong before anything was evaluated.
@@ -182,14 +185,14 @@ impl<T> Policies<T> {
             if bindings.peek().is_none() {
                 continue;
             }
-            match policy.selection.fits(a, &self.context) {
-                Ok(true) => {}
-                Ok(false) => continue,
+            let shown = match policy.selection.fits(a, &self.context) {
+                Ok(Some(shown)) => shown,
+                Ok(None) => continue,
                 Err(e) => {
                     met.misconfigured(policy, None, &e);
                     continue;
                 }
-            }
+            };
             if let Some(kind) = &policy.param_kind
                 && !kind.is_known(&self.context)
             {
@@ -198,7 +201,7 @@ impl<T> Policies<T> {
                 continue;
             }
             for binding in bindings {
-                self.bound(policy, binding, a, &mut met);
+                self.bound(policy, binding, &shown, a, &mut met);
             }
         }
         met
@@ -208,12 +211,13 @@ impl<T> Policies<T> {
         &self,
         policy: &'p Policy<T>,
         binding: &'p Binding,
+        shown: &Shown,
         a: &Attempt<'_>,
         met: &mut Met<'p, T>,
     ) {
         let params = match binding.selection.fits(a, &self.context) {
-            Ok(false) => return,
-            Ok(true) => params::collect(policy.param_kind.as_ref(), binding, a, &self.context),
+            Ok(None) => return,
+            Ok(Some(_)) => params::collect(policy.param_kind.as_ref(), binding, a, &self.context),
             Err(e) => Err(e),
         };
         match params {
@@ -224,6 +228,7 @@ impl<T> Policies<T> {
                         policy,
                         binding,
                         param,
+                        shown: shown.clone(),
                     });
                 }
             }

@@ -188,7 +188,8 @@ pub(crate) async fn run(world: &World, plugin: &str, w: Write) -> Result<Outcome
         before: w.before.as_ref(),
         ..Attempt::new(w.operation, &d, &w.user)
     };
-    let all = chain(&world.context);
+    let mut all = chain(&world.context);
+    all.insert(0, Arc::new(crate::ParamAccess(world.context.clone())));
     let chosen: Vec<&Arc<dyn Admission>> = all
         .iter()
         .filter(|p| (plugin.is_empty() || p.name() == plugin) && p.handles(w.operation))

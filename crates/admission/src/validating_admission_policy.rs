@@ -1,6 +1,7 @@
 //! ValidatingAdmissionPolicy: expressions decide on writes. Upstream: plugin/policy/validating.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use celenv::Type;
@@ -13,9 +14,10 @@ use machinery::object::{list_at, str_at};
 use machinery::request::{Admission, Attempt, Operation};
 use serde_json::{Value, json};
 
-use crate::Context;
+use crate::hooks::{Invocation as Shown, View};
 use crate::limits::{ANNOTATION_BYTES_MAX, AUDITED_FAILURES_MAX};
 use crate::policies::{self, Invocation, Met, Policies, Policy, Seen};
+use crate::{Context, metrics};
 
 /// The audit annotation of failures under action Audit.
 const FAILURES: &str = "validation.policy.admission.k8s.io/validation_failure";
@@ -44,6 +46,8 @@ struct Decision {
     index: usize,
     /// Errors of annotations refuse whatever the binding's actions are.
     always: bool,
+    /// Of the evaluation.
+    took: Duration,
 }
 
 /// The plugin.
@@ -98,6 +102,17 @@ fn error(message: String, index: usize) -> Decision {
         reason: String::new(),
         index,
         always: false,
+        took: Duration::ZERO,
+    }
+}
+
+/// Upstream's word for what kind of error a decision is.
+fn error_type(d: &Decision) -> &'static str {
+    match d.message.as_str() {
+        _ if !d.reason.is_empty() => "no_error",
+        m if m.ends_with(admission::OUT_OF_BUDGET) => "out_of_budget",
+        m if m.starts_with("compilation error") => "compile_error",
+        _ => "invalid_error",
     }
 }
 
@@ -106,6 +121,7 @@ fn decide(policy: &Policy<Rules>, seen: &Activation) -> Vec<Decision> {
     let mut out = Vec::new();
     let mut run = Run::new(seen, &policy.scope.variables, RUNTIME_COST_BUDGET);
     for (i, v) in policy.rules.validations.iter().enumerate() {
+        let (begun, known) = (Instant::now(), out.len());
         match run.evaluate(&v.expression) {
             Ok(Cel::Bool(true)) => {}
             Ok(_) => match message(v, &mut run) {
@@ -114,6 +130,7 @@ fn decide(policy: &Policy<Rules>, seen: &Activation) -> Vec<Decision> {
                     reason: v.reason.clone(),
                     index: i,
                     always: false,
+                    took: Duration::ZERO,
                 }),
                 Err(e) if policy.fails => out.push(error(e, i)),
                 Err(_) => {}
@@ -125,6 +142,9 @@ fn decide(policy: &Policy<Rules>, seen: &Activation) -> Vec<Decision> {
                 return vec![error(admission::OUT_OF_BUDGET.to_string(), 0)];
             }
             Err(Failure::OutOfBudget) => return Vec::new(),
+        }
+        for d in &mut out[known..] {
+            d.took = begun.elapsed();
         }
     }
     out
@@ -222,6 +242,11 @@ fn act(
     let mut first = None;
     for d in decisions {
         let has = |action: &str| !d.always && i.binding.actions.iter().any(|x| x == action);
+        for (action, word) in [("Deny", "deny"), ("Audit", "audit"), ("Warn", "warn")] {
+            if has(action) {
+                metrics::checked(policy, binding, word, error_type(&d), d.took);
+            }
+        }
         if has("Warn") {
             a.warnings.push(format!(
                 "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {}",
@@ -247,12 +272,20 @@ fn act(
 
 impl ValidatingAdmissionPolicy {
     /// Evaluates all that a write meets; gives the first thing to refuse with.
-    fn evaluate(&self, met: &Met<'_, Rules>, a: &Attempt<'_>) -> Option<(String, String)> {
-        let seen = Seen::new(a, &self.0.context).0;
+    async fn evaluate(
+        &self,
+        met: &Met<'_, Rules>,
+        a: &Attempt<'_>,
+    ) -> Result<Option<(String, String)>, ApiError> {
+        let views = self.views(met, a).await?;
         let mut refused = None;
         let mut failures = Vec::new();
         let mut published: BTreeMap<&str, Published> = BTreeMap::new();
         for i in &met.invocations {
+            let seen = views.iter().find(|(as_what, _)| as_what.shows_as(&i.shown));
+            let Some((_, seen)) = seen else {
+                continue;
+            };
             let on = seen.with_params(i.param.as_ref());
             let decisions = match i.meets_conditions(&on) {
                 Ok(true) => {
@@ -277,7 +310,26 @@ impl ValidatingAdmissionPolicy {
             let failures = Value::Array(failures).to_string();
             a.audit_annotations.insert(FAILURES, failures);
         }
-        refused
+        Ok(refused)
+    }
+
+    /// The write in every version that a policy wants to see, converted once.
+    async fn views(
+        &self,
+        met: &Met<'_, Rules>,
+        a: &Attempt<'_>,
+    ) -> Result<Vec<(Shown, Activation)>, ApiError> {
+        let mut all: Vec<(Shown, Activation)> = Vec::new();
+        for i in &met.invocations {
+            if all.iter().any(|(shown, _)| shown.shows_as(&i.shown)) {
+                continue;
+            }
+            let mut view = View::default();
+            view.show(a, &i.shown).await?;
+            let seen = Seen::new(a, &view, &i.shown, &self.0.context).0;
+            all.push((i.shown.clone(), seen));
+        }
+        Ok(all)
     }
 }
 
@@ -289,6 +341,10 @@ impl Admission for ValidatingAdmissionPolicy {
 
     fn handles(&self, _: Operation) -> bool {
         true
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text()
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
@@ -307,7 +363,7 @@ impl Admission for ValidatingAdmissionPolicy {
             (text, String::new())
         });
         if !met.invocations.is_empty() {
-            let first = self.evaluate(&met, a);
+            let first = self.evaluate(&met, a).await?;
             refused = refused.or(first);
         }
         match refused {

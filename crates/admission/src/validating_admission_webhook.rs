@@ -62,7 +62,7 @@ impl ValidatingAdmissionWebhook {
         let call = hooks::call(&self.0, a, view, hook, i, false);
         let Ok(answer) = AssertUnwindSafe(call).catch_unwind().await else {
             if hook.ignores_failure {
-                hooks::failed_open(a, hook, "panic", annotation());
+                hooks::failed_open(a, hook, "panic", annotation(), false);
                 return Ok(());
             }
             return Err(ApiError::internal(format!(
@@ -73,7 +73,7 @@ impl ValidatingAdmissionWebhook {
         match answer {
             Ok(_) => Ok(()),
             Err(Failure::Calling(why)) if hook.ignores_failure => {
-                hooks::failed_open(a, hook, &why, annotation());
+                hooks::failed_open(a, hook, &why, annotation(), false);
                 Ok(())
             }
             Err(Failure::Calling(why)) => Err(hooks::internal(hook, &why)),

@@ -151,3 +151,7 @@ pub const FAMILY_SERIES: usize = 1_000;
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// How long the audit log may take to be written then.
 pub const AUDIT_FLUSH: Duration = Duration::from_secs(2);
+/// Most that one rule of a definition may cost by its estimate. Upstream: StaticEstimatedCostLimit.
+pub const RULE_COST: u64 = 10_000_000;
+/// Most that all rules of a version's schema may cost by their estimates. Upstream: StaticEstimatedCRDCostLimit.
+pub const CRD_RULES_COST: u64 = 100_000_000;

@@ -77,12 +77,14 @@ async fn metrics(server: &Inner) -> Answer {
     let audit = audit.map(|a| a.text()).unwrap_or_default();
     let sealed = server.encryption().map(|e| e.text()).unwrap_or_default();
     let admission = server.admission_times().map(|t| t.text());
+    let plugins = server.admission().iter().map(|p| p.metrics());
     let text = [
         server.metrics.text(&facts),
         server.fairness.text(),
         audit,
         sealed,
         admission.unwrap_or_default(),
+        plugins.collect(),
         server.streams.text(),
         server.counts.text(),
     ];

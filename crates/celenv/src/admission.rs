@@ -15,6 +15,7 @@ use crate::types::Type;
 use crate::value::{ListKind, Value};
 
 mod conditions;
+pub mod typecheck;
 
 pub use conditions::{Condition, Conditions, Matched};
 

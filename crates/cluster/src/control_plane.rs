@@ -265,13 +265,15 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
     let authorizer: Arc<dyn Authorizer> = Arc::new(auth::Authorizers(authorizers));
     let escalation = auth::rbac_escalation::Escalation::new(rbac, authorizer.clone());
     let mut admission: Vec<Arc<dyn Admission>> = vec![Arc::new(escalation)];
-    admission.extend(admission::chain(&admission::Context {
+    let context = admission::Context {
         reads: reads.clone(),
         authorizer: authorizer.clone(),
         writer: Arc::new(server.client_for(auth::identity::api_server()).into()),
         webhooks: webhook::Caller::new(reads.clone(), "kube-apiserver-admission"),
         conditions: Some(Arc::new(admission::Expressions)),
-    }));
+    };
+    admission.push(Arc::new(admission::ParamAccess(context.clone())));
+    admission.extend(admission::chain(&context));
     let keys = accounts.verifier().keys();
     let issuer = signer.issuer().to_string();
     let documents = HashMap::from([

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admissionregistration;
 mod apps;
 mod autoscaling;
 mod batch;
@@ -66,6 +67,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &networking::service_cidr::CONTROLLER,
     &storage::persistent_volume_expander::CONTROLLER,
     &storagemigration::storage_version_migrator::CONTROLLER,
+    &admissionregistration::validating_admission_policy_status::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server

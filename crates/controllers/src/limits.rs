@@ -38,3 +38,6 @@ pub const REVISION_HISTORY_CHARS: usize = 2_000;
 /// Pause between a namespace's deletion and that of its content, for creates that are under way.
 /// Upstream waits 5 s for other API servers to notice; this one's admission sees the phase at once.
 pub const NAMESPACE_GRACE: Duration = Duration::from_millis(200);
+
+/// Kinds that the check of a policy rule's types looks at.
+pub const TYPES_CHECKED_MAX: usize = 10;

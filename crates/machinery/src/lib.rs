@@ -10,6 +10,7 @@ pub mod descriptor;
 pub mod error;
 pub mod limits;
 pub mod meta;
+pub mod metrics;
 pub mod object;
 pub mod patch;
 pub mod request;

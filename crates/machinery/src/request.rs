@@ -186,6 +186,10 @@ pub trait Admission: Send + Sync {
     async fn validate(&self, _a: &Attempt<'_>) -> Result<(), ApiError> {
         Ok(())
     }
+    /// The plugin's counters as Prometheus text.
+    fn metrics(&self) -> String {
+        String::new()
+    }
 }
 
 // === User ===

@@ -11,7 +11,7 @@ use super::configuration::Hook;
 use super::matching::Invocation;
 use super::review::{self, Answer, Unread};
 use super::view::View;
-use crate::{Context, limits};
+use crate::{Context, limits, metrics};
 
 /// Why a write does not go on.
 #[derive(Debug)]
@@ -49,7 +49,8 @@ pub fn internal(hook: &Hook, why: &str) -> ApiError {
 }
 
 /// Notes that a failed call was ignored.
-pub fn failed_open(a: &Attempt<'_>, hook: &Hook, why: &str, annotation: String) {
+pub fn failed_open(a: &Attempt<'_>, hook: &Hook, why: &str, annotation: String, mutating: bool) {
+    metrics::failed_open(&hook.name, mutating);
     tracing::warn!(
         webhook = hook.name,
         configuration = hook.configuration,
@@ -61,6 +62,21 @@ pub fn failed_open(a: &Attempt<'_>, hook: &Hook, why: &str, annotation: String) 
 
 /// Calls a webhook about what `view` shows. Warnings and annotations of its answer are noted, whatever it says.
 pub async fn call(
+    context: &Context,
+    a: &Attempt<'_>,
+    view: &View,
+    hook: &Hook,
+    i: &Invocation,
+    mutating: bool,
+) -> Result<Said, Failure> {
+    let begun = Instant::now();
+    let said = send(context, a, view, hook, i, mutating).await;
+    let (ignores, took) = (hook.ignores_failure, begun.elapsed());
+    metrics::webhook(a, &hook.name, ignores, mutating, said.as_ref().err(), took);
+    said
+}
+
+async fn send(
     context: &Context,
     a: &Attempt<'_>,
     view: &View,

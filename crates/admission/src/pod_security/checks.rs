@@ -1,5 +1,6 @@
 //! The checks of the pod security standards. Upstream: k8s.io/pod-security-admission/policy, one function
-//! per check there as here; order is baseline by name, then restricted by name.
+//! per check there as here; order is baseline by name, then restricted by name. What a version of the standards
+//! does not know yet is left out.
 
 use std::collections::BTreeSet;
 
@@ -17,30 +18,36 @@ pub struct Violation {
 
 type Check = fn(&Pod<'_>) -> Option<Violation>;
 
-/// Baseline checks; `true` where a stricter one takes their place at level restricted.
-static BASELINE: &[(Check, bool)] = &[
-    (app_armor, false),
-    (capabilities_baseline, true),
-    (host_namespaces, false),
-    (host_path_volumes, true),
-    (host_ports, false),
-    (host_probes, false),
-    (privileged, false),
-    (proc_mount_baseline, true),
-    (se_linux, false),
-    (seccomp_baseline, true),
-    (sysctls, false),
-    (windows_host_process, false),
+/// The version of the standards that namespaces without a version get.
+pub const LATEST: u32 = u32::MAX;
+/// Never.
+const NEVER: u32 = u32::MAX;
+
+/// Baseline checks: the minor version they came with, and the one from which on a stricter check takes their place
+/// at level restricted.
+static BASELINE: &[(Check, u32, u32)] = &[
+    (app_armor, 0, NEVER),
+    (capabilities_baseline, 0, 22),
+    (host_namespaces, 0, NEVER),
+    (host_path_volumes, 0, 0),
+    (host_ports, 0, NEVER),
+    (host_probes, 34, NEVER),
+    (privileged, 0, NEVER),
+    (proc_mount_baseline, 0, 35),
+    (se_linux, 0, NEVER),
+    (seccomp_baseline, 0, 19),
+    (sysctls, 0, NEVER),
+    (windows_host_process, 0, NEVER),
 ];
 
-static RESTRICTED: &[Check] = &[
-    allow_privilege_escalation,
-    capabilities_restricted,
-    proc_mount,
-    restricted_volumes,
-    run_as_non_root,
-    run_as_user,
-    seccomp_restricted,
+static RESTRICTED: &[(Check, u32)] = &[
+    (allow_privilege_escalation, 8),
+    (capabilities_restricted, 22),
+    (proc_mount, 35),
+    (restricted_volumes, 0),
+    (run_as_non_root, 0),
+    (run_as_user, 23),
+    (seccomp_restricted, 19),
 ];
 
 /// A pod as the checks see it.
@@ -49,10 +56,12 @@ pub struct Pod<'a> {
     spec: &'a Value,
     /// Init containers, containers, ephemeral containers.
     containers: Vec<&'a Value>,
+    /// Minor version of the standards.
+    minor: u32,
 }
 
-/// All violations of a level.
-pub fn run(level: Level, meta: &Value, spec: &Value) -> Vec<Violation> {
+/// All violations of a level, as version 1.`minor` of the standards has it.
+pub fn run(level: Level, minor: u32, meta: &Value, spec: &Value) -> Vec<Violation> {
     if level == Level::Privileged {
         return Vec::new();
     }
@@ -61,15 +70,19 @@ pub fn run(level: Level, meta: &Value, spec: &Value) -> Vec<Violation> {
         meta,
         spec,
         containers: lists.iter().flat_map(|l| list_at(spec, l)).collect(),
+        minor,
     };
     let restricted = level == Level::Restricted;
     let baseline = BASELINE
         .iter()
-        .filter(|(_, replaced)| !(restricted && *replaced))
-        .filter_map(|(check, _)| check(&pod));
+        .filter(|(_, since, replaced)| {
+            minor >= *since && !(restricted && *replaced != NEVER && minor >= *replaced)
+        })
+        .filter_map(|(check, ..)| check(&pod));
     let mut out: Vec<Violation> = baseline.collect();
     if restricted {
-        out.extend(RESTRICTED.iter().filter_map(|check| check(&pod)));
+        let known = RESTRICTED.iter().filter(|(_, since)| minor >= *since);
+        out.extend(known.filter_map(|(check, _)| check(&pod)));
     }
     out
 }
@@ -121,13 +134,14 @@ impl Pod<'_> {
         found.map(|c| str_at(c, "name")).collect()
     }
 
+    /// Windows pods are let off since 1.25.
     fn is_windows(&self) -> bool {
-        str_at(self.spec, "os.name") == "windows"
+        self.minor >= 25 && str_at(self.spec, "os.name") == "windows"
     }
 
-    /// Pods in their own user namespace may do more.
+    /// Pods in their own user namespace may do more since 1.35.
     fn own_users(&self) -> bool {
-        bool_at(self.spec, "hostUsers") == Some(false)
+        self.minor >= 35 && bool_at(self.spec, "hostUsers") == Some(false)
     }
 }
 
@@ -141,24 +155,15 @@ fn app_armor(p: &Pod<'_>) -> Option<Violation> {
     let pod = !values.is_empty();
     values.extend(p.containers.iter().filter_map(|c| bad(c)));
     let names = p.names(|c| bad(c).is_some());
-    let mut annotations = Vec::new();
-    for (k, v) in p
-        .meta
-        .get("annotations")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
+    let annotated = p.meta.get("annotations").and_then(Value::as_object);
+    let bad_annotation = |(k, v): (&String, &Value)| {
         let v = v.as_str().unwrap_or("");
         let fine = v.is_empty() || v == "runtime/default" || v.starts_with("localhost/");
-        if k.starts_with("container.apparmor.security.beta.kubernetes.io/") && !fine {
-            annotations.push(format!("{k}=\"{v}\""));
-            values.push(v.to_string());
-        }
-    }
-    if values.is_empty() {
-        return None;
-    }
+        let ours = k.starts_with("container.apparmor.security.beta.kubernetes.io/");
+        (ours && !fine).then(|| format!("{k}={v:?}"))
+    };
+    let annotations = annotated.into_iter().flatten().filter_map(bad_annotation);
+    let annotations = distinct(annotations.collect());
     let mut who = Vec::new();
     if pod {
         who.push("pod".to_string());
@@ -167,13 +172,13 @@ fn app_armor(p: &Pod<'_>) -> Option<Violation> {
         who.push(containers_text(&names));
     }
     if !annotations.is_empty() {
-        who.push(format!(
-            "annotation{} {}",
-            plural(annotations.len()),
-            annotations.join(", ")
-        ));
+        who.push(format!("annotation{}", plural(annotations.len())));
     }
-    let values = distinct(values);
+    if who.is_empty() {
+        return None;
+    }
+    let mut values = distinct(values);
+    values.extend(annotations);
     violation(
         &format!("forbidden AppArmor profile{}", plural(values.len())),
         format!(
@@ -350,16 +355,14 @@ fn proc_mount(p: &Pod<'_>) -> Option<Violation> {
 }
 
 fn se_linux(p: &Pod<'_>) -> Option<Violation> {
-    const TYPES: &[&str] = &[
-        "",
-        "container_t",
-        "container_init_t",
-        "container_kvm_t",
-        "container_engine_t",
-    ];
+    const TYPES: &[&str] = &["", "container_t", "container_init_t", "container_kvm_t"];
+    let engine = |t: &str| p.minor >= 31 && t == "container_engine_t";
     let field =
         |o: &Value, f: &str| str_at(o, &format!("securityContext.seLinuxOptions.{f}")).to_string();
-    let bad_type = |o: &Value| !TYPES.contains(&field(o, "type").as_str());
+    let bad_type = |o: &Value| {
+        let t = field(o, "type");
+        !TYPES.contains(&t.as_str()) && !engine(&t)
+    };
     let set = |o: &Value, f: &str| !field(o, f).is_empty();
     let bad = |o: &Value| bad_type(o) || set(o, "user") || set(o, "role");
     let (pod, names) = (bad(p.spec), p.names(bad));
@@ -400,7 +403,35 @@ fn seccomp_is_bad(o: &Value) -> bool {
     seccomp(o).is_some_and(|t| t != "RuntimeDefault" && t != "Localhost")
 }
 
+/// Before the field there were annotations.
+fn seccomp_annotations(p: &Pod<'_>) -> Option<Violation> {
+    const POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+    const CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+    let of = |key: String| {
+        let value = p.meta.get("annotations")?.get(&key)?.as_str()?;
+        let fine = ["runtime/default", "docker/default"].contains(&value)
+            || value.starts_with("localhost/");
+        (!fine).then(|| format!("{key}={value:?}"))
+    };
+    let containers = p.containers.iter();
+    let keys = containers.map(|c| format!("{CONTAINER}{}", str_at(c, "name")));
+    let all = keys.chain([POD.to_string()]).filter_map(of);
+    let bad = distinct(all.collect());
+    if bad.is_empty() {
+        return None;
+    }
+    let detail = format!(
+        "forbidden annotation{} {}",
+        plural(bad.len()),
+        bad.join(", ")
+    );
+    violation("seccompProfile", detail)
+}
+
 fn seccomp_baseline(p: &Pod<'_>) -> Option<Violation> {
+    if p.minor < 19 {
+        return seccomp_annotations(p);
+    }
     let (pod, names) = (seccomp_is_bad(p.spec), p.names(seccomp_is_bad));
     if !pod && names.is_empty() {
         return None;
@@ -421,28 +452,29 @@ fn seccomp_baseline(p: &Pod<'_>) -> Option<Violation> {
     )
 }
 
-const SYSCTLS: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-    "net.ipv4.tcp_slow_start_after_idle",
-    "net.ipv4.tcp_notsent_lowat",
+/// Each with the minor version it is allowed from.
+const SYSCTLS: &[(&str, u32)] = &[
+    ("kernel.shm_rmid_forced", 0),
+    ("net.ipv4.ip_local_port_range", 0),
+    ("net.ipv4.tcp_syncookies", 0),
+    ("net.ipv4.ping_group_range", 0),
+    ("net.ipv4.ip_unprivileged_port_start", 0),
+    ("net.ipv4.ip_local_reserved_ports", 27),
+    ("net.ipv4.tcp_keepalive_time", 29),
+    ("net.ipv4.tcp_fin_timeout", 29),
+    ("net.ipv4.tcp_keepalive_intvl", 29),
+    ("net.ipv4.tcp_keepalive_probes", 29),
+    ("net.ipv4.tcp_rmem", 32),
+    ("net.ipv4.tcp_wmem", 32),
+    ("net.ipv4.tcp_slow_start_after_idle", 37),
+    ("net.ipv4.tcp_notsent_lowat", 37),
 ];
 
 fn sysctls(p: &Pod<'_>) -> Option<Violation> {
     let bad: Vec<&str> = list_at(p.spec, "securityContext.sysctls")
         .iter()
         .map(|s| str_at(s, "name"))
-        .filter(|s| !SYSCTLS.contains(s))
+        .filter(|s| !SYSCTLS.iter().any(|(n, since)| n == s && p.minor >= *since))
         .collect();
     if bad.is_empty() {
         None
@@ -566,9 +598,7 @@ fn run_as_non_root(p: &Pod<'_>) -> Option<Violation> {
     let value = |o: &Value| bool_at(o, "securityContext.runAsNonRoot");
     let pod = value(p.spec);
     let explicit = p.names(|c| value(c) == Some(false));
-    // A pod that says false is forgiven where every container says true.
-    let pod_bad = pod == Some(false)
-        && (p.containers.is_empty() || p.containers.iter().any(|c| value(c) != Some(true)));
+    let pod_bad = pod == Some(false);
     if pod_bad || !explicit.is_empty() {
         let who = setters(pod_bad, &explicit, "and");
         return violation(

@@ -32,15 +32,20 @@ impl ParamKind {
     }
 
     fn descriptor(&self, context: &Context) -> Option<Arc<Descriptor>> {
-        let all = context.reads.resources();
-        let mut found = all.into_iter().filter(|d| d.stored && d.kind == self.kind);
-        found.find(|d| d.group == self.group())
+        resource_of(context, self.group(), &self.kind)
     }
 
     /// Whether the kind is served.
     pub fn is_known(&self, context: &Context) -> bool {
         self.descriptor(context).is_some()
     }
+}
+
+/// The stored resource of a group and kind.
+pub fn resource_of(context: &Context, group: &str, kind: &str) -> Option<Arc<Descriptor>> {
+    let all = context.reads.resources();
+    let mut found = all.into_iter().filter(|d| d.stored && d.kind == kind);
+    found.find(|d| d.group == group)
 }
 
 impl fmt::Display for ParamKind {

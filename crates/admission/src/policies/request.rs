@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use celenv::admission::{Activation, Inputs};
 use celenv::library::{Immediate, Subject};
-use machinery::request::Attempt;
+use machinery::Descriptor;
+use machinery::request::{Attempt, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::selection::operation;
 use crate::Context;
+use crate::hooks::{Invocation, View};
 
 /// A write as expressions see it, converted once.
 pub struct Seen(pub Activation);
 
 impl Seen {
-    pub fn new(a: &Attempt<'_>, context: &Context) -> Self {
+    /// A write as a policy selects it: in the version that its rules name.
+    pub fn new(a: &Attempt<'_>, view: &View, i: &Invocation, context: &Context) -> Self {
         let of_namespace = a.descriptor.group.is_empty() && a.descriptor.resource == "namespaces";
         let namespace = match a.namespace {
             "" => None,
@@ -22,10 +25,10 @@ impl Seen {
             name => context.get("", "namespaces", "", name),
         };
         Self(Activation::new(&Inputs {
-            object: a.object.as_ref(),
-            old_object: a.before,
+            object: view.object(a),
+            old_object: view.before(a),
             namespace: namespace.as_ref(),
-            request: &request(a),
+            request: &request(a, i),
             subject: Some(Subject {
                 user: a.user.clone(),
                 checks: Arc::new(Immediate(context.authorizer.clone())),
@@ -35,11 +38,12 @@ impl Seen {
 }
 
 /// An AdmissionRequest without objects. What is empty and may be left out is.
-fn request(a: &Attempt<'_>) -> Value {
-    let d = a.descriptor;
-    let kind = a.kind();
-    let kind = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-    let resource = json!({"group": d.group, "version": d.version, "resource": d.resource});
+fn request(a: &Attempt<'_>, i: &Invocation) -> Value {
+    let kind =
+        |k: &GroupVersionKind| json!({"group": k.group, "version": k.version, "kind": k.kind});
+    let resource =
+        |d: &Descriptor| json!({"group": d.group, "version": d.version, "resource": d.resource});
+    let shown = resource(i.version.as_deref().unwrap_or(a.descriptor));
     let mut user = json!({"username": a.user.name, "groups": a.user.groups});
     if !a.user.uid.is_empty() {
         user["uid"] = json!(a.user.uid);
@@ -47,8 +51,8 @@ fn request(a: &Attempt<'_>) -> Value {
     if !a.user.extra.is_empty() {
         user["extra"] = json!(a.user.extra);
     }
-    let mut out = json!({"kind": kind, "resource": resource, "requestKind": kind,
-        "requestResource": resource, "operation": operation(a.operation), "userInfo": user,
+    let mut out = json!({"kind": kind(&i.kind), "resource": shown, "requestKind": kind(&a.kind()),
+        "requestResource": resource(a.descriptor), "operation": operation(a.operation), "userInfo": user,
         "dryRun": a.dry_run});
     for (field, text) in [
         ("subResource", a.subresource),

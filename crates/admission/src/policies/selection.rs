@@ -1,12 +1,16 @@
 //! Whether a write is among those that `matchConstraints` or `matchResources` name.
-//! Upstream: plugin/policy/matching. Left out: `matchPolicy: Equivalent` between versions of a resource.
+//! Upstream: plugin/policy/matching.
+
+use std::sync::Arc;
 
 use api::selector::LabelSelector;
+use machinery::Descriptor;
 use machinery::object::{at, list_at, map_at, str_at};
 use machinery::request::{Attempt, Operation};
 use serde_json::Value;
 
 use crate::Context;
+use crate::hooks::Invocation;
 
 /// Selectors and rules. The default one selects everything.
 #[derive(Default)]
@@ -15,6 +19,8 @@ pub struct Selection {
     objects: LabelSelector,
     excluded: Vec<Value>,
     rules: Vec<Value>,
+    /// `matchPolicy: Exact`: other versions of a resource do not count.
+    exact: bool,
 }
 
 impl Selection {
@@ -32,17 +38,58 @@ impl Selection {
             objects: selector("objectSelector"),
             excluded: list_at(resources, "excludeResourceRules").to_vec(),
             rules: list_at(resources, "resourceRules").to_vec(),
+            exact: str_at(resources, "matchPolicy") == "Exact",
         }
     }
 
-    /// Whether a write is selected. The error counts as one of the configuration.
-    pub fn fits(&self, a: &Attempt<'_>, context: &Context) -> Result<bool, String> {
-        if self.excluded.iter().any(|r| rule_fits(r, a)) {
-            return Ok(false);
+    /// As what a write is selected, if it is. The error counts as one of the configuration.
+    pub fn fits(&self, a: &Attempt<'_>, context: &Context) -> Result<Option<Invocation>, String> {
+        if self.by_rules(&self.excluded, a).is_some() {
+            return Ok(None);
         }
-        if !self.rules.is_empty() && !self.rules.iter().any(|r| rule_fits(r, a)) {
-            return Ok(false);
+        let own = || Invocation {
+            version: None,
+            kind: a.kind(),
+        };
+        let found = match self.rules.is_empty() {
+            true => Some(own()),
+            false => self.by_rules(&self.rules, a),
+        };
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        Ok(self.by_labels(a, context)?.then_some(found))
+    }
+
+    /// The version that rules name: the requested one, or else an equivalent one, by the order of the rules.
+    fn by_rules(&self, rules: &[Value], a: &Attempt<'_>) -> Option<Invocation> {
+        let own = a.descriptor;
+        if rules.iter().any(|r| rule_fits(r, a, own)) {
+            return Some(Invocation {
+                version: None,
+                kind: a.kind(),
+            });
         }
+        if self.exact || rules.is_empty() {
+            return None;
+        }
+        let has_sub = |d: &Arc<Descriptor>| {
+            a.subresource.is_empty() || d.subresources.iter().any(|s| s.name == a.subresource)
+        };
+        let is_own = |d: &Arc<Descriptor>| {
+            (&d.group, &d.version, &d.resource) == (&own.group, &own.version, &own.resource)
+        };
+        let all = a.versions.equivalents(own);
+        let others: Vec<_> = all.iter().filter(|d| !is_own(d) && has_sub(d)).collect();
+        let mut rules = rules.iter();
+        let found = rules.find_map(|r| others.iter().find(|d| rule_fits(r, a, d)))?;
+        Some(Invocation {
+            kind: found.kind_of(a.subresource),
+            version: Some(Arc::clone(found)),
+        })
+    }
+
+    fn by_labels(&self, a: &Attempt<'_>, context: &Context) -> Result<bool, String> {
         let objects = a.object.iter().chain(a.before);
         let mut objects = objects.filter(|o| o.get("metadata").is_some());
         let object_fits = self.objects.is_empty() || objects.any(|o| labels_fit(&self.objects, o));
@@ -86,7 +133,7 @@ pub fn operation(o: Operation) -> &'static str {
     }
 }
 
-fn rule_fits(rule: &Value, a: &Attempt<'_>) -> bool {
+fn rule_fits(rule: &Value, a: &Attempt<'_>, d: &Descriptor) -> bool {
     let has = |field: &str, wanted: &str| {
         let all = list_at(rule, field);
         all.iter().any(|v| v == "*" || v == wanted)
@@ -94,8 +141,7 @@ fn rule_fits(rule: &Value, a: &Attempt<'_>) -> bool {
     let resources = list_at(rule, "resources").iter().filter_map(Value::as_str);
     let mut resources = resources.map(|r| r.split_once('/').unwrap_or((r, "")));
     let named = |(resource, sub): (&str, &str)| {
-        (resource == "*" || resource == a.descriptor.resource)
-            && (sub == "*" || sub == a.subresource)
+        (resource == "*" || resource == d.resource) && (sub == "*" || sub == a.subresource)
     };
     let cluster = is_namespace(a) || a.namespace.is_empty();
     let in_scope = match str_at(rule, "scope") {
@@ -108,7 +154,7 @@ fn rule_fits(rule: &Value, a: &Attempt<'_>) -> bool {
     in_scope
         && wanted
         && has("operations", operation(a.operation))
-        && has("apiGroups", &a.descriptor.group)
-        && has("apiVersions", &a.descriptor.version)
+        && has("apiGroups", &d.group)
+        && has("apiVersions", &d.version)
         && resources.any(named)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{World, Write, run};
+use super::{World, Write, run, text};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -121,6 +121,50 @@ async fn failures_are_warned_of_ignored_or_never_met() {
     let (code, message, _) = validated(rules, json!(["Deny"])).await;
     let text = "ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: failed to find resource referenced by paramKind: '/v1, Kind=Nope'";
     assert!(code == 422 && message.ends_with(text), "{code} {message}");
+}
+
+#[tokio::test]
+async fn params_must_be_readable_by_who_names_them() {
+    let world = World::new();
+    let policy = json!({"metadata": {"name": "p"},
+        "spec": {"paramKind": {"apiVersion": "rules.example.com/v1", "kind": "Limit"}}});
+    let create = |what: &'static str, o: &Value| Write::create(what, o.clone());
+    let policies = "admissionregistration.k8s.io/validatingadmissionpolicies";
+    let refused = "K.admissionregistration.k8s.io \"p\" is invalid: spec.paramKind: Forbidden: user &{u  [] map[]} must have \"get\" permission on all objects of the referenced paramKind (kind=Limit, apiVersion=rules.example.com/v1)";
+    assert_eq!(
+        text(&world, "ParamAccess", create(policies, &policy)).await,
+        refused
+    );
+    let mut write = create(policies, &policy);
+    write.user = machinery::request::User::new("root", &["system:masters"]);
+    assert_eq!(text(&world, "ParamAccess", write).await, "ok");
+    let update = Write::update(policies, policy.clone(), policy.clone());
+    assert_eq!(
+        text(&world, "ParamAccess", update).await,
+        "ok",
+        "the kind was there before"
+    );
+    let binding = json!({"metadata": {"name": "b"},
+        "spec": {"policyName": "p", "paramRef": {"name": "n", "namespace": "d"}}});
+    let bindings = "admissionregistration.k8s.io/validatingadmissionpolicybindings";
+    let start = "K.admissionregistration.k8s.io \"b\" is invalid: spec.paramRef: Forbidden: ";
+    assert_eq!(
+        text(&world, "ParamAccess", create(bindings, &binding)).await,
+        format!(
+            "{start}unable to get policy p to determine minimum required permissions and user &{{u  [] map[]}} does not have \"get\" permission for all groups, versions and resources"
+        )
+    );
+    world.put(
+        GROUP,
+        "validatingadmissionpolicies",
+        json!({"metadata": {"name": "p"}, "spec": {}}),
+    );
+    assert_eq!(
+        text(&world, "ParamAccess", create(bindings, &binding)).await,
+        format!(
+            "{start}user &{{u  [] map[]}} does not have \"get\" permission on the object referenced by paramRef"
+        )
+    );
 }
 
 async fn mutated(mutation: Value) -> Result<Value, String> {

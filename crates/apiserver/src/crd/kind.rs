@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::custom::stored_version;
 use super::jsonpath::JsonPath;
-use super::structural::Structural;
+use super::structural::{Before, Structural};
 use super::{FINALIZER, GROUP, RESOURCE, plan};
 
 struct Kind;
@@ -93,7 +93,7 @@ impl Strategy for Kind {
     }
 
     fn validate(&self, obj: &Value, causes: &mut Causes) {
-        validate(obj, causes);
+        validate(obj, None, causes);
         if bool_at(obj, "spec.preserveUnknownFields") == Some(true) {
             causes.at("spec", |c| {
                 c.at("preserveUnknownFields", |c| {
@@ -104,7 +104,7 @@ impl Strategy for Kind {
     }
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
-        validate(obj, causes);
+        validate(obj, Some(before), causes);
         immutable(obj, before, causes);
         stored_versions(obj, causes);
     }
@@ -178,7 +178,7 @@ impl Strategy for Kind {
     }
 }
 
-fn validate(obj: &Value, c: &mut Causes) {
+fn validate(obj: &Value, before: Option<&Value>, c: &mut Causes) {
     let group = str_at(obj, "spec.group");
     let plural = str_at(obj, "spec.names.plural");
     let name = machinery::object::name(obj);
@@ -207,12 +207,12 @@ fn validate(obj: &Value, c: &mut Causes) {
             other => c.not_supported(&json!(other), &["Cluster", "Namespaced"]),
         });
         let all = list_at(obj, "spec.versions");
-        c.at("versions", |c| versions(all, c));
+        c.at("versions", |c| versions(all, before, c));
         c.at("names", |c| crd_names(&obj["spec"]["names"], c));
         // What all versions share, upstream's internal type has once.
         for part in PARTS {
             if let Some(first) = all.first().filter(|_| part.is_shared(all)) {
-                c.at(part.shared, |c| (part.check)(first, c));
+                c.at(part.shared, |c| (part.check)(first, before, c));
             }
         }
         c.at("conversion", |c| conversion(&obj["spec"]["conversion"], c));
@@ -338,7 +338,8 @@ struct Part {
     field: &'static str,
     /// Where upstream's internal type has it when all versions have the same.
     shared: &'static str,
-    check: fn(&Value, &mut Causes),
+    /// With the definition that was there before.
+    check: fn(&Value, Option<&Value>, &mut Causes),
 }
 
 const PARTS: [Part; 4] = [
@@ -372,7 +373,7 @@ impl Part {
     }
 }
 
-fn versions(all: &[Value], c: &mut Causes) {
+fn versions(all: &[Value], before: Option<&Value>, c: &mut Causes) {
     let schema = |v: &Value| v.pointer("/schema/openAPIV3Schema").is_some();
     for (i, _) in all.iter().enumerate().filter(|(_, v)| !schema(v)) {
         c.index(i, |c| {
@@ -383,7 +384,7 @@ fn versions(all: &[Value], c: &mut Causes) {
         c.index(i, |c| {
             version(v, c);
             for part in PARTS.iter().filter(|p| !p.is_shared(all)) {
-                c.at(part.field, |c| (part.check)(v, c));
+                c.at(part.field, |c| (part.check)(v, before, c));
             }
         });
     }
@@ -454,24 +455,27 @@ fn version(v: &Value, c: &mut Causes) {
     }
 }
 
-fn schema(v: &Value, c: &mut Causes) {
+fn schema(v: &Value, before: Option<&Value>, c: &mut Causes) {
     c.at("openAPIV3Schema", |c| {
         // Where it is missing that was told; what does not parse is in the list already.
         if let Some(schema) = v.pointer("/schema/openAPIV3Schema")
-            && let Ok(schema) = Structural::parse(schema, c)
+            && let Ok(parsed) = Structural::parse(schema, c)
         {
-            schema.check_rules(c);
+            let before = before
+                .map(|b| Before::of(b, str_at(v, "name"), schema))
+                .unwrap_or_default();
+            parsed.check_rules(&before, c);
         }
     });
 }
 
-fn columns(v: &Value, c: &mut Causes) {
+fn columns(v: &Value, _before: Option<&Value>, c: &mut Causes) {
     for (j, column) in list_at(v, "additionalPrinterColumns").iter().enumerate() {
         c.index(j, |c| printer_column(column, c));
     }
 }
 
-fn selectable(v: &Value, c: &mut Causes) {
+fn selectable(v: &Value, _before: Option<&Value>, c: &mut Causes) {
     for (j, field) in list_at(v, "selectableFields").iter().enumerate() {
         let path = str_at(field, "jsonPath");
         c.index(j, |c| {
@@ -487,7 +491,7 @@ fn selectable(v: &Value, c: &mut Causes) {
     }
 }
 
-fn subresources(v: &Value, c: &mut Causes) {
+fn subresources(v: &Value, _before: Option<&Value>, c: &mut Causes) {
     if map_at(v, "subresources.scale").is_some() {
         c.at("scale", |c| scale(v, c));
     }

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 use serde_json::Value;
 
+pub use rules::Before;
+
 /// The JSON type a value must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonType {

@@ -1,6 +1,6 @@
 //! `x-kubernetes-validations`: expressions over the values of a schema's nodes.
-//! Upstream: apiextensions-apiserver/pkg/apiserver/schema/cel. Left out: the estimate of a rule's cost when it is
-//! written (what it costs when it runs is limited), rules within allOf, warnings for what ratcheting lets pass.
+//! Upstream: apiextensions-apiserver/pkg/apiserver/schema/cel. Left out: rules within allOf, warnings for what
+//! ratcheting lets pass.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,11 @@ use serde_json::{Value, json};
 
 use super::validate::correlated;
 use super::{JsonType, ListKind, Structural};
+
+mod check;
+mod sizes;
+
+pub use check::Before;
 
 const SELF: usize = 0;
 const OLD_SELF: usize = 1;
@@ -76,19 +81,9 @@ impl Rules {
 impl Rule {
     fn new(raw: &Value, schema: &Schema) -> Self {
         let optional_old = bool_at(raw, "optionalOldSelf") == Some(true);
-        let t = schema.type_of();
-        let old = if optional_old {
-            Type::optional(t.clone())
-        } else {
-            t.clone()
-        };
-        let environment = Environment::new()
-            .variable("self", t)
-            .variable("oldSelf", old);
+        let environment = environment(schema, optional_old);
         let compile = |text: &str, wanted: &Type| {
-            let program = environment
-                .compile(text)
-                .map_err(|e| format!("compilation failed: {e}"))?;
+            let program = environment.compile(text).map_err(|e| e.detail())?;
             match program.output() == wanted {
                 true => Ok(program),
                 false => Err(String::new()),
@@ -124,6 +119,18 @@ impl Rule {
             &self.message
         }
     }
+}
+
+/// What rules of a node are compiled in.
+fn environment(schema: &Schema, optional_old: bool) -> Environment {
+    let t = schema.type_of();
+    let old = match optional_old {
+        true => Type::optional(t.clone()),
+        false => t.clone(),
+    };
+    Environment::new()
+        .variable("self", t)
+        .variable("oldSelf", old)
 }
 
 /// What expressions see of a node; nothing where they cannot see it.
@@ -179,83 +186,6 @@ fn object(s: &Structural, resource: bool) -> Schema {
         name: "object".into(),
         fields,
     }))
-}
-
-// === Checking rules ===
-
-impl Structural {
-    /// Reports rules that do not compile, at their places in the schema.
-    pub fn check_rules(&self, c: &mut Causes) {
-        check(self, true, true, c);
-    }
-}
-
-/// `correlated`: whether a value here has an old one that it can be told by.
-fn check(s: &Structural, root: bool, correlated: bool, c: &mut Causes) {
-    if !s.has_rules {
-        return;
-    }
-    let compiled = s.rules.compiled(s, root);
-    for (i, (rule, raw)) in compiled.rules.iter().zip(&s.rules.raw).enumerate() {
-        c.at("x-kubernetes-validations", |c| {
-            c.index(i, |c| check_rule(rule, raw, correlated, c))
-        });
-    }
-    for (name, below) in &s.properties {
-        c.at("properties", |c| {
-            c.key(name, |c| {
-                check(below, below.embedded, correlated && !s.atomic_map, c)
-            });
-        });
-    }
-    if let Some(below) = &s.additional {
-        let correlated = correlated && !s.atomic_map;
-        c.at("additionalProperties", |c| {
-            check(below, below.embedded, correlated, c)
-        });
-    }
-    if let Some(below) = &s.items {
-        let correlated = correlated && matches!(s.list, ListKind::Map(_));
-        c.at("items", |c| check(below, below.embedded, correlated, c));
-    }
-}
-
-fn check_rule(rule: &Rule, raw: &Value, correlated: bool, c: &mut Causes) {
-    if rule.source.is_empty() {
-        return c.at("rule", |c| c.required("rule is not specified"));
-    }
-    let reasons = [
-        "FieldValueDuplicate",
-        "FieldValueForbidden",
-        "FieldValueInvalid",
-        "FieldValueRequired",
-    ];
-    if !rule.reason.is_empty() && !reasons.contains(&rule.reason.as_str()) {
-        c.at("reason", |c| c.not_supported(&json!(rule.reason), &reasons));
-    }
-    match &rule.program {
-        Err(e) => c.at("rule", |c| c.invalid(raw, e.as_str())),
-        Ok(p) if p.uses(OLD_SELF) && !correlated => c.at("rule", |c| {
-            let text = "oldSelf cannot be used on the uncorrelatable portion of the schema within";
-            let within = c
-                .path()
-                .split(".x-kubernetes-validations")
-                .next()
-                .unwrap_or_default()
-                .to_string();
-            c.invalid(&json!(rule.source), format!("{text} {within}"));
-        }),
-        Ok(p) if rule.optional_old && !p.uses(OLD_SELF) => c.at("optionalOldSelf", |c| {
-            c.invalid(
-                &json!(true),
-                "may not be set if oldSelf is not used in rule",
-            );
-        }),
-        Ok(_) => {}
-    }
-    if let Some(Err(e)) = &rule.message_expression {
-        c.at("messageExpression", |c| c.invalid(raw, e.as_str()));
-    }
 }
 
 // === Checking objects ===

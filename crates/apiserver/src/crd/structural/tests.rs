@@ -1,7 +1,7 @@
 use machinery::Causes;
 use serde_json::{Value, json};
 
-use super::Structural;
+use super::{Before, Structural};
 
 fn schema(spec: Value) -> Structural {
     let full = json!({"type": "object", "properties": {"spec": spec}});
@@ -204,12 +204,54 @@ fn rules_read_as_upstreams() {
 fn rules_must_compile() {
     let mut c = Causes::new();
     parse(json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.nope == 1"}]}))
-        .check_rules(&mut c);
+        .check_rules(&Before::default(), &mut c);
     let text = c.as_slice()[0].text();
     assert!(
         text.starts_with("x-kubernetes-validations[0].rule: Invalid value: ")
             && text.contains("compilation failed: ERROR: <input>:1:5: undefined field 'nope'"),
         "{text}"
+    );
+}
+
+#[test]
+fn rules_must_not_cost_too_much() {
+    let found = |schema: Value| {
+        let mut c = Causes::new();
+        parse(schema).check_rules(&Before::default(), &mut c);
+        c.as_slice().iter().map(|x| x.text()).collect::<Vec<_>>()
+    };
+    let nested = |max: Option<u64>| {
+        let mut list = json!({"type": "array", "items": {"type": "string", "maxLength": 10}});
+        if let Some(max) = max {
+            list["maxItems"] = json!(max);
+        }
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"list": list},
+            "x-kubernetes-validations": [{"rule": "self.list.all(x, self.list.all(y, x == y))"}]}}})
+    };
+    let hint = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    let rule = "properties[spec].x-kubernetes-validations[0].rule: Forbidden: ";
+    assert_eq!(
+        found(nested(None)),
+        [
+            format!("{rule}estimated rule cost exceeds budget by factor of more than 100x {hint}"),
+            format!(
+                "{rule}contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+            ),
+            format!(
+                "Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x {hint}"
+            ),
+        ]
+    );
+    assert!(found(nested(Some(100))).is_empty());
+    let text = json!({"type": "object", "properties": {"s": {"type": "string"}, "m": {"type": "object",
+        "additionalProperties": {"type": "string", "x-kubernetes-validations": [{"rule": "self.contains('abc')"}]}}}});
+    assert_eq!(
+        found(text),
+        [
+            format!("properties[m].additionalProperties.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x {hint}"),
+            "properties[m].additionalProperties.x-kubernetes-validations[0].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema".to_string(),
+            format!("<nil>: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x {hint}"),
+        ]
     );
 }
 

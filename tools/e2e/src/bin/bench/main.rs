@@ -1,10 +1,11 @@
-//! Figures of the release binary: size, start, memory, pods, and the API's cost beside the reference
-//! API server's. Prints a table in Markdown, never judges. Arguments choose sections (`size`, `start`,
-//! `idle`, `pods`, `api`); none means all.
+//! Figures of the release binary: size, start, memory, pods, the API's cost beside the reference
+//! API server's, and the cost of policy. Prints a table in Markdown, never judges. Arguments choose sections
+//! (`size`, `start`, `idle`, `pods`, `api`, `policy`); none means all.
 
 mod api;
 mod nodes;
 mod pods;
+mod policy;
 mod process;
 
 use std::process::ExitCode;
@@ -51,6 +52,9 @@ async fn run() -> Result<()> {
     }
     if has("api") {
         api::run().await?;
+    }
+    if has("policy") {
+        policy::run().await?;
     }
     Ok(())
 }

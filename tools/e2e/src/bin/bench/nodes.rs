@@ -115,7 +115,7 @@ async fn wait(begun: Instant, what: &str) -> Result<()> {
     Ok(())
 }
 
-async fn readyz(client: &Client) -> bool {
+pub async fn readyz(client: &Client) -> bool {
     let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
         return false;
     };

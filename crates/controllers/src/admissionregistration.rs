@@ -1,0 +1,3 @@
+//! Controllers of group admissionregistration.k8s.io.
+
+pub mod validating_admission_policy_status;
