@@ -44,11 +44,17 @@ pub async fn run() -> Result<()> {
 
 /// Every role has a namespace and a service account of its own; ten of them share a namespace.
 fn reads() -> Result<Arc<MemoryReads>> {
-    let all = ["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
+    let all = [
+        "roles",
+        "clusterroles",
+        "rolebindings",
+        "clusterrolebindings",
+    ];
     let reads = MemoryReads::new(&all.map(|r| (RBAC, r)));
-    let put = |resource: &'static str, o: Value| {
+    let put = |resource: &'static str, o: Value| -> Result<()> {
         let cache = reads.memory(RBAC, resource).context("no cache")?;
-        cache.apply(o).map(drop)
+        cache.apply(o)?;
+        Ok(())
     };
     for o in auth::bootstrap::objects() {
         let resource = match o["kind"].as_str() {
@@ -61,12 +67,18 @@ fn reads() -> Result<Arc<MemoryReads>> {
     }
     for i in 0..ROLES {
         let metadata = json!({"name": format!("r{i}"), "namespace": format!("n{}", i / 10)});
-        put("roles", json!({"metadata": metadata, "rules": [
+        put(
+            "roles",
+            json!({"metadata": metadata, "rules": [
             {"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "update"]}]}))?;
-        put("rolebindings", json!({"metadata": metadata,
+            {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "update"]}]}),
+        )?;
+        put(
+            "rolebindings",
+            json!({"metadata": metadata,
             "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": format!("r{i}")},
-            "subjects": [{"kind": "ServiceAccount", "name": format!("s{i}"), "namespace": format!("n{}", i / 10)}]}))?;
+            "subjects": [{"kind": "ServiceAccount", "name": format!("s{i}"), "namespace": format!("n{}", i / 10)}]}),
+        )?;
     }
     Ok(Arc::new(reads))
 }
@@ -86,16 +98,35 @@ fn request(user: &User, namespace: &str, verb: &str) -> Attributes {
 
 fn authorization() -> Result<()> {
     let rbac = Rbac::new(reads()?);
-    let groups = ["system:serviceaccounts", "system:serviceaccounts:n55", "system:authenticated"];
+    let groups = [
+        "system:serviceaccounts",
+        "system:serviceaccounts:n55",
+        "system:authenticated",
+    ];
     let account = User::new("system:serviceaccount:n55:s555", &groups);
     let nobody = User::new("nobody", &["a", "b", "c", "system:authenticated"]);
     let cases = [
-        ("allowed by one of them", request(&account, "n55", "get"), true),
-        ("refused, none allows it", request(&account, "n55", "delete"), false),
-        ("refused to a user without any", request(&nobody, "n55", "get"), false),
+        (
+            "allowed by one of them",
+            request(&account, "n55", "get"),
+            true,
+        ),
+        (
+            "refused, none allows it",
+            request(&account, "n55", "delete"),
+            false,
+        ),
+        (
+            "refused to a user without any",
+            request(&nobody, "n55", "get"),
+            false,
+        ),
     ];
     for (what, attributes, allowed) in cases {
-        let decided = matches!(rbac.decide(&attributes), machinery::request::Decision::Allow(_));
+        let decided = matches!(
+            rbac.decide(&attributes),
+            machinery::request::Decision::Allow(_)
+        );
         ensure!(decided == allowed, "{what}: decided {decided}");
         let mut all = Vec::with_capacity(BATCHES);
         for _ in 0..BATCHES {
@@ -106,7 +137,11 @@ fn authorization() -> Result<()> {
             all.push(begun.elapsed().as_secs_f64() * 1e6 / DECISIONS as f64);
         }
         let figure = format!("{:.2} µs", quantile(&all, 0.5));
-        line(&format!("authorization with {ROLES} roles and bindings, {what}"), &figure, "2 µs");
+        line(
+            &format!("authorization with {ROLES} roles and bindings, {what}"),
+            &figure,
+            "2 µs",
+        );
     }
     Ok(())
 }
@@ -148,11 +183,16 @@ async fn creates(cluster: &Cluster) -> Result<()> {
         in_force(&cx).await?;
         judged.push(batch(&cx, &pids, &format!("judged-{turn}")).await?);
         for what in ["policies", "policybindings"] {
-            cx.delete(&format!("{ADMISSION}/validatingadmission{what}")).await?;
+            cx.delete(&format!("{ADMISSION}/validatingadmission{what}"))
+                .await?;
         }
     }
     let (plain, judged) = (quantile(&plain, 0.5), quantile(&judged, 0.5));
-    line("create of a ConfigMap, default plugins", &format!("{plain:.0} µs CPU"), "");
+    line(
+        "create of a ConfigMap, default plugins",
+        &format!("{plain:.0} µs CPU"),
+        "",
+    );
     line(
         &format!("the same through {POLICIES} policies of three rules each"),
         &format!("{judged:.0} µs CPU, {:.2} times", judged / plain),
@@ -216,7 +256,10 @@ fn definition(i: usize) -> Value {
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 fn path_of(i: usize) -> String {
-    format!("/apis/bench{}.example.com/v1/namespaces/default/t{i}s", i / 20)
+    format!(
+        "/apis/bench{}.example.com/v1/namespaces/default/t{i}s",
+        i / 20
+    )
 }
 
 async fn definitions(cluster: &mut Cluster) -> Result<()> {
@@ -233,7 +276,11 @@ async fn definitions(cluster: &mut Cluster) -> Result<()> {
         .await?;
     served(&cx, begun).await?;
     let what = format!("{DEFINITIONS} definitions created and served");
-    line(&what, &format!("{:.1} s", begun.elapsed().as_secs_f64()), "");
+    line(
+        &what,
+        &format!("{:.1} s", begun.elapsed().as_secs_f64()),
+        "",
+    );
     let text = cx
         .client
         .request_text(Request::get(CRDS).body(Vec::new())?)
@@ -257,9 +304,16 @@ async fn definitions(cluster: &mut Cluster) -> Result<()> {
         .client
         .request_text(Request::get("/openapi/v2").body(Vec::new())?)
         .await?;
-    ensure!(document.contains(&format!("T{}", DEFINITIONS - 1)), "not in the document");
+    ensure!(
+        document.contains(&format!("T{}", DEFINITIONS - 1)),
+        "not in the document"
+    );
     let figure = format!("{:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
-    line("the whole OpenAPI document of them, asked for first", &figure, "");
+    line(
+        "the whole OpenAPI document of them, asked for first",
+        &figure,
+        "",
+    );
     Ok(())
 }
 
@@ -289,7 +343,10 @@ async fn rested(cluster: &mut Cluster) -> Result<(f64, f64)> {
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
     let defined = cx.get(&format!("{CRDS}?limit=1")).await?;
-    if defined["items"].as_array().is_some_and(|all| !all.is_empty()) {
+    if defined["items"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty())
+    {
         served(&cx, begun).await?;
     }
     let ready = begun.elapsed().as_secs_f64() * 1e3;
