@@ -89,12 +89,12 @@ impl Files {
 
     /// The objects of all files, lists taken apart, with the file each comes from.
     pub fn read(&self) -> Result<Vec<(String, Value)>> {
-        if self.kustomize.is_some() {
-            return Err(Error::text(
-                "-k, --kustomize is not there yet in this version",
-            ));
-        }
         let mut all = Vec::new();
+        if let Some(folder) = &self.kustomize {
+            for value in crate::kustomize::build(folder)? {
+                flatten(folder, value, &mut all)?;
+            }
+        }
         for name in &self.filename {
             for (source, text) in self.texts(name)? {
                 let parse = |e: String| {

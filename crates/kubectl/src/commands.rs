@@ -25,11 +25,13 @@ mod exec;
 mod explain;
 mod expose;
 mod get;
+mod kustomize;
 mod label;
 mod logs;
 mod modify;
 mod options;
 mod patch;
+mod plugin;
 mod port_forward;
 mod proxy;
 mod replace;
@@ -136,18 +138,20 @@ pub static COMMANDS: &[Command] = &[
     patch::COMMAND,
     replace::COMMAND,
     wait::COMMAND,
+    kustomize::COMMAND,
     label::COMMAND,
     annotate::COMMAND,
     completion::COMMAND,
     api_resources::COMMAND,
     api_versions::COMMAND,
     config::COMMAND,
+    plugin::COMMAND,
     version::COMMAND,
     options::COMMAND,
 ];
 
 /// Commands of upstream's kubectl that are not there yet: they say so.
-pub static MISSING: &[&str] = &["alpha", "kuberc", "kustomize", "plugin"];
+pub static MISSING: &[&str] = &["alpha", "kuberc"];
 
 /// Commands below others that are not there yet.
 static MISSING_BELOW: &[(&str, &[&str])] =

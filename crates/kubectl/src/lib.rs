@@ -11,6 +11,7 @@ mod context;
 mod describe;
 mod discovery;
 mod error;
+mod kustomize;
 mod limits;
 mod object;
 mod output;

@@ -14,3 +14,5 @@ pub const READ_BYTES: usize = 32 * 1024;
 pub const CONFLICT_RETRIES: usize = 5;
 /// Connections of one port-forward that may be open at once.
 pub const FORWARDED_CONNECTIONS: usize = 256;
+/// Deepest nesting of kustomizations.
+pub const KUSTOMIZE_DEPTH: usize = 64;

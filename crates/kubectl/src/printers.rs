@@ -1,6 +1,7 @@
-//! Output formats: JSON, YAML, names, JSONPath, custom columns, tables.
+//! Output formats: JSON, YAML, names, JSONPath, Go templates, custom columns, tables.
 
 pub mod custom_columns;
+pub mod go_template;
 pub mod jsonpath;
 pub mod sort;
 pub mod table;
@@ -21,6 +22,7 @@ pub enum Printer {
     /// The values a path finds, as a JSON list.
     JsonPathValues(jsonpath::Template),
     Columns(custom_columns::Columns),
+    GoTemplate(Box<go_template::Template>),
 }
 
 // === Printer ===
@@ -60,11 +62,17 @@ impl Printer {
             "template" | "go-template" if argument.is_none() => Err(Error::text(
                 "template format specified but no template given",
             )),
-            "kyaml" | "go-template" | "go-template-file" | "template" | "templatefile" => {
-                Err(Error::text(format!(
-                    "output format \"{name}\" is not there yet in this version"
-                )))
+            "go-template" | "template" => {
+                let text = argument.unwrap_or_default();
+                go_template::Template::parse(&text).map(|t| Self::GoTemplate(Box::new(t)))
             }
+            "go-template-file" | "templatefile" => {
+                let text = file(argument)?;
+                go_template::Template::parse(&text).map(|t| Self::GoTemplate(Box::new(t)))
+            }
+            "kyaml" => Err(Error::text(format!(
+                "output format \"{name}\" is not there yet in this version"
+            ))),
             _ => Err(Error::text(format!(
                 "unable to match a printer suitable for the output format \"{name}\", allowed formats are: custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,wide,yaml"
             ))),
@@ -87,6 +95,7 @@ impl Printer {
                 json(&Value::Array(found))
             }
             Self::Columns(c) => c.render(&value, false)?,
+            Self::GoTemplate(t) => t.render(&value)?,
         })
     }
 }
