@@ -1,6 +1,7 @@
 //! What several controllers share. Upstream: pkg/controller/controller_utils.go, controller_ref_manager.go.
 
 pub mod act;
+pub mod aggregated;
 pub mod bootstrap_token;
 pub mod claim;
 pub mod hash;

@@ -20,6 +20,7 @@ mod networking;
 mod node;
 mod policy;
 mod rbac;
+mod resource;
 mod storage;
 mod storagemigration;
 
@@ -68,6 +69,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &storage::persistent_volume_expander::CONTROLLER,
     &storagemigration::storage_version_migrator::CONTROLLER,
     &admissionregistration::validating_admission_policy_status::CONTROLLER,
+    &resource::resource_claim::CONTROLLER,
 ];
 
 /// Runs all controllers until `context.shutdown` turns true. A controller whose resources the server

@@ -41,3 +41,9 @@ pub const NAMESPACE_GRACE: Duration = Duration::from_millis(200);
 
 /// Kinds that the check of a policy rule's types looks at.
 pub const TYPES_CHECKED_MAX: usize = 10;
+
+/// Changes of another server's resource that a reader may lag behind.
+pub const AGGREGATED_CHANGES: usize = 1_024;
+
+/// Pause between two looks at what other API servers serve, while there are any. (Upstream: the same.)
+pub const DISCOVERY_AGAIN: Duration = Duration::from_secs(30);

@@ -5,6 +5,7 @@
 //! Whether an owner exists is asked of the shared caches, and of the server before anything is deleted
 //! for it. The graph only knows who refers to whom, to wake the right objects.
 
+mod aggregated;
 mod feed;
 mod graph;
 mod plan;
@@ -14,13 +15,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use client::api::{DeleteParams, Patch, Preconditions, PropagationPolicy};
-use client::{Client, Entry, EventType, Recorder};
+use client::{Client, Entry, EventType, Reads, Recorder};
 use kube::api::{Api, ApiResource, DynamicObject};
 use machinery::Descriptor;
 use parking_lot::Mutex;
 use reconciler::{During, Error, Key, Next, Reconcile, Reconciler};
 use serde_json::{Value, json};
 
+use self::aggregated::Everything;
 use self::graph::{Graph, Object, decode};
 use self::plan::{FOREGROUND, ORPHAN, Owner, Policy, Standing, Verdict};
 use crate::common::act;
@@ -36,19 +38,26 @@ pub static CONTROLLER: Controller = Controller {
 
 fn build(setup: &Setup) -> Reconciler {
     let graph = Arc::new(Graph::default());
+    let everything = Everything::new(setup.client.clone());
     let this = Collector {
         client: setup.client.clone(),
+        reads: everything.clone(),
         recorder: setup.recorder.clone(),
         graph: graph.clone(),
         absent: Mutex::default(),
     };
-    let reads = setup.client.reads().clone();
-    Reconciler::new("garbage-collector-controller", 20, this)
-        .source(move |waker| Box::pin(feed::run(reads, graph, waker)))
+    Reconciler::new("garbage-collector-controller", 20, this).source(move |waker| {
+        Box::pin(async move {
+            let feed = feed::run(everything.clone(), graph, waker);
+            tokio::join!(feed, everything.run());
+        })
+    })
 }
 
 struct Collector {
     client: Client,
+    /// The shared caches, and what other servers serve.
+    reads: Arc<dyn Reads>,
     recorder: Recorder,
     graph: Arc<Graph>,
     /// UIDs of owners that the server said are gone, newest last.
@@ -66,6 +75,14 @@ struct Item {
     descriptor: Arc<Descriptor>,
     entry: Arc<Entry>,
     meta: Object,
+}
+
+impl Item {
+    /// The object's version as its server writes it.
+    fn version(&self) -> String {
+        let value = self.entry.value().unwrap_or_default();
+        machinery::object::str_at(&value, "metadata.resourceVersion").to_string()
+    }
 }
 
 #[async_trait]
@@ -93,11 +110,7 @@ impl Collector {
     fn item(&self, key: &Key) -> Option<Item> {
         let (resource, namespace) = decode(key)?;
         let descriptor = self.graph.kinds().by_resource(&resource)?;
-        let entry = self
-            .client
-            .reads()
-            .cache(&resource)?
-            .get(&namespace, &key.name)?;
+        let entry = self.reads.cache(&resource)?.get(&namespace, &key.name)?;
         let meta = Object::of(&entry)?;
         Some(Item {
             descriptor,
@@ -160,7 +173,9 @@ impl Collector {
             (true, true) => &*item.entry.namespace,
             (false, _) => "",
         };
-        let cache = self.client.cache(&d.group_resource())?;
+        let resource = d.group_resource();
+        let cache = self.reads.cache(&resource);
+        let cache = cache.ok_or(client::NotServed(resource))?;
         if let Some(there) = cache.get(namespace, &owner.name)
             && *there.uid == *owner.uid
         {
@@ -218,7 +233,7 @@ impl Collector {
             preconditions: Some(Preconditions {
                 uid: Some(item.entry.uid.to_string()),
                 // A change of its owners in between would change the decision.
-                resource_version: same.then(|| item.entry.revision.to_string()),
+                resource_version: same.then(|| item.version()),
             }),
             ..DeleteParams::default()
         };
@@ -238,7 +253,7 @@ impl Collector {
 
     /// Merges into an object's metadata, if it is still as it was seen.
     async fn patch_metadata(&self, item: &Item, mut meta: Value) -> Result<(), Error> {
-        meta["resourceVersion"] = json!(item.entry.revision.to_string());
+        meta["resourceVersion"] = json!(item.version());
         meta["uid"] = json!(item.entry.uid);
         let patch = Patch::Merge(json!({"metadata": meta}));
         let api = self.api(&item.descriptor, &item.entry.namespace);
@@ -318,7 +333,7 @@ impl Collector {
             if namespace.is_some() && !descriptor.namespaced() {
                 continue;
             }
-            let Ok(cache) = self.client.cache(&descriptor.group_resource()) else {
+            let Some(cache) = self.reads.cache(&descriptor.group_resource()) else {
                 continue;
             };
             for entry in cache.list(namespace) {

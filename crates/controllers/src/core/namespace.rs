@@ -16,6 +16,7 @@ use reconciler::{Clock, During, Error, Key, Next, Reconcile, Reconciler, Trigger
 
 use self::plan::{FINALIZER, Outcome};
 use crate::common::act;
+use crate::common::aggregated::{self, Foreign};
 use crate::common::object::Object;
 use crate::{Controller, Setup, limits};
 
@@ -126,9 +127,66 @@ impl Namespaces {
                 outcome.errors.push(client::message(&e));
             }
             let left = self.left(d, name);
-            outcome.remain(d, name, &left);
+            let held: Vec<_> = left.iter().map(|e| plan::finalizers(&e.bytes)).collect();
+            outcome.remain((&d.group, &d.version, &d.resource), name, &held);
         }
+        self.delete_aggregated(name, &mut outcome).await;
         outcome
+    }
+
+    /// Deletes what other servers hold of the namespace; those that do not answer hold it up.
+    async fn delete_aggregated(&self, namespace: &str, outcome: &mut Outcome) {
+        let found = match aggregated::discover(&self.client).await {
+            Ok(found) => found,
+            Err(e) => {
+                outcome.discovery_failed(client::message(&e), 0);
+                return;
+            }
+        };
+        if let Some(failure) = found.failure() {
+            outcome.discovery_failed(failure, found.stale.len());
+        }
+        let content = |f: &&Foreign| f.namespaced && f.can("delete") && f.can("list");
+        for foreign in found.resources.iter().filter(content) {
+            match self.delete_foreign(foreign, namespace).await {
+                Ok(held) => {
+                    let name = (&*foreign.group, &*foreign.version, &*foreign.resource);
+                    outcome.remain(name, namespace, &held);
+                }
+                Err(e) => outcome.errors.push(client::message(&e)),
+            }
+        }
+    }
+
+    /// Deletes all objects of another server's resource; gives the finalizers of each that is left.
+    async fn delete_foreign(
+        &self,
+        foreign: &Foreign,
+        namespace: &str,
+    ) -> Result<Vec<Vec<String>>, client::Error> {
+        let kube = self.client.kube().clone();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(kube, namespace, &foreign.api_resource());
+        let params = DeleteParams::background();
+        let there = api.list_metadata(&ListParams::default()).await?;
+        if there.items.is_empty() {
+            return Ok(Vec::new());
+        }
+        if foreign.can("deletecollection") {
+            api.delete_collection(&params, &ListParams::default())
+                .await?;
+        } else {
+            for object in &there.items {
+                let name = object.metadata.name.as_deref().unwrap_or_default();
+                match api.delete(name, &params).await {
+                    Err(e) if !client::is_not_found(&e) => return Err(e),
+                    _ => {}
+                }
+            }
+        }
+        let left = api.list_metadata(&ListParams::default()).await?;
+        let finalizers = left.items.into_iter().map(|o| o.metadata.finalizers);
+        Ok(finalizers.map(Option::unwrap_or_default).collect())
     }
 
     /// What the shared cache has of a resource in a namespace. It is current as to our own writes.

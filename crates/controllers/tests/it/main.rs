@@ -6,4 +6,5 @@ mod apps;
 mod batch;
 mod core;
 mod discovery;
+mod resource;
 mod world;

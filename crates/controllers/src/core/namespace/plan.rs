@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::core::v1::{NamespaceCondition, NamespaceStatus, Pod};
-use client::Entry;
 use jiff::Timestamp;
-use machinery::Descriptor;
 use serde::Deserialize;
 
 use crate::common::object::time;
@@ -24,6 +22,8 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// Seconds until what remains should be gone; `None`: nothing remains.
     pub estimate: Option<u64>,
+    /// Why not all that is served could be found out.
+    discovery: Option<String>,
     /// Objects left by resource, and by finalizer.
     remaining: BTreeMap<String, usize>,
     finalizers: BTreeMap<String, usize>,
@@ -49,35 +49,48 @@ impl Outcome {
         self.estimate = Some(estimate.unwrap_or(0));
     }
 
-    /// Notes what is left of a resource after its deletion.
-    pub fn remain(&mut self, d: &Descriptor, namespace: &str, left: &[Arc<Entry>]) {
+    /// Not all that is served is known: the namespace stays until it is.
+    pub fn discovery_failed(&mut self, why: String, groups: usize) {
+        self.discovery = Some(match groups {
+            0 => why.clone(),
+            n => format!("Discovery failed for some groups, {n} failing: {why}"),
+        });
+        self.errors.push(why);
+    }
+
+    /// Notes what is left of a resource (group, version, plural) after its deletion: the finalizers of each object.
+    pub fn remain(
+        &mut self,
+        (group, version, resource): (&str, &str, &str),
+        namespace: &str,
+        left: &[Vec<String>],
+    ) {
         if left.is_empty() {
             return;
         }
-        let name = format!("{}.{}", d.resource, d.group);
-        self.remaining.insert(name, left.len());
-        let mut held = false;
-        for entry in left {
-            let parsed: Option<Held> = serde_json::from_slice(&entry.bytes).ok();
-            let finalizers = parsed
-                .and_then(|h| h.metadata.finalizers)
-                .unwrap_or_default();
-            held |= !finalizers.is_empty();
-            for f in finalizers {
-                *self.finalizers.entry(f).or_default() += 1;
-            }
+        self.remaining
+            .insert(format!("{resource}.{group}"), left.len());
+        for f in left.iter().flatten() {
+            *self.finalizers.entry(f.clone()).or_default() += 1;
         }
+        let held = left.iter().any(|f| !f.is_empty());
         let estimate = if held {
             FINALIZER_ESTIMATE
         } else {
             self.errors.push(format!(
-                "unexpected items still remain in namespace: {namespace} for gvr: {}/{}, Resource={}",
-                d.group, d.version, d.resource
+                "unexpected items still remain in namespace: {namespace} for gvr: {group}/{version}, Resource={resource}"
             ));
             0
         };
         self.estimate = self.estimate.max(Some(estimate));
     }
+}
+
+/// The finalizers of an encoded object.
+pub fn finalizers(object: &[u8]) -> Vec<String> {
+    let parsed: Option<Held> = serde_json::from_slice(object).ok();
+    let finalizers = parsed.and_then(|h| h.metadata.finalizers);
+    finalizers.unwrap_or_default()
 }
 
 fn pod_estimate(pod: &Pod, now: Timestamp) -> u64 {
@@ -108,9 +121,13 @@ fn counted(map: &BTreeMap<String, usize>, what: &str) -> String {
 
 /// Sets the five conditions; tells whether any changed.
 pub fn set_conditions(status: &mut NamespaceStatus, outcome: &Outcome, now: Timestamp) -> bool {
-    let content = (!outcome.errors.is_empty()).then(|| {
-        let n = outcome.errors.len();
-        let all = outcome.errors.join(", ");
+    // What discovery failed with has a condition of its own.
+    let own = outcome.discovery.as_deref().unwrap_or_default();
+    let mut errors = outcome.errors.clone();
+    errors.retain(|e| own.is_empty() || !own.ends_with(e.as_str()));
+    let content = (!errors.is_empty()).then(|| {
+        let n = errors.len();
+        let all = errors.join(", ");
         format!("Failed to delete all resource types, {n} remaining: {all}")
     });
     let remaining = (!outcome.remaining.is_empty()).then(|| {
@@ -129,7 +146,7 @@ pub fn set_conditions(status: &mut NamespaceStatus, outcome: &Outcome, now: Time
                 "All resources successfully discovered",
             ),
             "DiscoveryFailed",
-            None,
+            outcome.discovery.clone(),
         ),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
@@ -247,6 +264,30 @@ mod tests {
         assert_eq!(
             text(4),
             "Some content in the namespace has finalizers remaining: f in 1 resource instances"
+        );
+    }
+
+    #[test]
+    fn servers_that_do_not_answer_hold_a_namespace_up() {
+        let (mut status, mut outcome) = (NamespaceStatus::default(), Outcome::default());
+        outcome.discovery_failed("no list: a/v1: stale".into(), 1);
+        outcome.remain(("g", "v1", "things"), "ns", &[vec!["f".into()], vec![]]);
+        assert_eq!((outcome.errors.len(), outcome.estimate), (1, Some(15)));
+        assert!(set_conditions(&mut status, &outcome, now()));
+        let all = status.conditions.as_ref().unwrap();
+        let told: Vec<_> = all
+            .iter()
+            .map(|c| (&*c.status, c.message.as_deref().unwrap()))
+            .collect();
+        let discovery = "Discovery failed for some groups, 1 failing: no list: a/v1: stale";
+        assert_eq!(told[0], ("True", discovery));
+        assert_eq!(told[2].0, "False");
+        assert_eq!(
+            told[3],
+            (
+                "True",
+                "Some resources are remaining: things.g has 2 resource instances"
+            )
         );
     }
 

@@ -1,0 +1,3 @@
+//! Controllers of resource.k8s.io.
+
+pub mod resource_claim;
