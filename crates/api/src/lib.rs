@@ -1,8 +1,9 @@
 //! The words of the API: the typed Kubernetes objects (k8s-openapi, v1.37) re-exported, and what that
-//! crate lacks: names, selectors, quantities, the schema table and the protobuf codec.
+//! crate lacks: names, selectors, quantities, the schema table, the protobuf and CBOR codecs.
 
 #![forbid(unsafe_code)]
 
+pub mod cbor;
 pub mod duration;
 pub mod limits;
 pub mod names;

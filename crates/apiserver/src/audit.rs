@@ -397,6 +397,7 @@ enum Kind {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
     Other,
 }
 
@@ -406,6 +407,7 @@ fn media(headers: &HeaderMap) -> Kind {
         t if t.contains("json") => Kind::Json,
         t if t.contains("yaml") => Kind::Yaml,
         t if t.contains("protobuf") => Kind::Protobuf,
+        t if t.contains("cbor") => Kind::Cbor,
         _ => Kind::Other,
     }
 }
@@ -416,6 +418,7 @@ fn decoded(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
         Kind::Json => serde_json::from_slice(body).ok(),
         Kind::Yaml => serde_saphyr::from_slice(body).ok(),
         Kind::Protobuf => api::protobuf::decode(body).ok(),
+        Kind::Cbor => api::cbor::decode(body).ok(),
         Kind::Other => None,
     }
 }

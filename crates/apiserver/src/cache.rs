@@ -7,6 +7,7 @@ mod history;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
+use api::cbor::Order;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::{Cache, Change, ChangeKind, Entry, Subscription};
@@ -26,6 +27,7 @@ pub struct CacheEvent {
     pub revision: u64,
     json: OnceLock<Bytes>,
     protobuf: OnceLock<Option<Bytes>>,
+    cbor: OnceLock<Option<Bytes>>,
 }
 
 /// The objects of one resource.
@@ -88,6 +90,7 @@ impl CacheEvent {
             revision,
             json: OnceLock::new(),
             protobuf: OnceLock::new(),
+            cbor: OnceLock::new(),
         }
     }
 
@@ -102,6 +105,16 @@ impl CacheEvent {
     pub fn protobuf(&self) -> Option<Bytes> {
         let make = || protobuf_frame(self.change.kind.name(), &self.change.entry.bytes);
         self.protobuf.get_or_init(make).clone()
+    }
+
+    /// The CBOR frame, made once and shared.
+    pub fn cbor(&self) -> Option<Bytes> {
+        let make = || {
+            let value = serde_json::from_slice(&self.change.entry.bytes).ok()?;
+            let name = self.change.kind.name();
+            Some(api::cbor::watch_frame(name, &value, Order::Any).into())
+        };
+        self.cbor.get_or_init(make).clone()
     }
 }
 

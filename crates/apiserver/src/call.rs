@@ -216,7 +216,8 @@ impl Call {
 
     /// Whether this is a server-side apply.
     pub fn applies(&self) -> bool {
-        self.info.verb == "patch" && self.content_type() == "application/apply-patch+yaml"
+        let kind = self.content_type().strip_prefix("application/apply-patch+");
+        self.info.verb == "patch" && matches!(kind, Some("yaml" | "cbor"))
     }
 
     /// The bare media type of the body, as sent.

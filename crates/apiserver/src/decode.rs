@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::call::{Call, Validation};
 use crate::negotiate::{self, Media};
 
+mod cbor;
 mod yaml11;
 
 use yaml11::Yaml;
@@ -20,7 +21,7 @@ pub struct Decoded {
 
 /// Decodes a body that must be an object. `kind` names the endpoint's kind in errors.
 pub fn object(data: &Bytes, media: Media, kind: &str) -> Result<Value, ApiError> {
-    decoded(data, media, kind, None).map(|d| d.value)
+    decoded(data, media, ("v1", kind), None).map(|d| d.value)
 }
 
 /// Decodes a body; with a schema, fields that it does not know are found too (in JSON: in the order
@@ -28,7 +29,7 @@ pub fn object(data: &Bytes, media: Media, kind: &str) -> Result<Value, ApiError>
 fn decoded(
     data: &Bytes,
     media: Media,
-    kind: &str,
+    (version, kind): (&str, &str),
     schema: Option<&Schema>,
 ) -> Result<Decoded, ApiError> {
     let unrecognized = |why: &str| {
@@ -49,6 +50,10 @@ fn decoded(
             let value = api::protobuf::decode(data).map_err(|e| unrecognized(&e.0))?;
             (value, Vec::new())
         }
+        Media::Cbor => cbor::decoded(data, schema).map_err(|e| match e.of_kind {
+            true => cannot_be_handled(kind, version, &e.text),
+            false => unrecognized(&e.text),
+        })?,
     };
     if value.is_object() {
         texts(&value).map_err(|why| unrecognized(&why))?;
@@ -58,6 +63,13 @@ fn decoded(
     Err(unrecognized(&format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
     )))
+}
+
+/// A body whose version and kind are known, and that is wrong all the same.
+fn cannot_be_handled(kind: &str, version: &str, why: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+    ))
 }
 
 /// What Go's JSON package calls a value.
@@ -120,18 +132,19 @@ pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
 /// about as fieldValidation asks.
 pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
     let d = call.descriptor().clone();
-    let media = negotiate::request(&call.headers, call.has_protobuf())?;
+    let cbor = call.server.serves_cbor();
+    let media = negotiate::request(&call.headers, call.has_protobuf(), cbor)?;
     let schema = schema::lookup(&d.group, &d.version, &d.kind);
     let Decoded {
         mut value,
         findings,
-    } = decoded(data, media, &d.kind, schema)?;
+    } = decoded(data, media, (&d.version, &d.kind), schema)?;
     check_custom_kind(call, &value, data)?;
     check_kind(&mut value, &d.api_version(), &d.kind)?;
     let unknown = conformed(call, &mut value)?;
     let mut all = findings;
     // Of JSON the parser has told them already, in the order of the text.
-    if media != Media::Json || schema.is_none() {
+    if ![Media::Json, Media::Cbor].contains(&media) || schema.is_none() {
         all.extend(unknown);
     }
     report(call, all)?;

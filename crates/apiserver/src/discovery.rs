@@ -27,6 +27,26 @@ const STORED_AS: &[(&str, &str, &str)] = &[
         crate::crd::RESOURCE,
         "apiextensions.k8s.io/v1beta1/CustomResourceDefinition",
     ),
+    (
+        "certificates.k8s.io",
+        "clustertrustbundles",
+        "certificates.k8s.io/v1beta1/ClusterTrustBundle",
+    ),
+    (
+        "certificates.k8s.io",
+        "podcertificaterequests",
+        "certificates.k8s.io/v1beta1/PodCertificateRequest",
+    ),
+    (
+        "resource.k8s.io",
+        "devicetaintrules",
+        "resource.k8s.io/v1beta2/DeviceTaintRule",
+    ),
+    (
+        "storagemigration.k8s.io",
+        "storageversionmigrations",
+        "storagemigration.k8s.io/v1beta1/StorageVersionMigration",
+    ),
 ];
 /// A group's highest priority, and its versions with theirs.
 type Ranked = (i64, Vec<(i64, String)>);

@@ -371,10 +371,11 @@ async fn resource(
     let d = &served.descriptor;
     let offer = Offer {
         protobuf: api::protobuf::has_form(&d.group, &d.version, &d.kind),
+        cbor: server.serves_cbor(),
         // What is only ever created has no table and no metadata.
         transforms: d.verbs.contains(&machinery::Verb::Get),
     };
-    let errors = negotiate::error(&i.headers, &query);
+    let errors = negotiate::error(&i.headers, &query, server.serves_cbor());
     let format = match negotiate::response(&i.headers, &query, offer) {
         Ok(format) => format,
         Err(e) => return response::error(&e, &errors),

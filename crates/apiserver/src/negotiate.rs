@@ -12,6 +12,8 @@ pub enum Media {
     Json,
     Yaml,
     Protobuf,
+    /// Where the gate `CBORServingAndStorage` is on.
+    Cbor,
 }
 
 /// What is sent in place of the object itself.
@@ -36,6 +38,7 @@ pub struct Format {
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
     pub protobuf: bool,
+    pub cbor: bool,
     pub transforms: bool,
 }
 
@@ -48,22 +51,28 @@ impl Media {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
             Self::Protobuf => "application/vnd.kubernetes.protobuf",
+            Self::Cbor => "application/cbor",
         }
     }
 }
 
 /// What upstream names in refusals, whether the kind at hand has that form or not.
-const NAMES: [&str; 3] = [
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-];
+fn names(cbor: bool) -> &'static [&'static str] {
+    const NAMES: [&str; 4] = [
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+        "application/cbor",
+    ];
+    if cbor { &NAMES } else { &NAMES[..3] }
+}
 
 /// How an error is written: by the first clause that asks for no transform, and as indented JSON where
 /// there is none. Upstream: responsewriters.ErrorNegotiated.
-pub fn error(headers: &HeaderMap, query: &Query) -> Format {
+pub fn error(headers: &HeaderMap, query: &Query, cbor: bool) -> Format {
     let offer = Offer {
         protobuf: true,
+        cbor,
         transforms: false,
     };
     response(headers, query, offer).unwrap_or(Format {
@@ -124,7 +133,7 @@ pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form
         clauses(&accept)
             .iter()
             .find_map(|c| choose(c, offer))
-            .ok_or_else(|| ApiError::not_acceptable(&NAMES))?
+            .ok_or_else(|| ApiError::not_acceptable(names(offer.cbor)))?
     };
     let agent = headers
         .get(USER_AGENT)
@@ -173,6 +182,7 @@ fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
         // YAML has no form of a stream.
         (Media::Yaml, streams.is_none()),
         (Media::Protobuf, protobuf),
+        (Media::Cbor, offer.cbor),
     ];
     let media = offered
         .iter()
@@ -187,7 +197,7 @@ fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
 }
 
 /// The format of a request's body, or 415.
-pub fn request(headers: &HeaderMap, protobuf: bool) -> Result<Media, ApiError> {
+pub fn request(headers: &HeaderMap, protobuf: bool, cbor: bool) -> Result<Media, ApiError> {
     let text = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
@@ -197,7 +207,8 @@ pub fn request(headers: &HeaderMap, protobuf: bool) -> Result<Media, ApiError> {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" => Ok(Media::Yaml),
         "application/vnd.kubernetes.protobuf" if protobuf => Ok(Media::Protobuf),
-        _ => Err(ApiError::unsupported_media_type(&NAMES)),
+        "application/cbor" if cbor => Ok(Media::Cbor),
+        _ => Err(ApiError::unsupported_media_type(names(cbor))),
     }
 }
 
@@ -206,10 +217,15 @@ mod tests {
     use super::*;
 
     fn of(accept: &str) -> Option<(Media, Transform)> {
+        with(accept, false)
+    }
+
+    fn with(accept: &str, cbor: bool) -> Option<(Media, Transform)> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().expect("a header"));
         let offer = Offer {
             protobuf: true,
+            cbor,
             transforms: true,
         };
         response(&headers, &Query::default(), offer)
@@ -244,6 +260,24 @@ mod tests {
             ("text/html", None),
         ] {
             assert_eq!(of(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn cbor_is_offered_where_its_gate_is_on() {
+        let cbor = Some((Media::Cbor, Transform::None));
+        let table = Some((Media::Cbor, Transform::Table("v1".into())));
+        let json = Some((Media::Json, Transform::None));
+        assert_eq!(of("application/cbor"), None);
+        assert_eq!(of("application/cbor, */*;q=0.1"), json);
+        for (accept, expected) in [
+            ("application/cbor", cbor.clone()),
+            ("*/*", json),
+            ("application/cbor-seq", None),
+            ("application/cbor;stream=watch", cbor),
+            ("application/cbor;as=Table;v=v1;g=meta.k8s.io", table),
+        ] {
+            assert_eq!(with(accept, true), expected, "{accept}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::cbor::Order;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
@@ -36,6 +37,7 @@ pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiErr
             .map_err(ApiError::internal)?
             .into_bytes()
             .into()),
+        Media::Cbor => Ok(api::cbor::encode(value, Order::Any).into()),
         Media::Protobuf => {
             let data = api::protobuf::encode(value).map_err(|error| {
                 tracing::debug!(%error, "no protobuf form");

@@ -173,7 +173,7 @@ async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiEr
         .unwrap_or("")
         .to_string();
     let sent = if call.info.verb == "update" {
-        let media = negotiate::request(&call.headers, true)?;
+        let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
         let mut sent = decode::object(body, media, "Scale")?;
         decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
         Some(sent)

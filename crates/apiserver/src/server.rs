@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use client::{Cache, Reads};
 use http::{HeaderMap, Method, Request};
+use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer, User};
 use machinery::{ApiError, Descriptor, descriptor::Creator};
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ pub struct Plugins {
     pub flags: std::collections::BTreeMap<String, String>,
     /// The parts that `componentstatuses` tells of, besides the store.
     pub components: Vec<Component>,
+    /// Feature gates; those that are not set have their defaults.
+    pub gates: Gates,
 }
 
 /// A part of the process and how it is.
@@ -280,6 +283,12 @@ impl Reads for RegistryReads {
 // === Inner ===
 
 impl Inner {
+    /// Whether CBOR is spoken.
+    pub(crate) fn serves_cbor(&self) -> bool {
+        let given = self.plugins.get();
+        given.is_some_and(|p| p.gates.enabled("CBORServingAndStorage"))
+    }
+
     pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
         self.plugins
             .get()

@@ -4,10 +4,15 @@ mod audit;
 
 use std::collections::BTreeMap;
 
+use machinery::gates::Gates;
+use resources::Enablement;
+
 /// Flags that are known, besides those of audit.
 const KNOWN: &[&str] = &[
     "encryption-provider-config",
     "encryption-provider-config-automatic-reload",
+    "feature-gates",
+    "runtime-config",
 ];
 /// Flags as they are given.
 #[derive(Clone, Copy)]
@@ -61,7 +66,23 @@ impl ApiArgs<'_> {
             }
             Ok(_) => {}
         }
+        for why in self.gates().err().unwrap_or_default() {
+            out.push(("feature-gates".into(), why));
+        }
+        for why in self.enablement().err().unwrap_or_default() {
+            out.push(("runtime-config".into(), why));
+        }
         out
+    }
+
+    /// What `feature-gates` sets.
+    pub fn gates(&self) -> Result<Gates, Vec<String>> {
+        Gates::parse(self.get("feature-gates").unwrap_or(""))
+    }
+
+    /// What `runtime-config` turns on and off.
+    pub fn enablement(&self) -> Result<Enablement, Vec<String>> {
+        Enablement::parse(self.get("runtime-config").unwrap_or(""))
     }
 
     /// The file with the keys for encryption at rest, where one is named.
@@ -92,9 +113,20 @@ mod tests {
             ("v", "2"),
             ("audit-log-maxage", "x"),
             ("audit-log-format", "xml"),
+            ("feature-gates", "Nope=true"),
+            ("runtime-config", "foo/v1"),
         ]);
         let problems = ApiArgs(&bad).problems();
         let named: Vec<&str> = problems.iter().map(|(n, _)| n.as_str()).collect();
-        assert_eq!(named, ["v", "audit-log-maxage", "audit-log-format"]);
+        assert_eq!(
+            named,
+            [
+                "v",
+                "audit-log-maxage",
+                "audit-log-format",
+                "feature-gates",
+                "runtime-config"
+            ]
+        );
     }
 }

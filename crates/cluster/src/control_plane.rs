@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use apiserver::connect::kubelet::KubeletClient;
 use apiserver::{Aggregation, Identity, Plugins, Server, Tls};
+use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer};
 use pki::{Pki, PkiOptions, TokenSigner};
 use tokio::net::TcpListener;
@@ -64,6 +65,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     progress.ready("pki", &options.paths.pki().display().to_string());
     let (store, fatal) = storage::open(&options.config.spec.storage, &options.paths).await?;
     let args = ApiArgs(&options.config.spec.api.extra_args);
+    let gates = gates(args)?;
     tokio::spawn(store.clone().compact_forever(HISTORY));
     progress.ready("store", "");
     let identity = Identity {
@@ -76,6 +78,9 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let (network, length) = options.config.service_cidr();
     let kinds = resources::Options {
         service_networks: vec![(IpAddr::V4(network), length)],
+        enablement: args
+            .enablement()
+            .map_err(|e| failed("read what is served")(&e.join("; ")))?,
         ..resources::Options::default()
     };
     let all = resources::all(&kinds);
@@ -92,6 +97,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     plugins.components = components.checks();
     plugins.encryption = Some(encryption.encryption());
     plugins.flags = options.config.spec.api.extra_args.clone();
+    plugins.gates = gates;
     plugins.hooks = bootstrap::HOOKS.to_vec();
     let audit = args.audit(&options.paths);
     plugins.audit = Some(Arc::new(
@@ -327,7 +333,23 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         encryption: None,
         flags: std::collections::BTreeMap::new(),
         hooks: Vec::new(),
+        gates: Gates::default(),
     })
+}
+
+/// The feature gates that are set; those that say nothing here are named once.
+fn gates(args: ApiArgs<'_>) -> Result<Gates, Error> {
+    let gates = args
+        .gates()
+        .map_err(|e| failed("read the feature gates")(&e.join("; ")))?;
+    if !gates.without_effect.is_empty() {
+        let gates = gates.without_effect.join(",");
+        tracing::warn!(
+            gates,
+            "these feature gates are not implemented and keep their defaults"
+        );
+    }
+    Ok(gates)
 }
 
 /// Who the API server is towards aggregated ones.

@@ -8,6 +8,7 @@ pub mod causes;
 pub mod conform;
 pub mod descriptor;
 pub mod error;
+pub mod gates;
 pub mod limits;
 pub mod meta;
 pub mod metrics;

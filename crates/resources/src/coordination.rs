@@ -1,3 +1,4 @@
 //! Kinds of coordination.k8s.io.
 
 pub mod lease;
+pub mod lease_candidate;

@@ -128,6 +128,11 @@ pub fn text(value: &str, check: Check, c: &mut Causes) {
     }
 }
 
+/// A text that is checked even where it is empty.
+pub fn text_at(obj: &Value, field: &str, check: Check, c: &mut Causes) {
+    c.at(field, |c| text(str_at(obj, field), check, c));
+}
+
 /// A text that is checked where it is not empty.
 pub fn optional_text(obj: &Value, field: &str, check: Check, c: &mut Causes) {
     let value = str_at(obj, field);

@@ -5,6 +5,7 @@
 
 mod admissionregistration;
 mod apiregistration;
+mod apiserverinternal;
 mod apps;
 mod authentication;
 mod authorization;
@@ -19,6 +20,7 @@ mod core;
 mod creators;
 mod diff;
 mod discovery;
+mod enablement;
 mod events;
 mod fields;
 mod flowcontrol;
@@ -33,14 +35,17 @@ mod scheduling;
 mod storage;
 mod storagemigration;
 mod time;
+mod versions;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use machinery::Descriptor;
+use versions::Older;
 
 pub use creators::{Entry, creators};
+pub use enablement::Enablement;
 pub use late::LateReads;
 
 /// What the kinds must know of the cluster.
@@ -52,6 +57,8 @@ pub struct Options {
     pub node_ports: RangeInclusive<u16>,
     /// Must be given the caches before the first service is written.
     pub reads: LateReads,
+    /// Which versions and resources are served.
+    pub enablement: Enablement,
 }
 
 impl Default for Options {
@@ -60,6 +67,7 @@ impl Default for Options {
             service_networks: vec![(IpAddr::from([10, 96, 0, 0]), 12)],
             node_ports: 30000..=32767,
             reads: LateReads::default(),
+            enablement: Enablement::default(),
         }
     }
 }
@@ -90,6 +98,7 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     admissionregistration::validating_admission_policy_binding::resource,
     admissionregistration::validating_webhook_configuration::resource,
     apiregistration::api_service::resource,
+    apiserverinternal::storage_version::resource,
     apps::controller_revision::resource,
     apps::daemon_set::resource,
     apps::deployment::resource,
@@ -109,6 +118,7 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     certificates::cluster_trust_bundle::resource,
     certificates::pod_certificate_request::resource,
     coordination::lease::resource,
+    coordination::lease_candidate::resource,
     discovery::endpoint_slice::resource,
     events::event::resource,
     flowcontrol::flow_schema::resource,
@@ -128,6 +138,7 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     resource::device_taint_rule::resource,
     resource::resource_claim::resource,
     resource::resource_claim_template::resource,
+    resource::resource_pool_status_request::resource,
     resource::resource_slice::resource,
     scheduling::priority_class::resource,
     storage::csi_driver::resource,
@@ -139,9 +150,110 @@ static RESOURCES: &[fn() -> Descriptor] = &[
     storagemigration::storage_version_migration::resource,
 ];
 
-/// The descriptors of all built-in kinds.
-pub fn all(options: &Options) -> Vec<Descriptor> {
+/// Other versions of kinds above, with since when they are deprecated, when they go, and whether v1 replaces them.
+static OLDER: &[Older] = &[
+    Older::new(
+        admissionregistration::mutating_admission_policy::resource,
+        "v1beta1",
+        Some((37, 40, true)),
+    ),
+    Older::new(
+        admissionregistration::mutating_admission_policy::resource,
+        "v1alpha1",
+        Some((35, 38, false)),
+    ),
+    Older::new(
+        admissionregistration::mutating_admission_policy_binding::resource,
+        "v1beta1",
+        Some((37, 40, true)),
+    ),
+    Older::new(
+        admissionregistration::mutating_admission_policy_binding::resource,
+        "v1alpha1",
+        Some((35, 38, false)),
+    ),
+    Older::new(
+        certificates::cluster_trust_bundle::resource,
+        "v1beta1",
+        Some((37, 40, true)),
+    ),
+    Older::new(
+        certificates::pod_certificate_request::resource,
+        "v1beta1",
+        Some((37, 40, true)),
+    ),
+    Older::new(
+        coordination::lease_candidate::resource,
+        "v1alpha2",
+        Some((35, 38, false)),
+    ),
+    Older::new(
+        resource::device_class::resource,
+        "v1beta2",
+        Some((36, 39, false)),
+    ),
+    Older::new(
+        resource::device_class::resource,
+        "v1beta1",
+        Some((35, 38, false)),
+    ),
+    Older::new(resource::device_taint_rule::resource, "v1beta2", None),
+    Older::new(
+        resource::device_taint_rule::resource,
+        "v1alpha3",
+        Some((36, 39, false)),
+    ),
+    Older::new(
+        resource::resource_claim::resource,
+        "v1beta2",
+        Some((36, 39, false)),
+    ),
+    Older::new(
+        resource::resource_claim::resource,
+        "v1beta1",
+        Some((35, 38, false)),
+    )
+    .shaped(resource::v1beta1::CLAIM),
+    Older::new(
+        resource::resource_claim_template::resource,
+        "v1beta2",
+        Some((36, 39, false)),
+    ),
+    Older::new(
+        resource::resource_claim_template::resource,
+        "v1beta1",
+        Some((35, 38, false)),
+    )
+    .shaped(resource::v1beta1::TEMPLATE),
+    Older::new(
+        resource::resource_slice::resource,
+        "v1beta2",
+        Some((36, 39, false)),
+    ),
+    Older::new(
+        resource::resource_slice::resource,
+        "v1beta1",
+        Some((35, 38, false)),
+    )
+    .shaped(resource::v1beta1::SLICE),
+    Older::new(
+        storagemigration::storage_version_migration::resource,
+        "v1beta1",
+        Some((37, 40, true)),
+    ),
+];
+
+/// All that can be served, the stored version of a kind before its others.
+fn every() -> Vec<Descriptor> {
     let mut all: Vec<Descriptor> = RESOURCES.iter().map(|make| make()).collect();
+    all.extend(OLDER.iter().map(Older::descriptor));
+    all
+}
+
+/// The descriptors of the built-in kinds that are served.
+pub fn all(options: &Options) -> Vec<Descriptor> {
+    let mut all = every();
+    all.retain(|d| options.enablement.serves(&d.group, &d.version, &d.resource));
     let services = core::service::allocate::Services::new(
         &options.service_networks,
         &options.node_ports,
@@ -194,7 +306,7 @@ mod tests {
 
     #[test]
     fn paths_and_prefixes_are_unique_and_rows_fit_columns() {
-        let all = all(&Options::default());
+        let all = every();
         for (i, d) in all.iter().enumerate() {
             let columns = d.strategy.columns().len();
             let row = d
@@ -254,5 +366,31 @@ mod tests {
         }
         let known = all.len();
         assert_eq!(rows, known, "kinds that upstream does not serve");
+    }
+
+    #[test]
+    fn other_versions_are_seen_through_the_stored_one() {
+        let every = every();
+        let of = |version: &str| {
+            let named = |d: &&Descriptor| d.resource == "resourceclaims" && d.version == version;
+            every.iter().find(named).expect("served")
+        };
+        let (old, new) = (of("v1beta1"), of("v1"));
+        let mut claim = serde_json::json!({"apiVersion": "resource.k8s.io/v1beta1", "spec": {"devices":
+            {"requests": [{"name": "r", "deviceClassName": "c"}]}}});
+        old.strategy.set_defaults(&mut claim);
+        let request = &claim["spec"]["devices"]["requests"][0];
+        assert_eq!(request["allocationMode"], "ExactCount");
+        old.strategy.to_stored(&mut claim);
+        assert_eq!(claim["apiVersion"], "resource.k8s.io/v1");
+        let mut causes = machinery::Causes::new();
+        new.strategy.validate(&claim, &mut causes);
+        assert!(causes.is_empty());
+        assert_eq!(
+            old.strategy.deprecation(),
+            Some(
+                "resource.k8s.io/v1beta1 ResourceClaim is deprecated in v1.35+, unavailable in v1.38+"
+            )
+        );
     }
 }

@@ -1,5 +1,7 @@
-//! The protobuf codec against upstream's own round-trip data, where that lies beside the checkout.
+//! The codecs against upstream's own round-trip data, where that lies beside the checkout.
 #![allow(clippy::unwrap_used)] // A test may panic, in its helpers too.
+
+mod cbor;
 
 use std::path::{Path, PathBuf};
 

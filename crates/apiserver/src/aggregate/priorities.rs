@@ -44,7 +44,11 @@ static BUILT_IN: &[Group] = &[
         &[("v1", 15), ("v1beta1", 12), ("v1alpha1", 9)],
     ),
     ("apiextensions.k8s.io", 16_700, &[("v1", 15)]),
-    ("scheduling.k8s.io", 16_600, &[("v1", 15), ("v1alpha2", 2)]),
+    (
+        "scheduling.k8s.io",
+        16_600,
+        &[("v1", 15), ("v1beta1", 9), ("v1alpha3", 3)],
+    ),
     (
         "coordination.k8s.io",
         16_500,
@@ -64,6 +68,7 @@ static BUILT_IN: &[Group] = &[
         15_800,
         &[("v1", 15), ("v1beta1", 9)],
     ),
+    ("lifecycle.k8s.io", 15_700, &[("v1alpha1", 1)]),
 ];
 
 /// Of a group version of upstream's table.

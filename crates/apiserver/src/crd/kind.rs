@@ -105,6 +105,7 @@ impl Strategy for Kind {
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
         validate(obj, Some(before), causes);
+        ca_bundle(obj, before, causes);
         immutable(obj, before, causes);
         stored_versions(obj, causes);
     }
@@ -244,6 +245,25 @@ fn conversion(conversion: &Value, c: &mut Causes) {
         Some(client) => client_config(client, c),
     });
     c.at("conversionReviewVersions", |c| review_versions(versions, c));
+}
+
+/// What is established and has good certificates keeps good ones.
+fn ca_bundle(obj: &Value, before: &Value, c: &mut Causes) {
+    if !plan::is_true(before, "Established") || plan::bundle_problem(before).is_some() {
+        return;
+    }
+    let Some(problem) = plan::bundle_problem(obj) else {
+        return;
+    };
+    let bundle = "spec.conversion.webhook.clientConfig.caBundle";
+    let shown = json!(str_at(obj, bundle));
+    c.at("spec", |c| {
+        c.at("conversion", |c| {
+            c.at("webhookClientConfig", |c| {
+                c.at("caBundle", |c| c.invalid(&shown, problem));
+            });
+        });
+    });
 }
 
 fn client_config(client: &Value, c: &mut Causes) {

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
-use machinery::object::{list_at, set, str_at};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use machinery::object::{at, list_at, set, str_at};
 use serde_json::{Value, json};
+use webhook::Verification;
 
 /// Names in use within one group: plurals, singulars and short names share one space, kinds and
 /// list kinds another.
@@ -117,6 +120,17 @@ pub fn condition(
     set(crd, "status.conditions", json!(all));
 }
 
+/// Why the certificates by which a conversion webhook is told are none, in client-go's words.
+pub fn bundle_problem(crd: &Value) -> Option<String> {
+    let config = at(crd, "spec.conversion.webhook.clientConfig")?;
+    let bundle = BASE64_STANDARD.decode(str_at(config, "caBundle"));
+    let bundle = bundle.unwrap_or_default();
+    if bundle.is_empty() {
+        return None;
+    }
+    webhook::client_config(&Verification::of_bundle(&bundle), None).err()
+}
+
 /// The CRD with the status it should have, among the group's other CRDs.
 pub fn planned(crd: &Value, others: &[Value], now: &str) -> Value {
     let mut out = crd.clone();
@@ -127,11 +141,18 @@ pub fn planned(crd: &Value, others: &[Value], now: &str) -> Value {
         return out;
     }
     if fine {
-        let why = (
-            "InitialNamesAccepted",
-            "the initial names have been accepted",
-        );
-        condition(&mut out, "Established", true, why, now);
+        let broken = bundle_problem(crd).is_some();
+        let why = match broken {
+            true => (
+                "InvalidCABundle",
+                "The conversion webhook CABundle is invalid",
+            ),
+            false => (
+                "InitialNamesAccepted",
+                "the initial names have been accepted",
+            ),
+        };
+        condition(&mut out, "Established", !broken, why, now);
     } else {
         condition(
             &mut out,
@@ -187,5 +208,25 @@ mod tests {
         }
         let again = planned(&first, &[], "later");
         assert_eq!(again, first, "nothing changes, times included");
+    }
+
+    #[test]
+    fn a_conversion_webhook_without_good_certificates_is_not_established() {
+        let mut crd = crd("foos", "Foo", &[]);
+        crd["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"clientConfig":
+            {"url": "https://example.com", "caBundle": "Z2FyYmFnZQ=="}}});
+        let refused = planned(&crd, &[], "t");
+        assert!(is_true(&refused, "NamesAccepted") && !is_true(&refused, "Established"));
+        assert_eq!(
+            refused["status"]["conditions"][1]["reason"],
+            "InvalidCABundle"
+        );
+        let problem = bundle_problem(&crd).expect("a problem");
+        assert!(
+            problem.starts_with("unable to load root certificates: "),
+            "{problem}"
+        );
+        crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!(null);
+        assert!(is_true(&planned(&crd, &[], "t"), "Established"));
     }
 }

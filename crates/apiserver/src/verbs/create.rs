@@ -71,7 +71,7 @@ async fn answer_only(
 
 /// A POST to a create-only subresource such as `pods/binding`.
 pub async fn connect(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
-    let media = negotiate::request(&call.headers, true)?;
+    let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
     let dry_run = call.write_options()?;
     let obj = if body.is_empty() {
         json!({})

@@ -106,7 +106,7 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
     let mut object = if body.is_empty() {
         json!({})
     } else {
-        let media = negotiate::request(&call.headers, true)?;
+        let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
         decode::object(body, media, "DeleteOptions")?
     };
     let kind = str_at(&object, "kind");

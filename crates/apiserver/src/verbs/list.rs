@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use api::cbor::{List, Order};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -323,6 +324,9 @@ fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
     if call.sends_stored_bytes() {
         return Ok(raw(d, &meta, &page.entries));
     }
+    if call.format.media == Media::Cbor && call.format.transform == Transform::None {
+        return Ok(cbor(call, meta, page.entries));
+    }
     let mut values = Vec::with_capacity(page.entries.len());
     for e in &page.entries {
         // What a webhook had to convert is converted since it was selected.
@@ -361,6 +365,35 @@ pub fn go_type(call: &Call, kind: &str, unstructured: &str) -> String {
         None | Some("") => format!("core.{kind}"),
         Some(package) => format!("{package}.{kind}"),
     }
+}
+
+/// The list in CBOR, encoded while it is sent.
+fn cbor(call: &Call, meta: Value, entries: Vec<Arc<Entry>>) -> Answer {
+    let d = call.descriptor().clone();
+    let version = d.api_version();
+    let list = List {
+        kind: &d.list_kind,
+        api_version: &version,
+        metadata: &meta,
+        length: entries.len(),
+    };
+    let (head, tail) = (list.head(), list.tail(Order::Any));
+    let parts: Vec<Vec<Arc<Entry>>> = entries.chunks(64).map(<[_]>::to_vec).collect();
+    let items = parts.into_iter().map(move |part| {
+        let mut out = Vec::new();
+        for entry in part {
+            let mut value = entry.value().map_err(std::io::Error::other)?;
+            d.strategy.from_stored(&mut value);
+            List::item(&value, Order::Any, &mut out);
+        }
+        Ok(Bytes::from(out))
+    });
+    let all = std::iter::once(Ok(head.into()))
+        .chain(items)
+        .chain(std::iter::once(Ok(tail.into())));
+    let mut answer = response::bytes(200, Media::Cbor.text(), Bytes::new());
+    *answer.body_mut() = body::stream(futures::stream::iter(all));
+    answer
 }
 
 /// The list as its shared buffers, one after the other.

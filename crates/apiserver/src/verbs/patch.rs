@@ -9,12 +9,16 @@ use crate::call::{Call, Validation};
 use crate::decode;
 use crate::response::Answer;
 
+/// Server-side apply in CBOR, where the gate `CBORServingAndStorage` is on.
+const CBOR_APPLY: &str = "application/apply-patch+cbor";
+
 /// The patch types, in upstream's order.
 const TYPES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+    CBOR_APPLY,
 ];
 
 /// Those of custom resources.
@@ -22,6 +26,7 @@ const CUSTOM_TYPES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/apply-patch+yaml",
+    CBOR_APPLY,
 ];
 
 /// Patches the object that the call names.
@@ -64,11 +69,13 @@ fn invalid(call: &Call, text: &str) -> ApiError {
 
 /// The patch types of the resource: custom ones have no strategic merge.
 fn types(call: &Call) -> &'static [&'static str] {
-    if call.has_protobuf() {
+    let all = if call.has_protobuf() {
         TYPES
     } else {
         CUSTOM_TYPES
-    }
+    };
+    let known = all.len() - usize::from(!call.server.serves_cbor());
+    &all[..known]
 }
 
 /// Server-side apply: changes the object, or creates it where it is missing.
@@ -111,8 +118,13 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
 fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
     let d = call.descriptor();
     let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
-    let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
-    let (mut config, findings) = decode::yaml(text).map_err(bad)?;
+    let (mut config, findings) = if call.content_type() == CBOR_APPLY {
+        let config = api::cbor::decode(body).map_err(|e| bad(e.to_string()))?;
+        (config, Vec::new())
+    } else {
+        let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
+        decode::yaml(text).map_err(bad)?
+    };
     if config.is_null() {
         config = serde_json::json!({});
     }

@@ -5,6 +5,7 @@ mod options;
 
 use std::sync::Arc;
 
+use api::cbor::Order;
 use bytes::Bytes;
 use client::{Change, ChangeKind, Entry};
 use machinery::ApiError;
@@ -51,7 +52,9 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
     if media == Media::Yaml {
         let json = "application/json;stream=watch";
         let protobuf = "application/vnd.kubernetes.protobuf;stream=watch";
-        return Err(ApiError::not_acceptable(&[json, protobuf]));
+        let all = [json, protobuf, "application/cbor-seq"];
+        let known = if call.server.serves_cbor() { 3 } else { 2 };
+        return Err(ApiError::not_acceptable(&all[..known]));
     }
     let filter = Filter::of(call)?;
     let options = options(call)?;
@@ -108,16 +111,18 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
     let frames = body::stream(tokio_stream::wrappers::ReceiverStream::new(from));
     if let Some(upgrade) = call.take_websocket() {
         let answer = websocket::handshake(&call.headers, &websocket::first_offered(&call.headers))?;
-        let messages = if media == Media::Protobuf {
-            Messages::Framed
-        } else {
-            Messages::Text
+        let messages = match media {
+            Media::Protobuf => Messages::Framed,
+            Media::Cbor => Messages::Binary,
+            _ => Messages::Text,
         };
         tokio::spawn(websocket::send(upgrade, frames, messages));
         return Ok(answer);
     }
     let content = match media {
         Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        // One item after the other is another type than one item.
+        Media::Cbor => "application/cbor-seq",
         _ => Media::Json.text(),
     };
     let mut answer = response::bytes(200, content, Bytes::new());
@@ -318,6 +323,10 @@ impl Writer {
             // It left the selection: what the client knew, under the change's revision.
             Some(before) if left => self.frame(kind, &under(&before.bytes, e.revision)),
             _ if shared && self.media == Media::Json => e.json(),
+            _ if shared && self.media == Media::Cbor => match e.cbor() {
+                Some(frame) => frame,
+                None => return Ok(()),
+            },
             _ if shared => match e.protobuf() {
                 Some(frame) => frame,
                 None => return Ok(()),
@@ -347,6 +356,9 @@ impl Writer {
 
     /// A frame of a value in the client's format.
     fn named(&self, name: &str, value: &Value) -> Bytes {
+        if self.media == Media::Cbor {
+            return api::cbor::watch_frame(name, value, Order::Any).into();
+        }
         if self.media != Media::Protobuf {
             return frame_named(name, value.to_string().as_bytes());
         }

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::env::Env;
 
 const TABLE: &str = include_str!("../../../resources/data/discovery.tsv");
+/// What `--runtime-config=api/all=true` adds.
+const OFF: &str = include_str!("../../../resources/data/discovery-off.tsv");
 const FULL: &str = "create,delete,deletecollection,get,list,patch,update,watch";
 const GPU: &str = "get,patch,update";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -108,8 +110,8 @@ fn row(line: &'static str) -> Row {
     }
 }
 
-fn rows() -> Vec<Row> {
-    let lines = TABLE.lines().filter(|l| !l.starts_with('#'));
+fn rows(table: &'static str) -> Vec<Row> {
+    let lines = table.lines().filter(|l| !l.starts_with('#'));
     lines.map(row).collect()
 }
 
@@ -137,7 +139,49 @@ fn differences(at: &str, key: &str, expected: &[Value], seen: &Value) -> Vec<Str
 #[tokio::test]
 async fn discovery_has_all_that_upstream_serves() {
     let env = Env::start().await;
-    let rows = rows();
+    walk(&env, rows(TABLE), GROUPS).await;
+}
+
+#[tokio::test]
+async fn what_is_off_by_default_can_be_turned_on() {
+    let env = Env::serving("api/all=true").await;
+    let mut groups = GROUPS.to_vec();
+    let last = groups.len() - 1;
+    groups.insert(last, "internal.apiserver.k8s.io");
+    let all = rows(TABLE).into_iter().chain(rows(OFF)).collect();
+    walk(&env, all, &groups).await;
+
+    // An object is the same under all its versions, and a deprecated one says so.
+    let claims = |version: &str| {
+        format!("/apis/resource.k8s.io/{version}/namespaces/default/resourceclaims")
+    };
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [
+        {"name": "r", "deviceClassName": "gpu"}]}}});
+    let made = env.post(&claims("v1beta1"), &claim).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let warning = made.headers["warning"].to_str().unwrap();
+    assert!(warning.contains("resource.k8s.io/v1beta1 ResourceClaim is deprecated in v1.35+"));
+    let made = made.json();
+    assert_eq!(made["apiVersion"], "resource.k8s.io/v1beta1");
+    let seen = env.get(&format!("{}/c", claims("v1"))).await.json();
+    let request = &seen["spec"]["devices"]["requests"][0];
+    assert_eq!(request["exactly"]["allocationMode"], "ExactCount");
+    assert_eq!(seen["metadata"]["uid"], made["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn versions_and_resources_can_be_turned_off() {
+    let env = Env::serving("batch/v1/cronjobs=false,autoscaling/v1=false").await;
+    for path in [
+        "/apis/batch/v1/cronjobs",
+        "/apis/autoscaling/v1/horizontalpodautoscalers",
+    ] {
+        assert_eq!(env.get(path).await.code, 404, "{path}");
+    }
+    assert_eq!(env.get("/apis/batch/v1/jobs").await.code, 200);
+}
+
+async fn walk(env: &Env, rows: Vec<Row>, expected: &[&str]) {
     let mut wrong = Vec::new();
     let groups = env.get("/apis").await.json();
     let names: Vec<&str> = groups["groups"]
@@ -146,7 +190,7 @@ async fn discovery_has_all_that_upstream_serves() {
         .iter()
         .filter_map(|g| g["name"].as_str())
         .collect();
-    assert_eq!(names, GROUPS);
+    assert_eq!(names, expected);
     type Lists = (Vec<Value>, Vec<Value>);
     let mut versions: BTreeMap<(&str, &str), Lists> = BTreeMap::new();
     for r in rows {

@@ -61,22 +61,38 @@ impl Env {
     /// A server with other plugins than most tests need.
     pub async fn with(change: impl FnOnce(&mut Plugins)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut env = Self::build(sqlite(dir.path()), change).await;
+        let mut env = Self::build(sqlite(dir.path()), resources::Options::default(), change).await;
         env._store = Some(dir);
         env
     }
 
     /// A server over a store that may have objects already.
     pub async fn over(store: Store) -> Self {
-        Self::build(store, |_| {}).await
+        Self::build(store, resources::Options::default(), |_| {}).await
     }
 
     /// Such a server with other plugins.
     pub async fn over_with(store: Store, change: impl FnOnce(&mut Plugins)) -> Self {
-        Self::build(store, change).await
+        Self::build(store, resources::Options::default(), change).await
     }
 
-    async fn build(store: Store, change: impl FnOnce(&mut Plugins)) -> Self {
+    /// A server that serves what `--runtime-config` says.
+    pub async fn serving(runtime_config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = resources::Options {
+            enablement: resources::Enablement::parse(runtime_config).unwrap(),
+            ..resources::Options::default()
+        };
+        let mut env = Self::build(sqlite(dir.path()), options, |_| {}).await;
+        env._store = Some(dir);
+        env
+    }
+
+    async fn build(
+        store: Store,
+        options: resources::Options,
+        change: impl FnOnce(&mut Plugins),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity {
             git_version: "v1.37.0+k0s".into(),
@@ -97,7 +113,6 @@ impl Env {
             etcd_peer: None,
         })
         .unwrap();
-        let options = resources::Options::default();
         let mut descriptors = resources::all(&options);
         for d in crate::fakes::descriptors() {
             if !descriptors

@@ -5,6 +5,7 @@ mod aggregate;
 mod apply;
 mod audit;
 mod bad_input;
+mod cbor;
 mod connect;
 mod core;
 mod crd;
