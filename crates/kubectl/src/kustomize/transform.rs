@@ -122,14 +122,11 @@ fn label(value: &mut Value, labels: &Labels) {
         for (path, create) in selectors(&kind) {
             each(value, path, *create, &mut |v| add(&labels.pairs, v));
         }
-        each(
-            value,
-            "spec/volumeClaimTemplates[]/metadata/labels",
-            true,
-            &mut |v| {
+        each(value, "spec/volumeClaimTemplates[]", false, &mut |claim| {
+            each(claim, "metadata/labels", true, &mut |v| {
                 add(&labels.pairs, v);
-            },
-        );
+            });
+        });
     }
     if labels.include_selectors || labels.include_templates {
         for path in templates(&kind) {
