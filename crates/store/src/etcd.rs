@@ -142,10 +142,11 @@ fn endpoint(address: &str, config: &EtcdConfig) -> Result<Endpoint, Error> {
         .map_err(|e| configuration(address, e))?
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
-        // As kube-apiserver's etcd client: a dead peer is noticed within the sum of both.
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
+        // A member that went silent is noticed within the sum of both, as by kube-apiserver's etcd client, which has the
+        // kernel do it (TCP_USER_TIMEOUT). etcd allows a ping each 5 s, and only while something is asked.
+        .http2_keep_alive_interval(Duration::from_millis(5_500))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .keep_alive_while_idle(false)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
     match endpoint.uri().scheme_str() {
