@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::{limits, names};
+use crate::limits;
+
+mod parse;
 
 /// How one requirement judges a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,37 +53,11 @@ impl LabelSelector {
         if text.len() > limits::SELECTOR_BYTES {
             return Err("the label selector is too long".into());
         }
-        let mut p = Parser {
-            tokens: lex(text),
-            at: 0,
-        };
-        let mut requirements = Vec::new();
-        if p.peek() == &Token::End {
-            return Ok(Self::default());
+        let requirements = parse::requirements(text)?;
+        if requirements.len() > limits::SELECTOR_REQUIREMENTS {
+            return Err("the label selector has too many requirements".into());
         }
-        loop {
-            requirements.push(p.requirement()?);
-            if requirements.len() > limits::SELECTOR_REQUIREMENTS {
-                return Err("the label selector has too many requirements".into());
-            }
-            match p.next() {
-                Token::End => return Ok(Self { requirements }),
-                Token::Comma => {
-                    if !matches!(p.peek(), Token::Word(_) | Token::Not) {
-                        return Err(format!(
-                            "found '{}', expected: identifier after ','",
-                            p.peek().text()
-                        ));
-                    }
-                }
-                other => {
-                    return Err(format!(
-                        "found '{}', expected: ',' or 'end of string'",
-                        other.text()
-                    ));
-                }
-            }
-        }
+        Ok(Self { requirements })
     }
 
     /// A selector from a `metav1.LabelSelector` object. `None` where an operator or value is wrong.
@@ -178,217 +154,6 @@ impl std::fmt::Display for LabelSelector {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    Comma,
-    Not,
-    Equals,
-    NotEquals,
-    Open,
-    Close,
-    Greater,
-    Less,
-    End,
-}
-
-impl Token {
-    fn text(&self) -> &str {
-        match self {
-            Self::Word(w) => w,
-            Self::Comma => ",",
-            Self::Not => "!",
-            Self::Equals => "=",
-            Self::NotEquals => "!=",
-            Self::Open => "(",
-            Self::Close => ")",
-            Self::Greater => ">",
-            Self::Less => "<",
-            Self::End => "",
-        }
-    }
-}
-
-fn lex(text: &str) -> Vec<Token> {
-    let mut out = Vec::new();
-    let mut chars = text.chars().peekable();
-    while let Some(&c) = chars.peek() {
-        chars.next();
-        let token = match c {
-            ' ' | '\t' | '\r' | '\n' => continue,
-            ',' => Token::Comma,
-            '(' => Token::Open,
-            ')' => Token::Close,
-            '>' => Token::Greater,
-            '<' => Token::Less,
-            '!' if chars.next_if_eq(&'=').is_some() => Token::NotEquals,
-            '!' => Token::Not,
-            '=' => {
-                chars.next_if_eq(&'=');
-                Token::Equals
-            }
-            first => {
-                let mut word = String::from(first);
-                while let Some(c) = chars.next_if(|c| !" \t\r\n,()><!=".contains(*c)) {
-                    word.push(c);
-                }
-                Token::Word(word)
-            }
-        };
-        out.push(token);
-    }
-    out
-}
-
-struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
-}
-
-impl Parser {
-    fn peek(&self) -> &Token {
-        self.tokens.get(self.at).unwrap_or(&Token::End)
-    }
-
-    fn next(&mut self) -> Token {
-        let token = self.peek().clone();
-        self.at += 1;
-        token
-    }
-
-    fn requirement(&mut self) -> Result<Requirement, String> {
-        let absent = *self.peek() == Token::Not;
-        if absent {
-            self.next();
-        }
-        let key = match self.next() {
-            Token::Word(w) => w,
-            other => {
-                return Err(format!(
-                    "unable to parse requirement: found '{}', expected: identifier",
-                    other.text()
-                ));
-            }
-        };
-        check_key(&key)?;
-        if absent {
-            return Ok(Requirement {
-                key,
-                operator: Operator::DoesNotExist,
-            });
-        }
-        if matches!(self.peek(), Token::End | Token::Comma) {
-            return Ok(Requirement {
-                key,
-                operator: Operator::Exists,
-            });
-        }
-        let operator = match self.next() {
-            Token::Equals => Operator::In(vec![self.value(&key)?]),
-            Token::NotEquals => Operator::NotIn(vec![self.value(&key)?]),
-            Token::Greater => Operator::GreaterThan(self.number(&key)?),
-            Token::Less => Operator::LessThan(self.number(&key)?),
-            Token::Word(w) if w == "in" => Operator::In(self.values(&key)?),
-            Token::Word(w) if w == "notin" => Operator::NotIn(self.values(&key)?),
-            other => {
-                return Err(format!(
-                    "unable to parse requirement: found '{}', expected: in, notin, =, ==, !=, gt, lt",
-                    other.text()
-                ));
-            }
-        };
-        Ok(Requirement { key, operator })
-    }
-
-    fn value(&mut self, key: &str) -> Result<String, String> {
-        match self.peek() {
-            Token::End | Token::Comma => Ok(String::new()),
-            Token::Word(w) => {
-                let w = w.clone();
-                self.next();
-                check_value(key, &w)?;
-                Ok(w)
-            }
-            other => Err(format!(
-                "unable to parse requirement: found '{}', expected: identifier",
-                other.text()
-            )),
-        }
-    }
-
-    fn number(&mut self, key: &str) -> Result<i64, String> {
-        let text = self.value(key)?;
-        text.parse().map_err(|_| {
-            format!(
-                "unable to parse requirement: values[0][{key}]: Invalid value: \"{text}\": for 'Gt', 'Lt' operators, the value must be an integer"
-            )
-        })
-    }
-
-    fn values(&mut self, key: &str) -> Result<Vec<String>, String> {
-        if self.next() != Token::Open {
-            self.at -= 1;
-            return Err(format!(
-                "unable to parse requirement: found '{}' expected: '('",
-                self.peek().text()
-            ));
-        }
-        let mut out = Vec::new();
-        loop {
-            match self.next() {
-                Token::Word(w) => {
-                    check_value(key, &w)?;
-                    out.push(w);
-                    match self.next() {
-                        Token::Comma if *self.peek() == Token::Close => out.push(String::new()),
-                        Token::Comma => {}
-                        Token::Close => return Ok(out),
-                        other => {
-                            return Err(format!(
-                                "unable to parse requirement: found '{}', expected: ',' or ')'",
-                                other.text()
-                            ));
-                        }
-                    }
-                }
-                Token::Comma => out.push(String::new()),
-                Token::Close => {
-                    if out.is_empty() {
-                        out.push(String::new());
-                    }
-                    return Ok(out);
-                }
-                other => {
-                    return Err(format!(
-                        "unable to parse requirement: found '{}', expected: ',', ')' or identifier",
-                        other.text()
-                    ));
-                }
-            }
-        }
-    }
-}
-
-fn check_key(key: &str) -> Result<(), String> {
-    match names::qualified_name(key).as_slice() {
-        [] => Ok(()),
-        all => Err(format!(
-            "unable to parse requirement: <nil>: Invalid value: \"{key}\": {}",
-            all.join("; ")
-        )),
-    }
-}
-
-fn check_value(key: &str, value: &str) -> Result<(), String> {
-    match names::label_value(value).as_slice() {
-        [] => Ok(()),
-        all => Err(format!(
-            "unable to parse requirement: values[0][{key}]: Invalid value: \"{value}\": {}",
-            all.join("; ")
-        )),
-    }
-}
-
 // === FieldSelector ===
 
 impl FieldSelector {
@@ -397,15 +162,16 @@ impl FieldSelector {
         if text.len() > limits::SELECTOR_BYTES {
             return Err("the field selector is too long".into());
         }
+        let mut terms = split_terms(text);
+        terms.sort_unstable();
         let mut requirements = Vec::new();
-        for term in split_terms(text) {
-            if term.is_empty() {
-                continue;
-            }
+        for term in terms.into_iter().filter(|t| !t.is_empty()) {
             let (field, value, equal) = split_term(term)
                 .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
-            let value = unescape(value)
-                .ok_or_else(|| format!("invalid field selector: invalid value in '{term}'"))?;
+            let value = unescape(value)?;
+            if field.is_empty() && value.is_empty() {
+                continue;
+            }
             requirements.push(FieldRequirement {
                 field: field.to_string(),
                 value,
@@ -416,6 +182,18 @@ impl FieldSelector {
             }
         }
         Ok(Self { requirements })
+    }
+
+    /// The selector of one field's value.
+    pub fn equal(field: &str, value: &str) -> Self {
+        let requirement = FieldRequirement {
+            field: field.into(),
+            value: value.into(),
+            equal: true,
+        };
+        Self {
+            requirements: vec![requirement],
+        }
     }
 
     /// Whether the fields, looked up by name, satisfy all requirements; an unknown field is empty.
@@ -469,20 +247,31 @@ fn split_term(term: &str) -> Option<(&str, &str, bool)> {
     None
 }
 
-fn unescape(text: &str) -> Option<String> {
+fn unescape(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
+    let sequence = |s: &str| {
+        Err(format!(
+            "invalid field selector: invalid escape sequence: {s}"
+        ))
+    };
     while let Some(c) = chars.next() {
         match c {
-            '\\' => match chars.next()? {
-                e @ ('\\' | ',' | '=') => out.push(e),
-                _ => return None,
+            '\\' => match chars.next() {
+                Some(e @ ('\\' | ',' | '=')) => out.push(e),
+                Some(e) => return sequence(&format!("\\{e}")),
+                None => return sequence("\\"),
             },
-            ',' | '=' => return None,
+            ',' | '=' => {
+                let n = u32::from(c);
+                return Err(format!(
+                    "invalid field selector: unescaped character in value: {n}"
+                ));
+            }
             c => out.push(c),
         }
     }
-    Some(out)
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -514,6 +303,9 @@ mod tests {
             ("x.io/y=", true),
             ("x.io/y", true),
             ("env in (prod),a=2", false),
+            ("in", false),
+            ("a in (1,)", true),
+            ("x.io/y in ()", true),
         ] {
             assert_eq!(judge(text, &labels), Ok(expected), "{text}");
         }
@@ -521,22 +313,90 @@ mod tests {
 
     #[test]
     fn bad_label_selectors_are_errors() {
-        for text in [
-            "a=b=c",
-            "a,",
-            ",a",
-            "a in b",
-            "a in (b",
-            "a b",
-            "-",
-            "a=$",
-            "a>x",
-            "(",
-            "!",
-            "a!b",
-            "a in (b c)",
+        let label = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+        let name = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+        for (text, why) in [
+            ("a=b=c", "found '=', expected: ',' or 'end of string'"),
+            ("a,", "found '', expected: identifier after ','"),
+            (
+                ",a",
+                "found ',', expected: !, identifier, or 'end of string'",
+            ),
+            (
+                "a in b",
+                "unable to parse requirement: found 'b' expected: '('",
+            ),
+            (
+                "a in (b",
+                "unable to parse requirement: found '', expected: ',' or ')'",
+            ),
+            (
+                "a in (,",
+                "unable to parse requirement: found '', expected: ',', or identifier",
+            ),
+            (
+                "a in (=",
+                "unable to parse requirement: found '=', expected: ',', ')' or identifier",
+            ),
+            (
+                "a b",
+                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+            ),
+            (
+                "-",
+                &format!("unable to parse requirement: <nil>: Invalid value: \"-\": {name}"),
+            ),
+            (
+                "a=$",
+                &format!(
+                    "unable to parse requirement: values[0][a]: Invalid value: \"$\": {label}"
+                ),
+            ),
+            (
+                "a in ($,A)",
+                &format!(
+                    "unable to parse requirement: values[0][a]: Invalid value: \"$\": {label}"
+                ),
+            ),
+            (
+                "a in (z$,b)",
+                &format!(
+                    "unable to parse requirement: values[1][a]: Invalid value: \"z$\": {label}"
+                ),
+            ),
+            (
+                "a>x",
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+            (
+                "a>-",
+                &format!(
+                    "unable to parse requirement: [values[0]: Invalid value: \"-\": for 'Gt', 'Lt' operators, the value must be an integer, values[0][a]: Invalid value: \"-\": {label}]"
+                ),
+            ),
+            (
+                "(",
+                "found '(', expected: !, identifier, or 'end of string'",
+            ),
+            (
+                "!",
+                "unable to parse requirement: found '', expected: identifier",
+            ),
+            ("!a=b", "found '=', expected: ',' or 'end of string'"),
+            (
+                "a!b",
+                "unable to parse requirement: found '!', expected: in, notin, =, ==, !=, gt, lt",
+            ),
+            (
+                "a===b",
+                "unable to parse requirement: found '=', expected: identifier",
+            ),
+            (
+                "a in (b c)",
+                "unable to parse requirement: found 'c', expected: ',' or ')'",
+            ),
         ] {
-            assert!(judge(text, &[]).is_err(), "{text}");
+            assert_eq!(judge(text, &[]), Err(why.into()), "{text}");
         }
         assert!(LabelSelector::parse(&"a,".repeat(60_000)).is_err());
     }
@@ -547,8 +407,27 @@ mod tests {
         assert_eq!(s.requires("metadata.name"), Some("x,y"));
         let f = |k: &str| (k == "metadata.name").then_some("x,y");
         assert!(s.matches(f));
-        assert!(FieldSelector::parse("nonsense").is_err());
-        assert!(FieldSelector::parse("a=b\\c").is_err());
+        for (text, why) in [
+            (
+                "b=1,nonsense,c",
+                "invalid selector: 'b=1,nonsense,c'; can't understand 'c'",
+            ),
+            (
+                "a=b\\c",
+                "invalid field selector: invalid escape sequence: \\c",
+            ),
+            (
+                "a=b\\",
+                "invalid field selector: invalid escape sequence: \\",
+            ),
+            (
+                "a=b=c",
+                "invalid field selector: unescaped character in value: 61",
+            ),
+        ] {
+            assert_eq!(FieldSelector::parse(text), Err(why.into()));
+        }
+        assert!(FieldSelector::parse("=,").unwrap().is_empty());
         assert!(FieldSelector::parse("").unwrap().is_empty());
     }
 }

@@ -4,6 +4,7 @@
 mod follow;
 mod history;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
@@ -44,9 +45,9 @@ pub struct WatchCache {
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<(Box<str>, Box<str>), Arc<Entry>>,
+    objects: BTreeMap<Key, Arc<Entry>>,
     /// What cannot be read, and why.
-    broken: BTreeMap<(Box<str>, Box<str>), String>,
+    broken: BTreeMap<Key, String>,
     /// Bytes of all of them.
     bytes: usize,
     /// Newest changes, oldest first.
@@ -55,6 +56,14 @@ struct State {
     forgotten: u64,
     network: Vec<mpsc::Sender<Arc<CacheEvent>>>,
     parts: Vec<mpsc::Sender<Change>>,
+}
+
+/// Namespace and name, in the order of the store's keys: `a-b/x` comes before `a/x`, and pages that begin in the
+/// cache go on in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    namespace: Box<str>,
+    name: Box<str>,
 }
 
 /// Where a network watch begins.
@@ -79,6 +88,46 @@ pub struct Begun {
 /// The revision asked for has left the ring.
 #[derive(Debug)]
 pub struct TooOld;
+
+// === Key ===
+
+impl Key {
+    fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    fn of(entry: &Entry) -> Self {
+        Self {
+            namespace: entry.namespace.clone(),
+            name: entry.name.clone(),
+        }
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = u8> {
+        let slash = std::iter::once(b'/');
+        self.namespace.bytes().chain(slash).chain(self.name.bytes())
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (&*self.namespace, &*other.namespace);
+        match a.cmp(b) {
+            Ordering::Equal => self.name.cmp(&other.name),
+            _ if a.starts_with(b) || b.starts_with(a) => self.bytes().cmp(other.bytes()),
+            different => different,
+        }
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 // === CacheEvent ===
 
@@ -172,15 +221,15 @@ impl WatchCache {
         if state.broken.is_empty() {
             return None;
         }
-        state.broken.get(&(namespace.into(), name.into())).cloned()
+        state.broken.get(&Key::new(namespace, name)).cloned()
     }
 
     /// The key of the first object of a namespace (or any) that cannot be read, and why.
     pub fn any_broken(&self, namespace: Option<&str>) -> Option<(String, String)> {
         let state = self.state.read();
         let inside = |n: &str| namespace.is_none_or(|ns| ns == n);
-        let mut all = state.broken.iter().filter(|((n, _), _)| inside(n));
-        let ((namespace, name), why) = all.next()?;
+        let mut all = state.broken.iter().filter(|(k, _)| inside(&k.namespace));
+        let (Key { namespace, name }, why) = all.next()?;
         let key = match namespace.is_empty() {
             true => format!("{}{name}", self.prefix),
             false => format!("{}{namespace}/{name}", self.prefix),
@@ -202,7 +251,7 @@ impl WatchCache {
         let rest = key.strip_prefix(self.prefix.as_str()).unwrap_or("");
         let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
         let mut state = self.state.write();
-        let key = (namespace.into(), name.into());
+        let key = Key::new(namespace, name);
         state.remove(&key);
         state.broken.insert(key, why.to_string());
     }
@@ -210,7 +259,7 @@ impl WatchCache {
     /// An object that could not be read is gone.
     fn mended(&self, namespace: &str, name: &str) {
         let mut state = self.state.write();
-        state.broken.remove(&(namespace.into(), name.into()));
+        state.broken.remove(&Key::new(namespace, name));
     }
 
     /// How much there is.
@@ -257,7 +306,7 @@ impl WatchCache {
 
     fn apply(&self, change: Change, revision: u64) {
         let mut state = self.state.write();
-        let key = (change.entry.namespace.clone(), change.entry.name.clone());
+        let key = Key::of(&change.entry);
         match change.kind {
             ChangeKind::Deleted => state.remove(&key),
             _ => state.insert(key, change.entry.clone()),
@@ -291,7 +340,7 @@ impl WatchCache {
 }
 
 impl State {
-    fn insert(&mut self, key: (Box<str>, Box<str>), entry: Arc<Entry>) {
+    fn insert(&mut self, key: Key, entry: Arc<Entry>) {
         if !self.broken.is_empty() {
             self.broken.remove(&key);
         }
@@ -301,7 +350,7 @@ impl State {
         }
     }
 
-    fn remove(&mut self, key: &(Box<str>, Box<str>)) {
+    fn remove(&mut self, key: &Key) {
         if let Some(before) = self.objects.remove(key) {
             self.bytes -= before.bytes.len();
         }
@@ -311,9 +360,8 @@ impl State {
         match namespace {
             None => self.objects.values().cloned().collect(),
             Some(ns) => {
-                let from: (Box<str>, Box<str>) = (ns.into(), "".into());
-                let all = self.objects.range(from..);
-                all.take_while(|((n, _), _)| &**n == ns)
+                let all = self.objects.range(Key::new(ns, "")..);
+                all.take_while(|(k, _)| &*k.namespace == ns)
                     .map(|(_, e)| e.clone())
                     .collect()
             }
@@ -327,7 +375,7 @@ impl Cache for WatchCache {
         self.state
             .read()
             .objects
-            .get(&(namespace.into(), name.into()))
+            .get(&Key::new(namespace, name))
             .cloned()
     }
 
@@ -412,7 +460,29 @@ fn top_level(json: &[u8], mark: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::with_revision;
+    use super::{Key, with_revision};
+
+    #[test]
+    fn keys_are_in_the_stores_order() {
+        let all = [
+            ("", "a"),
+            ("a", ""),
+            ("a-b", "x"),
+            ("a", "b"),
+            ("a", "x"),
+            ("ab", "a"),
+            ("b", "a"),
+        ];
+        let mut keys: Vec<Key> = all.iter().map(|(n, m)| Key::new(n, m)).collect();
+        let mut texts: Vec<String> = all.iter().map(|(n, m)| format!("{n}/{m}")).collect();
+        keys.sort();
+        texts.sort();
+        let sorted: Vec<String> = keys
+            .iter()
+            .map(|k| format!("{}/{}", k.namespace, k.name))
+            .collect();
+        assert_eq!(sorted, texts);
+    }
 
     #[test]
     fn the_revision_goes_into_the_objects_own_metadata() {

@@ -20,13 +20,8 @@ pub struct Filter {
 impl Filter {
     /// The filter of a request; 400 for selectors that are wrong or name unknown fields.
     pub fn of(call: &Call) -> Result<Self, ApiError> {
-        let labels =
-            LabelSelector::parse(call.query.get("labelSelector").unwrap_or("")).map_err(|e| {
-                ApiError::bad_request(format!(
-                    "unable to parse requirement: {}",
-                    e.trim_start_matches("unable to parse requirement: ")
-                ))
-            })?;
+        let labels = LabelSelector::parse(call.query.get("labelSelector").unwrap_or(""))
+            .map_err(ApiError::bad_request)?;
         let mut fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or(""))
             .map_err(ApiError::bad_request)?;
         let d = call.descriptor();

@@ -33,10 +33,7 @@ pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiErr
             out.push(b'\n');
             Ok(out.into())
         }
-        Media::Yaml => Ok(serde_saphyr::to_string(value)
-            .map_err(ApiError::internal)?
-            .into_bytes()
-            .into()),
+        Media::Yaml => Ok(api::yaml::to_string(value).into_bytes().into()),
         Media::Cbor => Ok(api::cbor::encode(value, Order::Any).into()),
         Media::Protobuf => {
             let data = api::protobuf::encode(value).map_err(|error| {

@@ -37,7 +37,10 @@ impl Reference {
         BufReader::new(out).read_line(&mut path)?;
         let path = Path::new(path.trim());
         let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        let mut config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        // The first answer counts, be it a 504.
+        config.default_retry = false;
         let pids = std::fs::read_to_string(path.with_file_name("pids"))?;
         let pids = pids
             .split_whitespace()

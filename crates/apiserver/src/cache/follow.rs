@@ -10,7 +10,7 @@ use machinery::Descriptor;
 use store::{Event, KeyValue, Range, Store, WatchBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{WatchCache, with_revision};
+use super::{Key, WatchCache, with_revision};
 
 /// Every key the API server owns.
 pub const ROOT: &str = "/registry/";
@@ -208,7 +208,7 @@ impl Loop {
             for kv in found.kvs {
                 match entry(&cache, &kv) {
                     Ok(e) => {
-                        let key = (e.namespace.clone(), e.name.clone());
+                        let key = Key::of(&e);
                         state.insert(key, Arc::new(e));
                     }
                     Err((key, error)) => {

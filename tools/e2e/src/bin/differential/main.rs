@@ -128,7 +128,9 @@ fn option(name: &str) -> Option<String> {
 
 async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    // The first answer counts, be it a 504.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 
