@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::{Answer, Row, fail, int, text};
 use crate::limits;
@@ -27,57 +27,15 @@ pub(crate) fn pattern(text: &str) -> Result<Regex, EvalError> {
     if let Some(r) = known.get(text) {
         return Ok(r.clone());
     }
-    let made = RegexBuilder::new(text)
-        .size_limit(limits::PATTERN_BYTES_MAX)
-        .build();
-    let made = match made {
+    let made = match stdx::regexp::compile(text, limits::PATTERN_BYTES_MAX) {
         Ok(r) => r,
-        Err(e) => {
-            return fail(format!("error parsing regexp: {}", problem(text, &e)));
-        }
+        Err(e) => return fail(e),
     };
     if known.len() >= limits::PATTERNS_MAX {
         known.clear();
     }
     known.insert(text.to_string(), made.clone());
     Ok(made)
-}
-
-/// What is wrong about a pattern, in the words of Go's parser.
-fn problem(text: &str, e: &regex::Error) -> String {
-    let shown = e.to_string();
-    let lines: Vec<&str> = shown.lines().collect();
-    let reason = lines.last().copied().unwrap_or_default();
-    let reason = reason.trim_start_matches("error: ");
-    // The parser marks the place below the pattern, which it indents.
-    let mark = lines.iter().find(|l| l.trim_start().starts_with('^'));
-    let from = mark
-        .and_then(|l| l.find('^'))
-        .map_or(0, |i| i.saturating_sub(4));
-    let long = mark.map_or(0, |l| l.matches('^').count());
-    let part: String = text.chars().skip(from).take(long).collect();
-    let rest: String = text.chars().skip(from).collect();
-    match reason {
-        "unclosed group" => format!("missing closing ): `{text}`"),
-        "unopened group" => format!("unexpected ): `{text}`"),
-        "unclosed character class" => format!("missing closing ]: `{rest}`"),
-        "repetition operator missing expression" => {
-            format!("missing argument to repetition operator: `{part}`")
-        }
-        r if r.starts_with("look-around") => {
-            format!("invalid or unsupported Perl syntax: `{part}`")
-        }
-        r if r.starts_with("unrecognized escape") || r.starts_with("backreferences") => {
-            format!("invalid escape sequence: `{part}`")
-        }
-        r if r.starts_with("invalid character class range") => {
-            format!("invalid character class range: `{part}`")
-        }
-        r if r.starts_with("invalid repetition count range") => {
-            format!("invalid repeat count: `{part}`")
-        }
-        r => format!("{r}: `{text}`"),
-    }
 }
 
 fn matches(a: &[Value]) -> Answer {
