@@ -214,6 +214,11 @@ impl Call {
         self.descriptor().strategy.apply_model().is_some()
     }
 
+    /// Whether upstream's generic server has the resource: definitions and custom resources.
+    pub fn is_generic(&self) -> bool {
+        self.is_custom() || self.descriptor().group == crate::crd::GROUP
+    }
+
     /// Whether this is a server-side apply.
     pub fn applies(&self) -> bool {
         let kind = self.content_type().strip_prefix("application/apply-patch+");

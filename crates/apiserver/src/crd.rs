@@ -1,7 +1,7 @@
 //! CustomResourceDefinitions: their kind, and a loop that serves what they define.
 //! Upstream: apiextensions-apiserver; api-semantics §19.
 //!
-//! `kind` is the CRD resource itself, `plan` decides names and conditions, `custom` makes the
+//! `kind` is the CRD resource itself, `validation` what may stand in one, `plan` decides names and conditions, `custom` makes the
 //! descriptors of the custom resources, `run` carries it all out.
 
 mod convert;
@@ -11,6 +11,7 @@ pub mod kind;
 mod plan;
 mod run;
 pub mod structural;
+mod validation;
 
 pub use run::{run, serve_established};
 

@@ -44,7 +44,7 @@ fn decoded(
         })?,
         Media::Yaml => {
             let text = std::str::from_utf8(data).map_err(|e| unrecognized(&e.to_string()))?;
-            yaml(text).map_err(|e| unrecognized(&format!("error converting YAML to JSON: {e}")))?
+            yaml(text).map_err(|e| unrecognized(&e))?
         }
         Media::Protobuf => {
             let value = api::protobuf::decode(data).map_err(|e| unrecognized(&e.0))?;
@@ -55,14 +55,24 @@ fn decoded(
             false => unrecognized(&e.text),
         })?,
     };
+    if value.is_null() && media != Media::Protobuf {
+        // Like an object without anything, to Go.
+        let value = Value::Object(serde_json::Map::new());
+        return Ok(Decoded { value, findings });
+    }
     if value.is_object() {
         texts(&value).map_err(|why| unrecognized(&why))?;
         return Ok(Decoded { value, findings });
     }
-    let what = go_kind(&value);
-    Err(unrecognized(&format!(
+    Err(unrecognized(&not_an_object(&value)))
+}
+
+/// Why a value that is no object is refused.
+pub fn not_an_object(value: &Value) -> String {
+    let what = go_kind(value);
+    format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-    )))
+    )
 }
 
 /// A body whose version and kind are known, and that is wrong all the same.
@@ -73,7 +83,7 @@ fn cannot_be_handled(kind: &str, version: &str, why: &str) -> ApiError {
 }
 
 /// What Go's JSON package calls a value.
-fn go_kind(value: &Value) -> &'static str {
+pub fn go_kind(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
@@ -105,15 +115,16 @@ fn texts(value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// YAML to a value; the last of repeated keys counts, and the first repetition is told.
+/// YAML to a value: its first document. The last of repeated keys counts, and the first repetition is told.
 pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
+    let text = first_document(text);
     let strict = match serde_saphyr::from_str::<Yaml>(text) {
         Ok(Yaml(value)) => return Ok((value, Vec::new())),
         Err(e) => e,
     };
     let serde_saphyr::Error::DuplicateMappingKey { key, location } = strict.without_snippet()
     else {
-        return Err(strict.without_snippet().to_string());
+        return Err(yaml_error(&strict));
     };
     let found = format!(
         "line {}: key \"{}\" already set in map",
@@ -123,9 +134,54 @@ pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
     };
-    let Yaml(value) = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|e| e.without_snippet().to_string())?;
+    let Yaml(value) =
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| yaml_error(&e))?;
     Ok((value, vec![found]))
+}
+
+/// What stands before the second document's mark. A line that begins with the mark is one wherever it stands.
+fn first_document(text: &str) -> &str {
+    let mut begun = false;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end();
+        let mark = bare == "---" || bare.starts_with("--- ");
+        if mark && begun {
+            return &text[..at];
+        }
+        begun |= mark || !(bare.is_empty() || bare.starts_with(['#', '%']));
+        at += line.len();
+    }
+    text
+}
+
+/// Go's words where they are known, else the parser's own.
+fn yaml_error(e: &serde_saphyr::Error) -> String {
+    let text = e.without_snippet().to_string();
+    if let Some(literal) = text.strip_prefix("non-finite float `") {
+        let shown = match literal.to_lowercase() {
+            l if l.starts_with("-.inf") => "-Inf",
+            l if l.starts_with(".nan") => "NaN",
+            _ => "+Inf",
+        };
+        return format!("json: unsupported value: {shown}");
+    }
+    let own = [
+        "json: unsupported value",
+        "unsupported map key",
+        "yaml: invalid map key",
+    ];
+    if own.iter().any(|o| text.starts_with(o)) {
+        let end = text.rfind(" at line ").unwrap_or(text.len());
+        return text[..end].to_string();
+    }
+    match text
+        .rsplit_once(" at line ")
+        .and_then(|(what, place)| Some((what, place.split_once(',')?.0)))
+    {
+        Some((what, line)) => format!("yaml: line {line}: {what}"),
+        None => format!("yaml: {text}"),
+    }
 }
 
 /// The endpoint's own kind from a body: decoded, of the right kind, conforming, and strict or warned
@@ -139,7 +195,9 @@ pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
         mut value,
         findings,
     } = decoded(data, media, (&d.version, &d.kind), schema)?;
-    check_custom_kind(call, &value, data)?;
+    if call.is_custom() {
+        check_custom_kind(call, &value, data, media)?;
+    }
     check_kind(&mut value, &d.api_version(), &d.kind)?;
     let unknown = conformed(call, &mut value)?;
     let mut all = findings;
@@ -151,35 +209,74 @@ pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
     Ok(value)
 }
 
-/// A custom resource of another kind is decoded like any and fails validation.
-fn check_custom_kind(call: &Call, value: &Value, data: &[u8]) -> Result<(), ApiError> {
+/// A custom resource must say its kind and version; of another kind it is decoded like any and fails validation.
+fn check_custom_kind(
+    call: &Call,
+    value: &Value,
+    data: &[u8],
+    media: Media,
+) -> Result<(), ApiError> {
     let d = call.descriptor();
     let text = |path: &str| machinery::object::str_at(value, path).to_string();
     let (kind, version) = (text("kind"), text("apiVersion"));
-    for (what, given) in [("Kind", &kind), ("apiVersion", &version)] {
-        if call.is_custom() && given.is_empty() {
-            return Err(ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): Object '{what}' is missing in '{}' ({})",
-                d.kind,
-                String::from_utf8_lossy(data),
+    if kind.is_empty() {
+        // Without strict decoding it is the endpoint's kind that lacks one, and the body is what was read.
+        let lenient = call.validation() == Validation::Ignore;
+        let body = match media {
+            _ if !lenient || media == Media::Json => String::from_utf8_lossy(data).into_owned(),
+            _ if data.iter().all(u8::is_ascii_whitespace) || *value == serde_json::json!({}) => {
+                "null".into()
+            }
+            _ => value.to_string(),
+        };
+        let missing = format!("Object 'Kind' is missing in '{body}'");
+        let (of, at) = (&d.kind, &d.version);
+        return Err(ApiError::bad_request(match lenient {
+            true => format!("{of} in version \"{at}\" cannot be handled as a {of}: {missing}"),
+            false => format!(
+                "the object provided is unrecognized (must be of type {of}): {missing} ({})",
                 summary(data)
-            )));
+            ),
+        }));
+    }
+    if version != d.api_version() {
+        return Err(other_version(&version, &d.api_version()));
+    }
+    check_type(call, value)
+}
+
+/// 422 where a custom resource is not of the endpoint's kind and version.
+pub fn check_type(call: &Call, value: &Value) -> Result<(), ApiError> {
+    let d = call.descriptor();
+    let text = |path: &str| machinery::object::str_at(value, path).to_string();
+    let mut causes = Causes::new();
+    for (field, wanted) in [
+        ("kind", d.kind.to_string()),
+        ("apiVersion", d.api_version()),
+    ] {
+        let given = text(field);
+        if given != wanted {
+            let why = format!("must be {wanted}");
+            causes.at(field, |c| c.invalid(&Value::String(given), why));
         }
     }
-    if !call.is_custom() || kind.is_empty() || kind == *d.kind || version != d.api_version() {
+    if causes.is_empty() {
         return Ok(());
     }
-    let mut causes = Causes::new();
-    causes.at("kind", |c| {
-        c.invalid(&Value::String(kind.clone()), format!("must be {}", d.kind));
-    });
-    let name = text("metadata.name");
+    let (kind, name) = (text("kind"), text("metadata.name"));
     Err(ApiError::invalid(&d.group, &kind, &name, causes.as_slice()))
+}
+
+fn other_version(given: &str, expected: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({expected})"
+    ))
 }
 
 /// Numbers without a fraction as Go writes them: without a point.
 fn whole_numbers(value: &mut Value) {
     match value {
+        Value::Number(n) if n.is_u64() && !n.is_i64() => *value = Value::from(n.as_f64()),
         Value::Number(n) => {
             if let Some(whole) = n.as_f64().filter(|_| n.is_f64()).and_then(yaml11::whole) {
                 *value = Value::from(whole);
@@ -209,7 +306,7 @@ pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError
     if let (Some(meta), Some(fields)) = (meta, value.get_mut("metadata")) {
         out = conform::conform_at(meta, fields, "metadata").map_err(bad)?;
     }
-    let unknown = d.strategy.unknown_fields(value).into_iter();
+    let unknown = d.strategy.coerce(value).map_err(bad)?.into_iter();
     out.extend(unknown.map(|path| format!("unknown field \"{path}\"")));
     Ok(out)
 }
@@ -223,7 +320,7 @@ pub fn report(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
                 "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
                 d.kind,
                 d.version,
-                findings.join(", ")
+                strict_text(&findings)
             )))
         }
         Validation::Warn => {
@@ -232,6 +329,18 @@ pub fn report(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Findings as one error; those of YAML's parser, which name lines, are one in the words of Go's.
+pub fn strict_text(findings: &[String]) -> String {
+    let (lines, others): (Vec<&String>, Vec<&String>) =
+        findings.iter().partition(|f| f.starts_with("line "));
+    let mut all: Vec<String> = others.into_iter().cloned().collect();
+    if !lines.is_empty() {
+        let lines: Vec<String> = lines.iter().map(|l| format!("\n  {l}")).collect();
+        all.insert(0, format!("yaml: unmarshal errors:{}", lines.concat()));
+    }
+    all.join(", ")
 }
 
 /// Upstream's short form of a body for errors.
@@ -263,9 +372,7 @@ pub fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<()
         )));
     }
     if !given_version.is_empty() && given_version != api_version {
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
-        )));
+        return Err(other_version(given_version, api_version));
     }
     if let Some(map) = value.as_object_mut() {
         map.insert("apiVersion".into(), api_version.into());
@@ -302,7 +409,6 @@ mod tests {
             "{",
             "[]",
             "5",
-            "null",
             "\"x\"",
             "{\"a\":}",
             "{\"kind\":5}",
@@ -338,7 +444,17 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(expected), "{text}");
         }
-        assert!(read("{? [a] : b}").is_err());
+        assert_eq!(
+            read("{? [a] : b}"),
+            Err("yaml: invalid map key: []interface {}{\"a\"}".into())
+        );
+        assert_eq!(
+            read("a: {~: n}"),
+            Err("unsupported map key of type: %!s(<nil>), key: <nil>, value: false".into())
+        );
+        assert_eq!(read("a: .inf"), Err("json: unsupported value: +Inf".into()));
+        assert_eq!(read("a: 1\n---\nb: 2\n"), Ok(serde_json::json!({"a": 1})));
+        assert_eq!(read("---\na: 1\n"), Ok(serde_json::json!({"a": 1})));
     }
 
     /// Upstream's own round-trip data, where it lies beside the checkout.

@@ -34,6 +34,7 @@ pub struct Cause {
 pub struct Causes {
     path: String,
     list: Vec<Cause>,
+    warnings: Vec<String>,
 }
 
 // === CauseKind ===
@@ -199,6 +200,24 @@ impl Causes {
         self.push(CauseKind::NotSupported, Some(go_text(value)), detail);
     }
 
+    /// An error at the current path whose value is left out: `Invalid value: <detail>`.
+    pub fn without_value(&mut self, kind: CauseKind, detail: impl Into<String>) {
+        self.push(kind, None, detail);
+    }
+
+    /// An empty list under the same path.
+    pub fn aside(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// `Internal error: <detail>`.
+    pub fn internal(&mut self, detail: impl Into<String>) {
+        self.push(CauseKind::InternalError, None, detail);
+    }
+
     /// `Too long: may not be more than N bytes`.
     pub fn too_long(&mut self, max: usize) {
         let unit = if max == 1 { "byte" } else { "bytes" };
@@ -229,6 +248,26 @@ impl Causes {
         self.list.push(cause);
     }
 
+    /// Something the client is told of though the object passes.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// What the client is told of though the object passes.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How many there are: what came later is `as_slice()[n..]`.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Sorts those after the first `n` by their texts, as upstream does where it finds them in maps.
+    pub fn sort_from(&mut self, n: usize) {
+        self.list[n..].sort_by_cached_key(Cause::text);
+    }
+
     /// The current path.
     pub fn path(&self) -> &str {
         &self.path
@@ -250,8 +289,88 @@ pub fn go_text(value: &Value) -> String {
     match value {
         Value::String(s) => go_quote(s),
         Value::Null => "null".into(),
+        Value::Number(n) if n.is_f64() => go_float(n.as_f64().unwrap_or(0.0)),
+        Value::Array(_) | Value::Object(_) => go_json(value),
         other => other.to_string(),
     }
 }
 
 pub use api::go::quote as go_quote;
+
+/// Go's `%v` of a float.
+pub fn go_float(n: f64) -> String {
+    float(n, (1e-4, 1e21), 2)
+}
+
+/// Digits of `n`, with an exponent outside of a range of magnitudes.
+fn float(n: f64, (low, high): (f64, f64), digits: usize) -> String {
+    let magnitude = n.abs();
+    if magnitude == 0.0 || (low..high).contains(&magnitude) {
+        return n.to_string();
+    }
+    let text = format!("{n:e}");
+    let Some((mantissa, exponent)) = text.split_once('e') else {
+        return text;
+    };
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(e) => ('-', e),
+        None => ('+', exponent),
+    };
+    format!("{mantissa}e{sign}{exponent:0>digits$}")
+}
+
+/// A value as Go's JSON package writes it: nothing that HTML gives a meaning to.
+pub fn go_json(value: &Value) -> String {
+    match value {
+        Value::Number(n) if n.is_f64() => float(n.as_f64().unwrap_or(0.0), (1e-6, 1e21), 1),
+        Value::Array(items) => {
+            let all: Vec<String> = items.iter().map(go_json).collect();
+            format!("[{}]", all.join(","))
+        }
+        Value::Object(map) => {
+            let one = |(k, v): (&String, &Value)| format!("{}:{}", json_string(k), go_json(v));
+            let all: Vec<String> = map.iter().map(one).collect();
+            format!("{{{}}}", all.join(","))
+        }
+        Value::String(s) => json_string(s),
+        other => other.to_string(),
+    }
+}
+
+fn json_string(s: &str) -> String {
+    let text = Value::String(s.into()).to_string();
+    let meaning = |c| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    if !text.contains(meaning) {
+        return text;
+    }
+    let each = |c: char| match meaning(c) {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    text.chars().map(each).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_shown_as_go_shows_them() {
+        for (value, expected) in [
+            (json!(5), "5"),
+            (json!(1.5), "1.5"),
+            (json!(1e30), "1e+30"),
+            (json!(0.00001), "1e-05"),
+            (json!(100_000.5), "100000.5"),
+            (json!("a<b"), "\"a<b\""),
+            (
+                json!({"a": "x > 1 && y", "b": [1e-7, null]}),
+                "{\"a\":\"x \\u003e 1 \\u0026\\u0026 y\",\"b\":[1e-7,null]}",
+            ),
+        ] {
+            assert_eq!(go_text(&value), expected);
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! into upstream's canonical form. What Go's decoders do. Upstream: sigs.k8s.io/json; api-semantics §3.5.
 
 mod strict;
+mod syntax;
 
 use api::quantity::Quantity;
 use api::schema::{Field, Schema, Type};
@@ -9,6 +10,7 @@ use base64::Engine;
 use serde_json::{Map, Value, json};
 
 pub use strict::parse;
+pub use syntax::syntax_error;
 
 /// Most findings of one body, as upstream's.
 const FINDINGS_MAX: usize = 100;

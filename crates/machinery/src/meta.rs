@@ -3,7 +3,7 @@
 use api::names;
 use serde_json::{Value, json};
 
-use crate::causes::Causes;
+use crate::causes::{CauseKind, Causes, go_json, go_quote};
 use crate::object::{at, map_at, str_at};
 
 /// Sum of key and value sizes of all annotations.
@@ -11,6 +11,17 @@ const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
 
 /// Checks the metadata of a new object. `name_problems` is the resource's own name check.
 pub fn validate(
+    obj: &Value,
+    namespaced: bool,
+    name_problems: &dyn Fn(&str, bool) -> Vec<String>,
+    causes: &mut Causes,
+) {
+    validate_generic(obj, namespaced, name_problems, causes);
+    causes.at("metadata", |c| qualified_finalizers(obj, c));
+}
+
+/// The same for what upstream's generic server has, definitions and custom resources: any finalizer will do.
+pub fn validate_generic(
     obj: &Value,
     namespaced: bool,
     name_problems: &dyn Fn(&str, bool) -> Vec<String>,
@@ -54,7 +65,10 @@ pub fn validate(
 /// Checks the metadata of a changed object against what is stored.
 pub fn validate_update(obj: &Value, before: &Value, causes: &mut Causes) {
     validate_custom_update(obj, before, causes);
-    causes.at("metadata", |c| finalizers(obj, c));
+    causes.at("metadata", |c| {
+        finalizers(obj, c);
+        qualified_finalizers(obj, c);
+    });
 }
 
 /// The same for custom resources, whose finalizers upstream looks at only when they are created.
@@ -141,22 +155,56 @@ fn common(obj: &Value, c: &mut Causes) {
     c.at("ownerReferences", |c| owners(obj, c));
 }
 
+/// Finalizers that may have no domain.
+const STANDARD: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
+
+fn qualified_finalizers(obj: &Value, c: &mut Causes) {
+    c.at("finalizers", |c| {
+        for (i, f) in strings(obj, "metadata.finalizers").iter().enumerate() {
+            if !f.contains('/') && !STANDARD.contains(&f.as_str()) {
+                let why = "name is neither a standard finalizer name nor is it fully qualified";
+                c.index(i, |c| c.invalid(&json!(f), why));
+            }
+        }
+    });
+}
+
+/// What clients are told of finalizers that a custom resource gets.
+pub fn finalizer_warnings(obj: &Value, before: Option<&Value>) -> Vec<String> {
+    let known = before
+        .map(|b| strings(b, "metadata.finalizers"))
+        .unwrap_or_default();
+    let mut added = strings(obj, "metadata.finalizers");
+    added.retain(|f| !known.contains(f));
+    added.sort_unstable();
+    added.dedup();
+    let mut out = Vec::new();
+    for f in added {
+        let mut warn =
+            |text: &str| out.push(format!("metadata.finalizers: {}: {text}", go_quote(&f)));
+        names::qualified_name(&f).iter().for_each(|p| warn(p));
+        if f.contains('/') || STANDARD.contains(&f.as_str()) {
+            continue;
+        }
+        let path = if f.contains('.') {
+            " including a path (/)"
+        } else {
+            ""
+        };
+        warn(&format!(
+            "prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+        ));
+    }
+    out
+}
+
 fn finalizers(obj: &Value, c: &mut Causes) {
     c.at("finalizers", |c| {
         let all = strings(obj, "metadata.finalizers");
-        for (i, f) in all.iter().enumerate() {
+        for f in &all {
             for problem in names::qualified_name(f) {
                 c.invalid(&json!(f), problem);
             }
-            c.index(i, |c| {
-                let standard = ["orphan", "foregroundDeletion", "kubernetes"];
-                if !f.contains('/') && !standard.contains(&f.as_str()) {
-                    c.invalid(
-                        &json!(f),
-                        "name is neither a standard finalizer name nor is it fully qualified",
-                    );
-                }
-            });
         }
         let has = |name: &str| all.iter().any(|f| f == name);
         if has("orphan") && has("foregroundDeletion") {
@@ -197,6 +245,18 @@ pub fn annotations(map: Option<&serde_json::Map<String, Value>>, c: &mut Causes)
     }
 }
 
+/// An owner as Go writes it.
+fn owner_text(o: &Value) -> String {
+    let text = |name: &str| format!("\"{name}\":{}", go_json(&json!(str_at(o, name))));
+    let mut all: Vec<String> = ["apiVersion", "kind", "name", "uid"].map(text).into();
+    for name in ["controller", "blockOwnerDeletion"] {
+        if let Some(v) = o.get(name) {
+            all.push(format!("\"{name}\":{v}"));
+        }
+    }
+    format!("{{{}}}", all.join(","))
+}
+
 fn owners(obj: &Value, c: &mut Causes) {
     let mut controller: Option<String> = None;
     for (i, o) in crate::object::list_at(obj, "metadata.ownerReferences")
@@ -222,14 +282,18 @@ fn owners(obj: &Value, c: &mut Causes) {
                 }
             }
             if api_version == "v1" && str_at(o, "kind") == "Event" {
-                c.invalid(o, "/v1, Kind=Event is disallowed from being an owner");
+                let why = "/v1, Kind=Event is disallowed from being an owner";
+                c.shown(CauseKind::Invalid, owner_text(o), why);
             }
         });
         if o.get("controller") == Some(&json!(true)) {
             let name = format!("{}/{}", str_at(o, "kind"), str_at(o, "name"));
             if let Some(first) = &controller {
-                c.invalid(
-                    &json!(crate::object::list_at(obj, "metadata.ownerReferences")),
+                let all = crate::object::list_at(obj, "metadata.ownerReferences");
+                let shown: Vec<String> = all.iter().map(owner_text).collect();
+                c.shown(
+                    CauseKind::Invalid,
+                    format!("[{}]", shown.join(",")),
                     format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                     ),

@@ -17,7 +17,7 @@ const COPIED_BYTES: usize = 3 << 20;
 pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     let ops: Vec<Map<String, Value>> = serde_json::from_slice(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    let ops: Vec<Value> = ops.into_iter().map(Value::Object).collect();
+    let ops: Vec<Value> = ops.into_iter().map(as_read).collect();
     if ops.len() > JSON_PATCH_OPS {
         return Err(ApiError::too_large(format!(
             "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPS}, got {}",
@@ -38,6 +38,23 @@ pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
+/// An operation as upstream's library takes it: what stands before a path's first slash does not count, and a value
+/// that is missing is null.
+fn as_read(mut op: Map<String, Value>) -> Value {
+    for name in ["path", "from"] {
+        if let Some(Value::String(path)) = op.get_mut(name)
+            && let Some(at) = path.find('/')
+        {
+            path.drain(..at);
+        }
+    }
+    let kind = op.get("op").and_then(Value::as_str).unwrap_or("");
+    if ["add", "replace"].contains(&kind) && !op.contains_key("value") && op.contains_key("path") {
+        op.insert("value".into(), Value::Null);
+    }
+    Value::Object(op)
+}
+
 /// The operations of a JSON patch.
 pub fn operations(patch: &[u8]) -> Result<Vec<Value>, String> {
     let ops: Vec<Value> = serde_json::from_slice(patch).map_err(|e| e.to_string())?;
@@ -54,6 +71,11 @@ pub fn apply_operations(before: &Value, ops: &[Value]) -> Result<Value, String> 
     for op in ops {
         let kind = crate::object::str_at(op, "op");
         let path = crate::object::str_at(op, "path");
+        if kind == "add" && path.is_empty() {
+            return Err(
+                "add operation does not apply: doc is missing path: \"\": missing value".into(),
+            );
+        }
         // Upstream's library replaces a field that an object does not have.
         let parent = path.rsplit_once('/').map(|(parent, _)| parent);
         let in_object = parent
@@ -93,6 +115,9 @@ pub fn apply_operations(before: &Value, ops: &[Value]) -> Result<Value, String> 
 pub fn merge_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
     let patch: Value = serde_json::from_slice(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+    if patch.is_array() {
+        return Ok(patch);
+    }
     if !patch.is_object() {
         return Err(ApiError::bad_request("Invalid JSON Patch"));
     }

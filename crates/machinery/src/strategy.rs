@@ -214,9 +214,10 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
-    /// Paths of fields that the schema of a custom resource does not know, sorted.
-    fn unknown_fields(&self, _obj: &Value) -> Vec<String> {
-        Vec::new()
+    /// Drops what the schema of a custom resource does not know; gives the paths of that, or why the object cannot
+    /// be read.
+    fn coerce(&self, _obj: &mut Value) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
     }
 
     /// How server-side apply sees a custom resource. Built-ins come from the schema table.

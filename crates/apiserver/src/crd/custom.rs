@@ -17,7 +17,7 @@ use webhook::Caller;
 
 use super::convert::ConversionWebhook;
 use super::jsonpath::JsonPath;
-use super::structural::Structural;
+use super::structural::{Check, Structural};
 use crate::limits;
 
 /// One version of a custom resource.
@@ -29,6 +29,7 @@ pub struct Custom {
     raw_schema: Value,
     model: Model,
     status: bool,
+    scale: Option<SubresourceKind>,
     terminating: bool,
     columns: Vec<PrinterColumn>,
     selectable: Vec<(&'static str, JsonPath)>,
@@ -89,16 +90,7 @@ fn descriptor(
             kind: SubresourceKind::Status,
         });
     }
-    if map_at(version, "subresources.scale").is_some() {
-        let path = |field: &str| {
-            let text = str_at(version, &format!("subresources.scale.{field}"));
-            text.trim_start_matches('.').to_string().into()
-        };
-        let kind = SubresourceKind::Scale {
-            spec: path("specReplicasPath"),
-            status: path("statusReplicasPath"),
-            selector: path("labelSelectorPath"),
-        };
+    if let Some(kind) = custom.scale.clone() {
         subresources.push(Subresource {
             name: "scale".into(),
             kind,
@@ -124,21 +116,26 @@ fn descriptor(
     })
 }
 
+fn scale_of(version: &Value) -> Option<SubresourceKind> {
+    map_at(version, "subresources.scale")?;
+    let path = |field: &str| {
+        let text = str_at(version, &format!("subresources.scale.{field}"));
+        text.trim_start_matches('.').to_string().into()
+    };
+    Some(SubresourceKind::Scale {
+        spec: path("specReplicasPath"),
+        status: path("statusReplicasPath"),
+        selector: path("labelSelectorPath"),
+    })
+}
+
 fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
     let raw_schema = version
         .get("schema")
         .and_then(|s| s.get("openAPIV3Schema"))
         .cloned()
         .unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-    let mut causes = Causes::new();
-    let schema = Structural::parse(&raw_schema, &mut causes).map_err(|_| {
-        let all: Vec<String> = causes
-            .as_slice()
-            .iter()
-            .map(machinery::causes::Cause::text)
-            .collect();
-        all.join(", ")
-    })?;
+    let schema = Structural::parse(&raw_schema);
     let columns = list_at(version, "additionalPrinterColumns");
     let columns = columns
         .iter()
@@ -174,6 +171,7 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         schema,
         raw_schema,
         status: map_at(version, "subresources.status").is_some(),
+        scale: scale_of(version),
         terminating: machinery::object::is_deleting(crd),
         columns,
         selectable_keys: selectable.iter().map(|(k, _)| *k).collect(),
@@ -256,14 +254,21 @@ fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
 }
 
 impl Custom {
-    fn check(&self, obj: &Value, before: Option<&Value>, causes: &mut Causes) {
-        self.schema.validate(obj, before, causes);
+    fn check(&self, object: &Value, before: Option<&Value>, status: bool, causes: &mut Causes) {
+        let check = Check {
+            object,
+            before,
+            status,
+            scale: self.scale.as_ref(),
+        };
+        self.schema.validate(&check, causes);
     }
 }
 
 impl Strategy for Custom {
     fn set_defaults(&self, obj: &mut Value) {
-        self.schema.prune(obj);
+        self.schema.prune(obj, true);
+        self.schema.drop_nulls(obj);
         self.schema.set_defaults(obj);
     }
 
@@ -293,16 +298,20 @@ impl Strategy for Custom {
         content(obj) != content(before)
     }
 
+    fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {
+        machinery::meta::finalizer_warnings(obj, before)
+    }
+
     fn validate(&self, obj: &Value, causes: &mut Causes) {
-        self.check(obj, None, causes);
+        self.check(obj, None, false, causes);
     }
 
     fn validate_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
-        self.check(obj, Some(before), causes);
+        self.check(obj, Some(before), false, causes);
     }
 
     fn validate_status_update(&self, obj: &Value, before: &Value, causes: &mut Causes) {
-        self.check(obj, Some(before), causes);
+        self.check(obj, Some(before), true, causes);
     }
 
     fn prepare_status_update(&self, obj: &mut Value, before: &Value, _cx: &WriteContext) {
@@ -380,8 +389,11 @@ impl Strategy for Custom {
         })
     }
 
-    fn unknown_fields(&self, obj: &Value) -> Vec<String> {
-        self.schema.prune(&mut obj.clone())
+    fn coerce(&self, obj: &mut Value) -> Result<Vec<String>, String> {
+        let mut gone = self.schema.prune(obj, true);
+        self.schema.drop_nulls(obj);
+        gone.extend(self.schema.coerce(obj)?);
+        Ok(gone)
     }
 
     fn apply_model(&self) -> Option<&Model> {

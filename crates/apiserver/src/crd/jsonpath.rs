@@ -60,14 +60,6 @@ impl JsonPath {
         })
     }
 
-    /// The first field's name.
-    pub fn first(&self) -> &str {
-        match self.0.first() {
-            Some(Step::Field(f)) => f,
-            _ => "",
-        }
-    }
-
     /// The names of its fields, where it has nothing else.
     pub fn plain(&self) -> Option<Vec<&str>> {
         self.0

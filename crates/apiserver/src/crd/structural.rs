@@ -1,8 +1,12 @@
 //! Structural schemas of custom resources: parsed once, then objects are pruned, defaulted and
 //! checked against them. Upstream: apiextensions-apiserver/pkg/apiserver/schema; api-semantics §19.
 
+mod correlate;
 mod default;
+mod field_path;
 mod format;
+mod list_type;
+mod meta;
 mod model;
 mod parse;
 mod prune;
@@ -10,13 +14,19 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde_json::Value;
 
+pub use field_path::field_path;
+pub use format::is_supported;
+pub use meta::validate as embedded_problems;
 pub use rules::Before;
+pub use validate::Check;
+use values::Outcome;
 
 /// The JSON type a value must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +48,13 @@ pub enum ListKind {
     Map(Vec<String>),
 }
 
+/// A `pattern`: its text, and what it compiles to or why it does not.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    pub text: String,
+    pub compiled: Result<Regex, String>,
+}
+
 /// Bounds of a value; absent ones are `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
@@ -52,7 +69,8 @@ pub struct Bounds {
     pub exclusive_maximum: bool,
     pub exclusive_minimum: bool,
     pub multiple_of: Option<f64>,
-    pub pattern: Option<Regex>,
+    pub pattern: Option<Pattern>,
+    /// Empty where it is none that is checked.
     pub format: String,
     pub one_of_values: Option<Vec<Value>>,
 }
@@ -64,6 +82,8 @@ pub struct Structural {
     pub properties: BTreeMap<String, Structural>,
     /// Schema of the values of a map.
     pub additional: Option<Box<Structural>>,
+    /// `additionalProperties: true` or `false`.
+    pub additional_any: Option<bool>,
     pub items: Option<Box<Structural>>,
     pub required: BTreeSet<String>,
     pub nullable: bool,
@@ -83,11 +103,23 @@ pub struct Structural {
     pub has_defaults: bool,
     /// Whether this or anything below has rules.
     pub has_rules: bool,
+    /// Whether anything below is an embedded resource.
+    pub has_embedded: bool,
     /// `x-kubernetes-validations`, compiled when they are first asked for.
     pub rules: rules::Rules,
 }
 
 impl JsonType {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Array,
+        Self::Boolean,
+        Self::Integer,
+        Self::Number,
+        Self::Object,
+        Self::String,
+    ];
+
     /// Its name in schemas and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,7 +131,24 @@ impl JsonType {
             Self::Boolean => "boolean",
         }
     }
+
+    /// The type of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.name() == name)
+    }
 }
 
-/// The fields that every object's root has besides its schema's.
+impl Structural {
+    /// The schema of a field of an object.
+    pub fn below(&self, field: &str) -> Option<&Self> {
+        self.properties.get(field).or(self.additional.as_deref())
+    }
+
+    /// The type's name, empty where there is none.
+    pub fn type_name(&self) -> &'static str {
+        self.kind.map_or("", JsonType::name)
+    }
+}
+
+/// The fields that every resource has besides its schema's.
 const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];

@@ -9,7 +9,11 @@ use serde_json::{Map, Number, Value};
 /// A document.
 pub struct Yaml(pub Value);
 
-struct Key(String);
+/// A key as text; a key that JSON cannot have is left as it is.
+enum Key {
+    Text(String),
+    Odd(Value),
+}
 
 /// Beyond this a number without a fraction keeps its exponent.
 const WHOLE_MAX: f64 = 1e18;
@@ -29,11 +33,28 @@ impl<'de> Deserialize<'de> for Yaml {
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        match d.deserialize_any(Values)? {
-            Value::String(text) => Ok(Self(text)),
-            scalar @ (Value::Bool(_) | Value::Number(_)) => Ok(Self(scalar.to_string())),
-            _ => Err(D::Error::custom("unsupported map key")),
+        Ok(match d.deserialize_any(Values)? {
+            Value::String(text) => Self::Text(text),
+            scalar @ (Value::Bool(_) | Value::Number(_)) => Self::Text(scalar.to_string()),
+            odd => Self::Odd(odd),
+        })
+    }
+}
+
+/// Go's `%#v` of a value that its YAML package has read.
+fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".into(),
+        Value::Array(items) => {
+            let all: Vec<String> = items.iter().map(go_syntax).collect();
+            format!("[]interface {{}}{{{}}}", all.join(", "))
         }
+        Value::Object(map) => {
+            let one = |(k, v): (&String, &Value)| format!("{k:?}:{}", go_syntax(v));
+            let all: Vec<String> = map.iter().map(one).collect();
+            format!("map[interface {{}}]interface {{}}{{{}}}", all.join(", "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -63,7 +84,12 @@ impl<'de> Visitor<'de> for Values {
             return Ok(n.into());
         }
         let number = Number::from_f64(v).map(Value::Number);
-        number.ok_or_else(|| E::custom(format!("json: unsupported value: {v}")))
+        let shown = match v {
+            v if v.is_nan() => "NaN",
+            v if v > 0.0 => "+Inf",
+            _ => "-Inf",
+        };
+        number.ok_or_else(|| E::custom(format!("json: unsupported value: {shown}")))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
@@ -92,9 +118,23 @@ impl<'de> Visitor<'de> for Values {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(key) = map.next_key()? {
             let Yaml(value) = map.next_value()?;
-            out.insert(key, value);
+            match key {
+                Key::Text(key) => {
+                    out.insert(key, value);
+                }
+                Key::Odd(Value::Null) => {
+                    let value = go_syntax(&value);
+                    return Err(A::Error::custom(format!(
+                        "unsupported map key of type: %!s(<nil>), key: <nil>, value: {value}"
+                    )));
+                }
+                Key::Odd(key) => {
+                    let key = go_syntax(&key);
+                    return Err(A::Error::custom(format!("yaml: invalid map key: {key}")));
+                }
+            }
         }
         Ok(Value::Object(out))
     }

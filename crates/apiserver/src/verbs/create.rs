@@ -22,7 +22,8 @@ const NAME_TRIES: usize = 8;
 pub async fn create(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let d = call.descriptor().clone();
     let dry_run = call.write_options()?;
-    let obj = decode::own(call, body)?;
+    let mut obj = decode::own(call, body)?;
+    write::unique_owners(call, &mut obj, false);
     if !d.stored {
         return answer_only(call, "", obj, dry_run).await;
     }
@@ -97,11 +98,7 @@ pub async fn new_object(
         return Err(ApiError::forbidden(&d.group, &d.resource, name, &why));
     }
     let namespace = namespace(call, &obj)?;
-    if !matches!(str_at(&obj, "metadata.resourceVersion"), "" | "0") {
-        return Err(ApiError::bad_request(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
+    let version = str_at(&obj, "metadata.resourceVersion").parse::<u64>();
     if d.namespaced() {
         set(&mut obj, "metadata.namespace", json!(namespace));
     }
@@ -129,6 +126,7 @@ pub async fn new_object(
     let mut obj = write::mutate(call, &target, Some(obj), None)
         .await?
         .unwrap_or_default();
+    write::unique_owners(call, &mut obj, true);
     d.strategy.set_defaults(&mut obj);
     write::system_fields(call, &mut obj, &namespace);
     if d.strategy.has_status() {
@@ -142,7 +140,11 @@ pub async fn new_object(
     let reserved = Reservations::begin(call, &mut obj, None, dry_run).await?;
     let mut causes = Causes::new();
     let problems = |name: &str, prefix: bool| d.strategy.name_problems(name, prefix);
-    machinery::meta::validate(&obj, d.namespaced(), &problems, &mut causes);
+    let validate = match call.is_generic() {
+        true => machinery::meta::validate_generic,
+        false => machinery::meta::validate,
+    };
+    validate(&obj, d.namespaced(), &problems, &mut causes);
     d.strategy.validate(&obj, &mut causes);
     write::judge(call, &obj, &causes)?;
     d.strategy
@@ -152,6 +154,11 @@ pub async fn new_object(
     let obj = write::validate(call, &target, Some(obj), None)
         .await?
         .unwrap_or_default();
+    if !dry_run && version.is_ok_and(|v| v > 0) {
+        // Upstream's store finds it, and what it finds is no Status.
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(ApiError::new(500, "", why));
+    }
     let stored = store_new(call, obj, &namespace, generated, dry_run).await?;
     if !dry_run {
         reserved.commit();

@@ -40,22 +40,114 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     if call.applies() {
         return apply(call, body, sub, dry_run).await;
     }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
-        return Err(ApiError::bad_request("invalid JSON patch"));
-    }
+    let twice = findings(call, kind, body)?;
     let mut make = |before: &Value| {
         let mut new = patched(call, kind, body, before)?;
+        let text = match kind {
+            "application/strategic-merge-patch+json" => String::new(),
+            _ => machinery::causes::go_json(&new),
+        };
+        if !new.is_object() {
+            let why = decode::not_an_object(&new);
+            return Err(invalid(call, &text, &why));
+        }
+        let refused = |e: ApiError| invalid(call, &text, &e.message);
+        if other_version(call, &new) {
+            // Upstream knows no fields of it.
+            let known = ["apiVersion", "kind", "metadata"];
+            let fields = new.as_object().into_iter().flatten().map(|(k, _)| k);
+            let unknown = fields.filter(|k| !known.contains(&k.as_str()));
+            let all = unknown.map(|k| format!("unknown field \"{k}\"")).collect();
+            decode::report(call, all).map_err(refused)?;
+        }
         check_names(call, &new, before)?;
-        let unknown = decode::conformed(call, &mut new).map_err(|e| invalid(call, &e.message))?;
-        decode::report(call, unknown).map_err(|e| invalid(call, &e.message))?;
+        let mut findings = twice.clone();
+        findings.extend(decode::conformed(call, &mut new).map_err(refused)?);
+        decode::report(call, findings).map_err(refused)?;
         Ok(new)
     };
     let value = super::replace(call, sub, dry_run, &mut make).await?;
     super::get::written(call, 200, value).await
 }
 
+/// Whether a patched custom resource is of the endpoint's kind in another version.
+fn other_version(call: &Call, new: &Value) -> bool {
+    let d = call.descriptor();
+    let version = machinery::object::str_at(new, "apiVersion");
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let same = machinery::object::str_at(new, "kind") == d.kind && group == d.group;
+    call.is_custom() && same && version != d.api_version()
+}
+
+/// What strict decoding says of a patch itself, or why it is none.
+fn findings(call: &Call, kind: &str, body: &Bytes) -> Result<Vec<String>, ApiError> {
+    let lenient = call.validation() == Validation::Ignore;
+    let bad = |value: &Value, strict: &str, plain: &str| {
+        let what = decode::go_kind(value);
+        ApiError::bad_request(match lenient {
+            false => format!(
+                "error decoding patch: json: cannot unmarshal {what} into Go value of type {strict}"
+            ),
+            true => format!("json: cannot unmarshal {what} into Go value of type {plain}"),
+        })
+    };
+    let parsed = machinery::conform::parse(body, None);
+    let (value, found) = parsed.map_err(|_| ApiError::bad_request("invalid JSON patch"))?;
+    match kind {
+        "application/merge-patch+json" => match value {
+            Value::Object(_) => Ok(if lenient { Vec::new() } else { found }),
+            // Upstream's library makes the list the object.
+            Value::Array(_) if lenient => Ok(Vec::new()),
+            Value::Null => Err(ApiError::bad_request("Invalid JSON Patch")),
+            _ if lenient => Err(ApiError::bad_request("Invalid JSON Patch")),
+            other => Err(bad(&other, "map[string]interface {}", "")),
+        },
+        "application/json-patch+json" => {
+            let Value::Array(ops) = &value else {
+                return Err(bad(&value, "[]handlers.jsonPatchOp", "jsonpatch.Patch"));
+            };
+            if let Some(odd) = ops.iter().find(|op| !op.is_object() && !op.is_null()) {
+                return Err(bad(odd, "handlers.jsonPatchOp", "jsonpatch.Operation"));
+            }
+            if lenient {
+                return Ok(Vec::new());
+            }
+            operations(ops, found)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What strict decoding says of the operations of a JSON patch.
+fn operations(ops: &[Value], found: Vec<String>) -> Result<Vec<String>, ApiError> {
+    let mut out: Vec<String> = Vec::new();
+    for (i, op) in ops.iter().enumerate() {
+        for (name, v) in op.as_object().into_iter().flatten() {
+            match name.as_str() {
+                "op" | "from" | "path" if !v.is_string() && !v.is_null() => {
+                    let what = decode::go_kind(v);
+                    return Err(ApiError::bad_request(format!(
+                        "error decoding patch: json: cannot unmarshal {what} into Go struct field jsonPatchOp.{name} of type string"
+                    )));
+                }
+                "op" | "from" | "path" | "value" => {}
+                _ => out.push(format!("json patch unknown field \"[{i}].{name}\"")),
+            }
+        }
+    }
+    // Of values nothing is told.
+    let own = |f: &String| f.matches('.').count() == 1;
+    out.extend(
+        found
+            .into_iter()
+            .filter(own)
+            .map(|f| format!("json patch {f}")),
+    );
+    Ok(out)
+}
+
 /// A patched object that does not decode: upstream's 422 without kind or name.
-fn invalid(call: &Call, text: &str) -> ApiError {
+fn invalid(call: &Call, shown: &str, text: &str) -> ApiError {
     let d = call.descriptor();
     let prefix = format!(
         "{0} in version \"{1}\" cannot be handled as a {0}: ",
@@ -63,7 +155,7 @@ fn invalid(call: &Call, text: &str) -> ApiError {
     );
     let text = text.strip_prefix(&prefix).unwrap_or(text);
     let mut causes = machinery::Causes::new();
-    causes.at("patch", |c| c.invalid(&Value::String(String::new()), text));
+    causes.at("patch", |c| c.invalid(&Value::String(shown.into()), text));
     ApiError::invalid("", "", "", causes.as_slice())
 }
 
@@ -80,14 +172,18 @@ fn types(call: &Call) -> &'static [&'static str] {
 
 /// Server-side apply: changes the object, or creates it where it is missing.
 async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<Answer, ApiError> {
-    let config = configuration(call, body)?;
+    let (config, findings) = configuration(call, body)?;
     let force = call.query.flag("force");
     let namespace = call.info.namespace_of(call.descriptor());
     let cache = call.cache()?;
     // A newer write may just have made it: the cache must have seen everything.
     call.server.wait_fresh(cache, None).await?;
     if client::Cache::get(&**cache, &namespace, &call.info.name).is_some() {
-        let mut make = |before: &Value| managed::apply(call, Some(before), &config, force, sub);
+        let mut make = |before: &Value| {
+            let new = managed::apply(call, Some(before), &config, force, sub)?;
+            strict(call, &findings)?;
+            Ok(new)
+        };
         let value = super::replace(call, sub, dry_run, &mut make).await?;
         return super::get::written(call, 200, value).await;
     }
@@ -109,13 +205,14 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     }
     call.may_create().await?;
     let mut obj = managed::apply(call, None, &config, force, sub)?;
+    strict(call, &findings)?;
     machinery::object::remove(&mut obj, "metadata.resourceVersion");
     let (value, code) = super::create::new_object(call, obj, dry_run).await?;
     super::get::written(call, code, value).await
 }
 
-/// The applied configuration, named as the URL names it.
-fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
+/// The applied configuration, named as the URL names it, and what strict decoding says of it.
+fn configuration(call: &Call, body: &Bytes) -> Result<(Value, Vec<String>), ApiError> {
     let d = call.descriptor();
     let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
     let (mut config, findings) = if call.content_type() == CBOR_APPLY {
@@ -123,13 +220,17 @@ fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
         (config, Vec::new())
     } else {
         let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
-        decode::yaml(text).map_err(bad)?
+        let unread = |why: String| bad(format!("error converting YAML to JSON: {why}"));
+        decode::yaml(text).map_err(unread)?
     };
     if config.is_null() {
         config = serde_json::json!({});
     }
     if !config.is_object() {
-        return Err(bad("the patch must be an object".into()));
+        return Err(bad(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            decode::go_kind(&config)
+        )));
     }
     let kind = machinery::object::str_at(&config, "kind");
     let version = machinery::object::str_at(&config, "apiVersion");
@@ -146,18 +247,17 @@ fn configuration(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
     }
     let name = call.info.name.clone().into();
     machinery::object::set(&mut config, "metadata.name", name);
-    strict(call, findings)?;
-    Ok(config)
+    Ok((config, findings))
 }
 
-fn strict(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
+fn strict(call: &Call, findings: &[String]) -> Result<(), ApiError> {
     match call.validation() {
         Validation::Strict if !findings.is_empty() => Err(ApiError::bad_request(format!(
-            "error strict decoding patch: {}",
-            findings.join(", ")
+            "error strict decoding patch: error converting YAML to JSON: {}",
+            decode::strict_text(findings)
         ))),
         Validation::Warn => {
-            findings.into_iter().for_each(|f| call.warn(f));
+            findings.iter().for_each(|f| call.warn(f.clone()));
             Ok(())
         }
         _ => Ok(()),
@@ -193,6 +293,9 @@ pub fn patched(call: &Call, kind: &str, body: &Bytes, before: &Value) -> Result<
 /// A patch may not turn an object into another.
 fn check_names(call: &Call, new: &Value, before: &Value) -> Result<(), ApiError> {
     let d = call.descriptor();
+    if call.is_custom() && !machinery::object::str_at(new, "metadata.name").is_empty() {
+        decode::check_type(call, new)?;
+    }
     for (field, shown) in [("kind", "kind"), ("apiVersion", "apiVersion")] {
         if new.get(field) != before.get(field) {
             return Err(ApiError::bad_request(format!(

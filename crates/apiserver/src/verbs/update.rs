@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use client::Cache;
+use machinery::causes::go_quote;
 use machinery::object::{at, is_deleting, remove, set, str_at};
 use machinery::request::Operation;
 use machinery::{ApiError, Causes, SubresourceKind};
@@ -21,7 +22,8 @@ use crate::response::Answer;
 pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiError> {
     let d = call.descriptor().clone();
     let dry_run = call.write_options()?;
-    let obj = decode::own(call, body)?;
+    let mut obj = decode::own(call, body)?;
+    write::unique_owners(call, &mut obj, false);
     let name = str_at(&obj, "metadata.name");
     if name.is_empty() {
         return Err(ApiError::bad_request(format!(
@@ -106,7 +108,8 @@ fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<(), Ap
     let known = str_at(before, "metadata.uid").to_string();
     if uid.is_empty() {
         set(obj, "metadata.uid", json!(known));
-    } else if uid != known {
+    } else if uid != known && call.info.verb == "update" {
+        // A patch of it fails validation.
         let key = storage_key(d, &call.info.namespace_of(d), &call.info.name);
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {known}"
@@ -117,6 +120,13 @@ fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<(), Ap
             &call.info.name,
             &why,
         ));
+    }
+    if !asked.is_empty() && asked.parse::<u64>().is_err() {
+        let why = format!(
+            "strconv.ParseUint: parsing {}: invalid syntax",
+            go_quote(&asked)
+        );
+        return Err(ApiError::new(500, "", why));
     }
     if asked.is_empty() || asked == "0" {
         if !d.strategy.allow_unconditional_update() {
@@ -177,6 +187,7 @@ impl One<'_> {
             managed::track(call, Some(self.before), &mut obj, self.sub);
         }
         let mut obj = self.mutated(&target, obj).await?;
+        write::unique_owners(call, &mut obj, true);
         d.strategy.set_defaults(&mut obj);
         let owners = at(&obj, "metadata.managedFields").cloned();
         self.prepare(&mut obj);
@@ -296,7 +307,9 @@ impl One<'_> {
     fn judge(&self, obj: &Value) -> Result<(), ApiError> {
         let strategy = &self.call.descriptor().strategy;
         let mut causes = Causes::new();
-        if self.call.is_custom() {
+        if self.call.is_generic() {
+            machinery::meta::validate_custom_update(obj, self.before, &mut causes);
+            // The strategies of definitions and custom resources look once more.
             machinery::meta::validate_custom_update(obj, self.before, &mut causes);
         } else {
             machinery::meta::validate_update(obj, self.before, &mut causes);

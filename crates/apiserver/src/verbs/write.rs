@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use client::Cache;
 use machinery::descriptor::Reservation;
-use machinery::object::{remove, set, str_at};
+use machinery::object::{list_at, remove, set, str_at};
 use machinery::request::{Attempt, Operation};
 use machinery::{ApiError, Causes, WriteContext};
 use rand::Rng;
@@ -83,6 +83,31 @@ fn attempt<'a>(
     }
 }
 
+/// Drops owners that an object names twice, and warns of them.
+pub fn unique_owners(call: &Call, obj: &mut Value, mutated: bool) {
+    let all = list_at(obj, "metadata.ownerReferences");
+    let (mut kept, mut twice): (Vec<Value>, Vec<&str>) = (Vec::new(), Vec::new());
+    for owner in all {
+        match kept.contains(owner) {
+            true => twice.push(str_at(owner, "uid")),
+            false => kept.push(owner.clone()),
+        }
+    }
+    if twice.is_empty() {
+        return;
+    }
+    let when = if mutated {
+        " after mutating admission happens"
+    } else {
+        ""
+    };
+    call.warn(format!(
+        ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        twice.join(", ")
+    ));
+    set(obj, "metadata.ownerReferences", json!(kept));
+}
+
 /// Fills in what the server owns of a new object's metadata; a generateName becomes a name.
 pub fn system_fields(call: &Call, obj: &mut Value, namespace: &str) {
     for field in [
@@ -134,6 +159,7 @@ pub fn generate_name(base: &str) -> String {
 
 /// 422 where something is wrong.
 pub fn judge(call: &Call, obj: &Value, causes: &Causes) -> Result<(), ApiError> {
+    causes.warnings().iter().for_each(|w| call.warn(w.clone()));
     if causes.is_empty() {
         return Ok(());
     }

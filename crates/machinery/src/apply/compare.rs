@@ -135,7 +135,10 @@ impl Walk {
             .filter(|k| old.is_none_or(|o| !o.contains_key(*k)));
         for name in names.chain(only_new) {
             self.path.push(Element::Field(name.clone()));
-            let get = |v: Option<&'_ Map<String, Value>>| v.and_then(|v| v.get(name)).cloned();
+            let hollow = m.is_struct(name).then(|| Value::Object(Map::new()));
+            let get = |v: Option<&'_ Map<String, Value>>| {
+                v.and_then(|v| v.get(name).cloned().or_else(|| hollow.clone()))
+            };
             let (a, b) = (get(old), get(new));
             let t = m.value(name).unwrap_or(TypeRef::Deduced);
             self.walk(t, a.as_ref(), b.as_ref());

@@ -126,6 +126,15 @@ impl<'a> MapType<'a> {
         }
     }
 
+    /// Whether a field is a struct in Go: it is there where its holder is, without anything in it.
+    pub fn is_struct(&self, name: &str) -> bool {
+        let Fields::Message(schema) = self.fields else {
+            return false;
+        };
+        let field = schema.message().and_then(|m| m.field(name));
+        field.is_some_and(|f| !f.pointer && matches!(f.schema.kind, Type::Message(_)))
+    }
+
     /// The type of any key's value.
     pub fn value(&self, name: &str) -> Option<TypeRef<'a>> {
         self.declared(name).or(self.element)

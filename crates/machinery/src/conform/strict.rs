@@ -7,13 +7,23 @@ use api::schema::Schema;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::FINDINGS_MAX;
+use super::{FINDINGS_MAX, syntax};
 
-/// Parses a text. Without a schema only repeated fields are told. The last of repeated fields counts.
-pub fn parse(
-    data: &[u8],
-    schema: Option<&Schema>,
-) -> Result<(Value, Vec<String>), serde_json::Error> {
+/// Parses a text. Without a schema only repeated fields are told. The last of repeated fields counts. The error is
+/// Go's text.
+pub fn parse(data: &[u8], schema: Option<&Schema>) -> Result<(Value, Vec<String>), String> {
+    let first = match read(data, schema) {
+        Ok(read) => return Ok(read),
+        Err(e) => e.to_string(),
+    };
+    if let Some(text) = syntax::syntax_error(data) {
+        return Err(text);
+    }
+    // Go takes half surrogates, and bytes that are no UTF-8.
+    read(&syntax::repaired(data), schema).map_err(|_| first)
+}
+
+fn read(data: &[u8], schema: Option<&Schema>) -> Result<(Value, Vec<String>), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(data);
     let mut findings = Findings::default();
     let value = Seed {

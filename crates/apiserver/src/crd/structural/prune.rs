@@ -1,89 +1,105 @@
 //! Dropping what a schema does not know, and telling what that was.
+//! Upstream: apiextensions-apiserver/pkg/apiserver/schema/pruning/algorithm.go.
 
 use serde_json::Value;
 
 use super::{ROOT, Structural};
 
 impl Structural {
-    /// Removes unknown fields of an object's root; gives their paths, sorted.
-    pub fn prune(&self, object: &mut Value) -> Vec<String> {
-        let mut gone = Vec::new();
-        prune(self, object, true, false, &mut String::new(), &mut gone);
-        gone.sort_unstable();
-        gone
+    /// Removes unknown fields of an object, a resource's root where that is said; gives their paths, sorted.
+    pub fn prune(&self, object: &mut Value, root: bool) -> Vec<String> {
+        let mut pruner = Pruner::default();
+        pruner.prune(Some(self), object, root || self.embedded);
+        pruner.gone.sort_unstable();
+        pruner.gone
     }
 }
 
-fn prune(
-    s: &Structural,
-    v: &mut Value,
-    resource: bool,
-    kept: bool,
-    path: &mut String,
-    gone: &mut Vec<String>,
-) {
-    let kept = kept || s.preserve_unknown;
-    match v {
-        Value::Object(map) => {
-            map.retain(|key, _| {
-                let known = kept
-                    || s.additional.is_some()
-                    || s.properties.contains_key(key)
-                    || (resource && ROOT.contains(&key.as_str()));
-                if !known {
-                    gone.push(if path.is_empty() {
-                        key.clone()
-                    } else {
-                        format!("{path}.{key}")
+#[derive(Default)]
+struct Pruner {
+    path: String,
+    gone: Vec<String>,
+}
+
+impl Pruner {
+    fn at<R>(&mut self, part: &str, dot: bool, f: impl FnOnce(&mut Self) -> R) -> R {
+        let len = self.path.len();
+        if dot && len > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(part);
+        let r = f(self);
+        self.path.truncate(len);
+        r
+    }
+
+    fn below(&mut self, s: Option<&Structural>, key: &str, v: &mut Value) {
+        let embedded = s.is_some_and(|s| s.embedded);
+        self.at(key, true, |p| p.prune(s, v, embedded));
+    }
+
+    /// `resource`: this has metadata of its own. Without a schema nothing in objects is known.
+    fn prune(&mut self, s: Option<&Structural>, v: &mut Value, resource: bool) {
+        if let Some(s) = s.filter(|s| s.preserve_unknown) {
+            return self.keep(s, v, resource);
+        }
+        match v {
+            Value::Object(map) => {
+                let any = s.is_some_and(|s| s.additional.is_some() || s.additional_any.is_some());
+                map.retain(|key, value| {
+                    let is_meta = ROOT.contains(&key.as_str());
+                    if resource && is_meta {
+                        return true;
+                    }
+                    let below = s.and_then(|s| s.below(key));
+                    if below.is_some() || any {
+                        self.below(below, key, value);
+                        return true;
+                    }
+                    if !is_meta || !self.path.is_empty() || s.is_none() {
+                        let path = self.at(key, true, |p| p.path.clone());
+                        self.gone.push(path);
+                    }
+                    false
+                });
+            }
+            Value::Array(items) => {
+                let below = s.and_then(|s| s.items.as_deref());
+                for (i, item) in items.iter_mut().enumerate() {
+                    let embedded = below.is_some_and(|b| b.embedded);
+                    self.at(&format!("[{i}]"), false, |p| p.prune(below, item, embedded));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Where unknown fields stay: only what the schema knows is looked into.
+    fn keep(&mut self, s: &Structural, v: &mut Value, resource: bool) {
+        match v {
+            Value::Object(map) => {
+                let any = s.additional.is_some() || s.additional_any.is_some();
+                for (key, value) in map.iter_mut() {
+                    if resource && ROOT.contains(&key.as_str()) {
+                        continue;
+                    }
+                    let below = s.below(key);
+                    if below.is_some() || any {
+                        self.below(below, key, value);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(below) = s.items.as_deref() else {
+                    return;
+                };
+                for (i, item) in items.iter_mut().enumerate() {
+                    self.at(&format!("[{i}]"), false, |p| {
+                        p.keep(below, item, below.embedded)
                     });
                 }
-                known
-            });
-            for (key, value) in map.iter_mut() {
-                if resource && ROOT.contains(&key.as_str()) {
-                    continue;
-                }
-                let below = s.properties.get(key).or(s.additional.as_deref());
-                let Some(below) = below else { continue };
-                let len = path.len();
-                if len > 0 {
-                    path.push('.');
-                }
-                path.push_str(key);
-                prune(
-                    below,
-                    value,
-                    below.embedded,
-                    kept && !declares(below),
-                    path,
-                    gone,
-                );
-                path.truncate(len);
             }
+            _ => {}
         }
-        Value::Array(items) => {
-            let Some(below) = s.items.as_deref() else {
-                return;
-            };
-            for (i, item) in items.iter_mut().enumerate() {
-                let len = path.len();
-                path.push_str(&format!("[{i}]"));
-                prune(
-                    below,
-                    item,
-                    below.embedded,
-                    kept && !declares(below),
-                    path,
-                    gone,
-                );
-                path.truncate(len);
-            }
-        }
-        _ => {}
     }
-}
-
-/// Whether a schema says itself what is below it; then preserving ends there.
-fn declares(s: &Structural) -> bool {
-    !s.properties.is_empty() || s.additional.is_some() || s.items.is_some()
 }

@@ -1,6 +1,5 @@
 //! `x-kubernetes-validations`: expressions over the values of a schema's nodes.
-//! Upstream: apiextensions-apiserver/pkg/apiserver/schema/cel. Left out: rules within allOf, warnings for what
-//! ratcheting lets pass.
+//! Upstream: apiextensions-apiserver/pkg/apiserver/schema/cel. Rules within allOf are refused, as upstream does.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -10,11 +9,12 @@ use celenv::schema::{ObjectSchema, can_escape, escape};
 use celenv::value::ListKind as CelList;
 use celenv::{Environment, EvalError, Lookup, Program, Schema, Type, Value as Cel};
 use machinery::Causes;
-use machinery::causes::{Cause, CauseKind};
+use machinery::causes::CauseKind;
 use machinery::object::{bool_at, str_at};
 use serde_json::{Value, json};
 
-use super::validate::correlated;
+use super::correlate::{Both, Old, by_keys};
+use super::field_path::field_path;
 use super::{JsonType, ListKind, Structural};
 
 mod check;
@@ -71,7 +71,7 @@ impl Rules {
     fn compiled(&self, s: &Structural, root: bool) -> Arc<Compiled> {
         let compile = || {
             let schema = schema_of(s, root).unwrap_or_default();
-            let rules = self.raw.iter().map(|r| Rule::new(r, &schema)).collect();
+            let rules = self.raw.iter().map(|r| Rule::new(r, &schema, s)).collect();
             Arc::new(Compiled { schema, rules })
         };
         self.compiled.get_or_init(compile).clone()
@@ -79,7 +79,7 @@ impl Rules {
 }
 
 impl Rule {
-    fn new(raw: &Value, schema: &Schema) -> Self {
+    fn new(raw: &Value, schema: &Schema, s: &Structural) -> Self {
         let optional_old = bool_at(raw, "optionalOldSelf") == Some(true);
         let environment = environment(schema, optional_old);
         let compile = |text: &str, wanted: &Type| {
@@ -104,7 +104,9 @@ impl Rule {
             source: str_at(raw, "rule").trim().to_string(),
             message: str_at(raw, "message").trim().to_string(),
             reason: str_at(raw, "reason").to_string(),
-            field_path: str_at(raw, "fieldPath").trim_start_matches('.').to_string(),
+            field_path: field_path(str_at(raw, "fieldPath"), s, true)
+                .map(|(path, _)| path)
+                .unwrap_or_default(),
             optional_old,
             program,
             message_expression,
@@ -190,55 +192,87 @@ fn object(s: &Structural, resource: bool) -> Schema {
 
 // === Checking objects ===
 
-/// Adds what rules say of an object. Nothing is run on objects of a wrong shape.
+/// Adds what rules say of an object.
 pub fn validate(s: &Structural, object: &Value, before: Option<&Value>, c: &mut Causes) {
-    if !s.has_rules {
-        return;
-    }
-    let shape = |kind: CauseKind| {
-        use CauseKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
-        matches!(
-            kind,
-            NotSupported | Required | TooLong | TooMany | TypeInvalid
-        )
-    };
-    if c.as_slice().iter().any(|x| shape(x.kind)) {
-        return c.invalid(&Value::Null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation");
-    }
     let mut budget = RUNTIME_COST_BUDGET;
-    walk(s, &Seen::root(object, before), &mut budget, c);
+    let seen = Seen {
+        value: object,
+        old: before,
+        now: before.map_or_else(Old::default, |b| Old::of(b, s)),
+        above: Both::default(),
+        root: true,
+    };
+    walk(s, &seen, &mut budget, c);
 }
 
-/// A value, its old state, and whether either is as it was.
+/// Adds what rules say of a default, which stands at a node of a schema and does not change.
+pub fn validate_default(
+    s: &Structural,
+    root: bool,
+    value: &Value,
+    old: Option<&Value>,
+    c: &mut Causes,
+) {
+    let mut budget = RUNTIME_COST_BUDGET;
+    let seen = Seen {
+        value,
+        old,
+        now: Old::default(),
+        above: Both::default(),
+        root,
+    };
+    walk(s, &seen, &mut budget, c);
+}
+
+/// A value and its old state.
 struct Seen<'a> {
     value: &'a Value,
+    /// What `oldSelf` is.
     old: Option<&'a Value>,
-    unchanged: bool,
+    /// What says whether the value is as it was; where that cannot be told, the nearest above that it can be.
+    now: Old<'a>,
+    above: Both<'a>,
     root: bool,
 }
 
 impl<'a> Seen<'a> {
-    fn root(value: &'a Value, old: Option<&'a Value>) -> Self {
-        Self {
-            value,
-            old,
-            unchanged: old == Some(value),
-            root: true,
+    /// Whether nothing has changed, so that rules may go on being broken.
+    fn is_unchanged(&self) -> bool {
+        match self.now.is_known() {
+            true => self.now.equals(self.value),
+            false => self.above.is_same(),
         }
     }
 
-    /// A part. Where its old state cannot be told, the nearest one above that can be counts.
-    fn part(&self, value: &'a Value, old: Option<&'a Value>, told: bool, root: bool) -> Self {
+    /// A part, whose old state is told by `now`.
+    fn part(&self, value: &'a Value, old: Option<&'a Value>, now: Old<'a>, root: bool) -> Self {
+        let (now, above) = match self.now.is_known() {
+            true => (now, self.now.with_new(self.value)),
+            false => (Old::default(), self.above),
+        };
         Self {
             value,
             old,
-            unchanged: if told {
-                old == Some(value)
-            } else {
-                self.unchanged
-            },
+            now,
+            above,
             root,
         }
+    }
+
+    fn field(&self, name: &str, value: &'a Value, root: bool) -> Self {
+        let old = self.old.and_then(|o| o.get(name)).filter(|o| !o.is_null());
+        // What version and kind were does not show.
+        if self.root && !self.above.is_known() && ["apiVersion", "kind"].contains(&name) {
+            let (now, above) = (Old::default(), Both::default());
+            return Self {
+                value,
+                old,
+                now,
+                above,
+                root,
+            };
+        }
+        self.part(value, old, self.now.key(name), root)
     }
 }
 
@@ -257,11 +291,8 @@ fn walk(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Op
             };
             let before = seen.old.and_then(Value::as_array);
             for (i, item) in items.iter().enumerate() {
-                let told = matches!(s.list, ListKind::Map(_));
-                let old = before
-                    .filter(|_| told)
-                    .and_then(|b| correlated(&s.list, b, i, item));
-                let part = seen.part(item, old, told, below.embedded);
+                let old = before.and_then(|b| by_keys(&s.list, b, item));
+                let part = seen.part(item, old, seen.now.index(item), below.embedded);
                 c.index(i, |c| walk(below, &part, budget, c))?;
             }
         }
@@ -272,9 +303,7 @@ fn walk(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Op
                     (None, Some(below)) => (below, false),
                     _ => continue,
                 };
-                let told = !s.atomic_map;
-                let old = seen.old.filter(|_| told).and_then(|o| o.get(name));
-                let part = seen.part(v, old, told, below.embedded);
+                let part = seen.field(name, v, below.embedded);
                 let mut go = |c: &mut Causes| walk(below, &part, budget, c);
                 match declared {
                     true => c.at(name, &mut go)?,
@@ -289,7 +318,7 @@ fn walk(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Op
 
 fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Option<()> {
     let compiled = s.rules.compiled(s, seen.root);
-    let kind = json!(s.kind.map_or("", JsonType::name));
+    let kind = json!(s.type_name());
     let value = compiled.schema.value(seen.value);
     let old = seen
         .old
@@ -304,8 +333,7 @@ fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Opt
             }
         };
         let transition = program.uses(OLD_SELF);
-        // What did not change may go on breaking rules.
-        if (transition && old.is_none() && !rule.optional_old) || (!transition && seen.unchanged) {
+        if transition && old.is_none() && !rule.optional_old {
             continue;
         }
         let old = match rule.optional_old {
@@ -324,7 +352,14 @@ fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Opt
             Ok(Cel::Bool(true)) => {}
             Ok(_) => {
                 let message = message(rule, &values, budget);
-                failed(s, rule, seen.value, message, c);
+                // What did not change may go on breaking rules.
+                if !transition && seen.is_unchanged() {
+                    let mut told = c.aside();
+                    failed(s, rule, seen.value, message, &mut told);
+                    told.as_slice().iter().for_each(|t| c.warn(t.text()));
+                } else {
+                    failed(s, rule, seen.value, message, c);
+                }
             }
             Err(e) => {
                 c.invalid(&kind, trouble(&e, rule.shown()));
@@ -374,17 +409,9 @@ fn failed(s: &Structural, rule: &Rule, value: &Value, message: String, c: &mut C
     let add = |c: &mut Causes| match rule.reason.as_str() {
         "FieldValueForbidden" => c.forbidden(message.as_str()),
         "FieldValueRequired" => c.required(message.as_str()),
+        "FieldValueDuplicate" if whole => c.without_value(CauseKind::Duplicate, ""),
         "FieldValueDuplicate" => c.duplicate(value),
-        _ if whole => c.add(Cause {
-            kind: CauseKind::Invalid,
-            field: if c.path().is_empty() {
-                "<nil>".into()
-            } else {
-                c.path().into()
-            },
-            value: None,
-            detail: message.clone(),
-        }),
+        _ if whole => c.without_value(CauseKind::Invalid, message.as_str()),
         _ => c.invalid(value, message.as_str()),
     };
     match rule.field_path.as_str() {

@@ -4,12 +4,14 @@
 use std::collections::HashSet;
 
 use machinery::Causes;
+use machinery::causes::CauseKind;
 use machinery::object::{bool_at, list_at, str_at};
 use serde_json::{Value, json};
 
 use super::super::{JsonType, ListKind, Structural};
 use super::sizes::Size;
 use super::{OLD_SELF, environment, schema_of};
+use crate::crd::validation::internal_rule;
 use crate::limits::{CRD_RULES_COST, RULE_COST};
 
 /// The version whose libraries new rules may use: the one before this, so that it can be gone back to.
@@ -35,13 +37,19 @@ struct Total {
 }
 
 /// A node on the way down.
-#[derive(Clone, Copy)]
 struct Place {
     resource: bool,
-    /// Whether a value here has an old one that it can be told by.
-    correlated: bool,
+    /// Where in the schema values stop having an old one that they can be told by.
+    uncorrelated: Option<String>,
     /// How often it can be there; nothing if that has no bound.
     most: Option<u64>,
+}
+
+/// What is known of the rest of a definition.
+struct Around<'a> {
+    before: &'a Before,
+    /// Whether something is wrong at or below a path: then rules there are not looked at.
+    wrong: &'a dyn Fn(&str) -> bool,
 }
 
 // === Before ===
@@ -80,16 +88,16 @@ fn gather(schema: &Value, known: &mut HashSet<String>) {
 // === Structural ===
 
 impl Structural {
-    /// Reports what is wrong with rules, at their places in the schema.
-    pub fn check_rules(&self, before: &Before, c: &mut Causes) {
+    /// Reports what is wrong with rules, at their places in the schema. `wrong` tells whether something else is, at or
+    /// below a path.
+    pub fn check_rules(&self, before: &Before, wrong: &dyn Fn(&str) -> bool, c: &mut Causes) {
         let root = Place {
             resource: true,
-            correlated: true,
+            uncorrelated: None,
             most: Some(1),
         };
-        shapes(self, c);
         let mut total = Total::default();
-        compile(self, root, before, &mut total, c);
+        compile(self, &root, &Around { before, wrong }, &mut total, c);
         total.check(c);
     }
 
@@ -107,12 +115,10 @@ impl Structural {
     /// Runs `f` on every part below, in upstream's order.
     fn each_below(&self, c: &mut Causes, mut f: impl FnMut(&Structural, bool, &mut Causes)) {
         if let Some(below) = &self.additional {
-            let told = !self.atomic_map;
-            c.at("additionalProperties", |c| f(below, told, c));
+            c.at("additionalProperties", |c| f(below, true, c));
         }
         for (name, below) in &self.properties {
-            let told = !self.atomic_map;
-            c.at("properties", |c| c.key(name, |c| f(below, told, c)));
+            c.at("properties", |c| c.key(name, |c| f(below, true, c)));
         }
         if let Some(below) = &self.items {
             let told = matches!(self.list, ListKind::Map(_));
@@ -121,86 +127,24 @@ impl Structural {
     }
 }
 
-/// What can be told without compiling. Says whether there is anything.
-fn shapes(s: &Structural, c: &mut Causes) -> bool {
-    if !s.has_rules {
-        return false;
-    }
-    let before = c.as_slice().len();
-    s.each_below(c, |below, _, c| {
-        shapes(below, c);
-    });
-    for (i, raw) in s.rules.raw.iter().enumerate() {
-        c.at("x-kubernetes-validations", |c| {
-            c.index(i, |c| shape(raw, c))
-        });
-    }
-    c.as_slice().len() > before
-}
-
-fn shape(raw: &Value, c: &mut Causes) {
-    let breaks = |text: &str| text.contains(['\n', '\r']);
-    let (rule, message) = (str_at(raw, "rule"), str_at(raw, "message"));
-    let (told, said) = (rule.trim(), message.trim());
-    if told.is_empty() {
-        c.at("rule", |c| c.required("rule is not specified"));
-    } else if !message.is_empty() && said.is_empty() {
-        c.at("message", |c| {
-            c.invalid(&json!(message), "must be non-empty if specified");
-        });
-    } else if breaks(said) {
-        c.at("message", |c| {
-            c.invalid(&json!(message), "must not contain line breaks");
-        });
-    } else if breaks(told) && said.is_empty() {
-        c.at("message", |c| {
-            c.required("message must be specified if rule contains line breaks");
-        });
-    }
-    let expression = str_at(raw, "messageExpression");
-    if !expression.is_empty() && expression.trim().is_empty() {
-        c.at("messageExpression", |c| {
-            c.required("messageExpression must be non-empty if specified");
-        });
-    }
-    let reasons = [
-        "FieldValueDuplicate",
-        "FieldValueForbidden",
-        "FieldValueInvalid",
-        "FieldValueRequired",
-    ];
-    if let Some(reason) = raw.get("reason").and_then(Value::as_str)
-        && !reasons.contains(&reason)
-    {
-        c.at("reason", |c| c.not_supported(&json!(reason), &reasons));
-    }
-    let path = str_at(raw, "fieldPath");
-    c.at("fieldPath", |c| {
-        if !path.is_empty() && path.trim().is_empty() {
-            c.invalid(&json!(path), "must be non-empty if specified");
-        }
-        if breaks(path) {
-            c.invalid(&json!(path), "must not contain line breaks");
-        }
-    });
-}
-
 /// Compiles and weighs the rules of a node and below it, where nothing else is wrong.
-fn compile(s: &Structural, place: Place, before: &Before, total: &mut Total, c: &mut Causes) {
+fn compile(s: &Structural, place: &Place, around: &Around<'_>, total: &mut Total, c: &mut Causes) {
     if !s.has_rules {
         return;
     }
     let most = place.most.zip(s.elements());
     let most = most.map(|(n, each)| n.saturating_mul(each));
+    let own = c.path().to_string();
     s.each_below(c, |below, told, c| {
+        let here = (!told).then(|| own.clone());
         let place = Place {
             resource: below.embedded,
-            correlated: place.correlated && told,
+            uncorrelated: place.uncorrelated.clone().or(here),
             most,
         };
-        compile(below, place, before, total, c);
+        compile(below, &place, around, total, c);
     });
-    if s.rules.raw.is_empty() || shapes(s, &mut Causes::new()) {
+    if s.rules.raw.is_empty() || (around.wrong)(c.path()) {
         return;
     }
     let schema = schema_of(s, place.resource).unwrap_or_default();
@@ -213,8 +157,8 @@ fn compile(s: &Structural, place: Place, before: &Before, total: &mut Total, c: 
                     schema: &schema,
                     size: &size,
                     most,
-                    correlated: place.correlated,
-                    before,
+                    uncorrelated: place.uncorrelated.as_deref(),
+                    before: around.before,
                     total,
                 };
                 site.rule(raw, c);
@@ -228,7 +172,7 @@ struct Site<'a> {
     schema: &'a celenv::Schema,
     size: &'a Size,
     most: u64,
-    correlated: bool,
+    uncorrelated: Option<&'a str>,
     before: &'a Before,
     total: &'a mut Total,
 }
@@ -242,6 +186,9 @@ impl Site<'_> {
             false => environment.clone().at_version(COMPATIBLE_MINOR),
         };
         let rule = str_at(raw, "rule");
+        if rule.trim().is_empty() {
+            return;
+        }
         let compiled = of(rule)
             .compile_and_estimate(rule, self.size)
             .map_err(|e| e.detail());
@@ -251,7 +198,9 @@ impl Site<'_> {
         });
         let uses_old = match program {
             Err(e) => {
-                c.at("rule", |c| c.invalid(raw, e));
+                c.at("rule", |c| {
+                    c.shown(CauseKind::Invalid, internal_rule(raw), e)
+                });
                 false
             }
             Ok((p, cost)) => {
@@ -261,13 +210,10 @@ impl Site<'_> {
                 p.uses(OLD_SELF)
             }
         };
-        if uses_old && !self.correlated {
+        if let Some(within) = self.uncorrelated.filter(|_| uses_old) {
+            let text = "oldSelf cannot be used on the uncorrelatable portion of the schema within";
             c.at("rule", |c| {
-                let text =
-                    "oldSelf cannot be used on the uncorrelatable portion of the schema within";
-                let within = c.path().split(".x-kubernetes-validations").next();
-                let within = within.unwrap_or_default().to_string();
-                c.invalid(&json!(rule), format!("{text} {within}"));
+                c.invalid(&json!(rule), format!("{text} {within}"))
             });
         }
         if !uses_old && let Some(optional) = optional_old {
@@ -293,9 +239,10 @@ impl Site<'_> {
                 None => format!("messageExpression {}", e.detail()),
             });
         c.at("messageExpression", |c| match compiled {
-            Err(e) => c.invalid(raw, e),
+            Err(e) => c.shown(CauseKind::Invalid, internal_rule(raw), e),
             Ok((p, _)) if *p.output() != celenv::Type::String => {
-                c.invalid(raw, "messageExpression must evaluate to a string");
+                let why = "messageExpression must evaluate to a string";
+                c.shown(CauseKind::Invalid, internal_rule(raw), why);
             }
             Ok((_, cost)) => self.weigh("estimated messageExpression cost", cost.max, c),
         });
@@ -329,7 +276,7 @@ impl Total {
         }
         for (path, _) in self.dearest {
             c.add(machinery::causes::Cause {
-                kind: machinery::causes::CauseKind::Forbidden,
+                kind: CauseKind::Forbidden,
                 field: path,
                 value: None,
                 detail: "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema".into(),
