@@ -4,6 +4,7 @@ mod bodies;
 mod definitions;
 mod deletes;
 mod lists;
+mod schemas;
 mod watches;
 mod wire;
 mod writes;
@@ -37,7 +38,7 @@ static FAMILIES: &[Family] = &[
     },
     Family {
         name: "bodies",
-        seeds: 60,
+        seeds: bodies::SEEDS,
         make: bodies::sequence,
     },
     Family {
@@ -62,8 +63,13 @@ static FAMILIES: &[Family] = &[
     },
     Family {
         name: "definitions",
-        seeds: 40,
+        seeds: definitions::SEEDS,
         make: definitions::sequence,
+    },
+    Family {
+        name: "schemas",
+        seeds: 40,
+        make: schemas::sequence,
     },
 ];
 

@@ -1,5 +1,6 @@
 //! The same requests to this server and to upstream's own generic API server, answer by answer:
-//! `differential [REGEX] [--seeds N] [--kubeconfig FILE]`. Sequences come from fixed seeds; `families/` has one file for each
+//! `differential [REGEX] [--seeds N] [--kubeconfig FILE] [--full] [--all]`: `--full` prints the steps before a
+//! difference too, `--all` goes on behind it. Sequences come from fixed seeds; `families/` has one file for each
 //! kind of them. Ends with 1 where an answer differs that `explained.rs` does not explain.
 
 mod explained;
@@ -184,6 +185,18 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
                 let frames = theirs.body.as_array().map_or(0, Vec::len);
                 (theirs, ours.end(frames).await?)
             }
+            Step::Quiet(ask) => {
+                log.push(format!("QUIET {}", ask.line()));
+                peer.send(ask).await?;
+                ours.send(ask).await?;
+                continue;
+            }
+            Step::Until(ask, fits) => {
+                log.push(format!("UNTIL {}", ask.line()));
+                peer.until(ask, *fits).await?;
+                ours.until(ask, *fits).await?;
+                continue;
+            }
             Step::End => {
                 log.push("END".into());
                 let theirs = peer.end(0).await?;
@@ -195,8 +208,8 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
             continue;
         };
         let ask = match step {
-            Step::Send(ask) | Step::Watch(ask) | Step::Begin(ask) => Some(ask),
-            Step::End => None,
+            Step::Send(ask) | Step::Watch(ask) => Some(ask),
+            _ => None,
         };
         match explained::reason(ask, &mine, &theirs) {
             Some(e) => {
@@ -207,10 +220,15 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
             }
             None => {
                 // The others are those of the seed: `differential '^FAMILY SEED$' --full`.
-                let full = std::env::args().any(|a| a == "--full");
-                let from = if full { 0 } else { log.len() - 1 };
-                out.difference = Some(format!("  {}\n  -> {what}", log[from..].join("\n  ")));
-                break;
+                let given = |flag: &str| std::env::args().any(|a| a == flag);
+                let from = if given("--full") { 0 } else { log.len() - 1 };
+                let text = format!("  {}\n  -> {what}", log[from..].join("\n  "));
+                let all = out.difference.get_or_insert_default();
+                all.push_str(&text);
+                if !given("--all") {
+                    break;
+                }
+                all.push_str("\n\n");
             }
         }
     }

@@ -17,6 +17,8 @@ static VERSION: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?i)(resource ?version(?: in object meta| in precondition)?:? "?|current: |\()(\d+)"#,
     )
 });
+static INNER_VERSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(\\?"resourceVersion\\?":\\?")\d+"#));
 static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d+s$"));
 static RESOURCE_VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r#"resourceVersion: "\d+""#));
 
@@ -43,6 +45,9 @@ impl Normal {
             }
         }
         self.walk(&mut v, "");
+        if v["kind"] == "Status" {
+            unordered(&mut v);
+        }
         v
     }
 
@@ -101,7 +106,33 @@ impl Normal {
             format!("uid{n}")
         });
         let text = TIME.replace_all(&text, "TIME");
+        let text = INNER_VERSION.replace_all(&text, "${1}RV");
+        // The reference's objects lie in a folder of their own.
+        let text = text.replace("/registry/apiextensions.kubernetes.io/", "/registry/");
         VERSION.replace_all(&text, "${1}RV").into_owned()
+    }
+}
+
+/// Sorts the causes within a message: those that Go finds in a map come in any order.
+fn unordered(status: &mut Value) {
+    let text = |v: &Value, name: &str| v[name].as_str().unwrap_or("").to_string();
+    let causes = status["details"]["causes"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let mut all: Vec<String> = causes
+        .iter()
+        .map(|c| format!("{}: {}", text(c, "field"), text(c, "message")))
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    let message = text(status, "message");
+    let Some((head, tail)) = message.split_once(" is invalid: [") else {
+        return;
+    };
+    let joined = all.join(", ");
+    if tail.len() == joined.len() + 1 && all.iter().all(|one| tail.contains(one.as_str())) {
+        status["message"] = json!(format!("{head} is invalid: [{joined}]"));
     }
 }
 

@@ -23,6 +23,10 @@ pub enum Step {
     Begin(Ask),
     /// Read what the watch that was begun has seen, compare all frames.
     End,
+    /// Send without a comparison.
+    Quiet(Ask),
+    /// Send until the answer fits, to each server; nothing is compared.
+    Until(Ask, fn(&crate::target::Answer) -> bool),
 }
 
 /// Steps that see one another's objects.

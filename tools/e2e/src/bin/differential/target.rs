@@ -26,6 +26,8 @@ const HEADERS: &[&str] = &[
 ];
 /// A watch without an event for so long is quiet.
 const QUIET: Duration = Duration::from_millis(400);
+/// Between two tries of what must come to fit.
+const TRY: Duration = Duration::from_millis(20);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long events are waited for that the other server has sent.
@@ -112,6 +114,21 @@ impl Target {
             Err(_) => json!("ENDLESS"),
         };
         Ok(out)
+    }
+
+    /// Sends a request until its answer fits.
+    pub async fn until(&mut self, ask: &Ask, fits: fn(&Answer) -> bool) -> Result<()> {
+        let end = tokio::time::Instant::now() + ANSWER;
+        loop {
+            let answer = self.send(ask).await?;
+            if fits(&answer) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > end {
+                anyhow::bail!("{} never fits: {} {}", ask.line(), answer.code, answer.body);
+            }
+            tokio::time::sleep(TRY).await;
+        }
     }
 
     /// Begins a watch.
@@ -369,12 +386,18 @@ fn head(parts: &http::response::Parts) -> Answer {
             ));
         }
     }
-    for value in parts.headers.get_all("warning") {
-        headers.push((
-            "warning".into(),
-            String::from_utf8_lossy(value.as_bytes()).into(),
-        ));
-    }
+    let warnings = parts.headers.get_all("warning").iter();
+    let mut warnings: Vec<(String, String)> = warnings
+        .map(|v| {
+            (
+                "warning".into(),
+                String::from_utf8_lossy(v.as_bytes()).into(),
+            )
+        })
+        .collect();
+    // Those that Go finds in a map come in any order.
+    warnings.sort_unstable();
+    headers.extend(warnings);
     Answer {
         code: parts.status.as_u16(),
         headers,

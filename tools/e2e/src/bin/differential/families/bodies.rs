@@ -334,6 +334,13 @@ fn filled(text: &str, name: &str) -> String {
     whole.replace("NAME", name)
 }
 
+/// How many seeds are needed to have every body under every fieldValidation, and all creates as updates too.
+pub const SEEDS: u64 = (COUNT as u64).div_ceil(STEPS);
+/// Bodies of one seed.
+const STEPS: u64 = 12;
+const COUNT: usize =
+    3 * (YAMLS.len() + CREATES.len() + PATCHES.len()) + CREATES.len() + CONTENTS.len();
+
 /// Each seed takes a part of every table.
 pub fn sequence(seed: u64) -> Sequence {
     let namespace = format!("bodies-{seed}");
@@ -346,44 +353,50 @@ pub fn sequence(seed: u64) -> Sequence {
             .text("application/json", &whole)
             .into(),
     );
-    for i in 0..8 {
-        let name = format!("n{i}");
-        let query = d.pick(VALIDATIONS);
-        let ask = match d.roll(8) {
-            0 | 1 => {
-                let text = filled(d.pick(YAMLS), &name);
-                Ask::new("POST", format!("{base}{query}")).text("application/yaml", &text)
-            }
-            2 | 3 => {
-                let (content, text) = d.pick(PATCHES);
-                let mut query = query.replace('?', "&");
-                if content.contains("apply") || d.once_in(2) {
-                    query.push_str("&fieldManager=m");
-                }
-                if d.once_in(6) {
-                    query.push_str("&force=true");
-                }
-                let ask = Ask::new("PATCH", format!("{base}/whole?x=1{query}"));
-                ask.text(content, &filled(text, "whole"))
-            }
-            4 => {
-                let text = filled(d.pick(CREATES), "whole");
-                Ask::new("PUT", format!("{base}/whole{query}")).text("application/json", &text)
-            }
-            5 if d.once_in(2) => {
-                let text = filled("SPEC{\"a\":\"x\"}", &name);
-                Ask::new("POST", format!("{base}{query}")).text(d.pick(CONTENTS), &text)
-            }
-            _ => {
-                let text = filled(d.pick(CREATES), &name);
-                Ask::new("POST", format!("{base}{query}")).text("application/json", &text)
-            }
-        };
-        steps.push(ask.into());
+    for i in 0..STEPS {
+        // Every so many, so that a seed has something of every table.
+        let n = usize::try_from(i * SEEDS + seed).unwrap_or(0);
+        steps.extend(step(&mut d, &base, &format!("n{i}"), n).map(Step::from));
     }
     Sequence {
         name: String::new(),
         namespace,
         steps,
     }
+}
+
+/// The request of a number.
+fn step(d: &mut Dice, base: &str, name: &str, mut n: usize) -> Option<Ask> {
+    let post = |query: &str, content: &str, text: &str| {
+        Ask::new("POST", format!("{base}{query}")).text(content, &filled(text, name))
+    };
+    for query in VALIDATIONS {
+        if let Some(text) = YAMLS.get(n) {
+            return Some(post(query, "application/yaml", text));
+        }
+        n -= YAMLS.len();
+        if let Some(text) = CREATES.get(n) {
+            return Some(post(query, "application/json", text));
+        }
+        n -= CREATES.len();
+        if let Some((content, text)) = PATCHES.get(n) {
+            let mut query = query.replace('?', "&");
+            if content.contains("apply") || d.once_in(2) {
+                query.push_str("&fieldManager=m");
+            }
+            if content.contains("apply") && d.once_in(6) {
+                query.push_str("&force=true");
+            }
+            let ask = Ask::new("PATCH", format!("{base}/whole?x=1{query}"));
+            return Some(ask.text(content, &filled(text, "whole")));
+        }
+        n -= PATCHES.len();
+    }
+    if let Some(text) = CREATES.get(n) {
+        let query = d.pick(VALIDATIONS);
+        let ask = Ask::new("PUT", format!("{base}/whole{query}"));
+        return Some(ask.text("application/json", &filled(text, "whole")));
+    }
+    let content = CONTENTS.get(n - CREATES.len())?;
+    Some(post("", content, "SPEC{\"a\":\"x\"}"))
 }
