@@ -7,7 +7,7 @@ use crate::step::Dice;
 /// Rules over `spec`.
 const RULES: &[&str] = &[
     r#"{"rule": "!has(self.low) || !has(self.high) || self.low <= self.high", "message": "low above high"}"#,
-    r#"{"rule": "!has(self.low) || self.low >= 0", "messageExpression": "'low is ' + string(self.low)", "fieldPath": ".low"}"#,
+    r#"{"rule": "!has(self.low) || self.low >= 0", "messageExpression": "self.low < -2 ? 'far too low' : 'low'", "fieldPath": ".low"}"#,
     r#"{"rule": "self.low > 0"}"#,
     r#"{"rule": "has(self.word) && self.word.startsWith('a')", "reason": "FieldValueForbidden", "message": "no a", "fieldPath": ".word"}"#,
     r#"{"rule": "!has(self.word) || size(self.word) < 3", "reason": "FieldValueRequired", "fieldPath": ".word"}"#,
@@ -46,12 +46,12 @@ const FIELD_RULES: &[(&str, &str)] = &[
     ),
     (
         "tags",
-        r#"{"rule": "self.size() < 3", "messageExpression": "string(self.size()) + ' tags'"}"#,
+        r#"{"rule": "self.size() < 3", "messageExpression": "self.size() > 3 ? 'far too many tags' : 'tags: ' + self[0]"}"#,
     ),
     ("map", r#"{"rule": "!('k1' in self) || self['k1'] != 5"}"#),
     (
         "items",
-        r#"{"rule": "self.map(i, i.k).join('').size() < 6"}"#,
+        r#"{"rule": "self.all(i, i.k.size() < 3)"}"#,
     ),
 ];
 
