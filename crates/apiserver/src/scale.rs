@@ -1,10 +1,12 @@
 //! `/scale`: an autoscaling/v1 Scale mapped onto the resource's own fields. api-semantics §9.8.
 
+use api::schema;
 use api::selector::LabelSelector;
 use bytes::Bytes;
 use client::Cache;
+use machinery::causes::go_json;
 use machinery::object::{at, i64_at, set, str_at};
-use machinery::{ApiError, Causes, Column, SubresourceKind};
+use machinery::{ApiError, Causes, Column, SubresourceKind, conform};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -176,6 +178,10 @@ async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiEr
         let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
         let mut sent = decode::object(body, media, "Scale")?;
         decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
+        conformed(&mut sent).map_err(|e| {
+            let text = "Scale in version \"v1\" cannot be handled as a Scale";
+            ApiError::bad_request(format!("{text}: {e}"))
+        })?;
         Some(sent)
     } else {
         None
@@ -193,14 +199,14 @@ async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiEr
         let now = of(before, p);
         let wanted = match &sent {
             Some(sent) => sent.clone(),
-            None => match patch_type.as_str() {
+            None => read(match patch_type.as_str() {
                 "application/json-patch+json" => machinery::patch::json_patch(&now, body)?,
                 // A Scale has no lists: strategic and plain merge are the same.
                 "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
                     machinery::patch::merge_patch(&now, body)?
                 }
                 other => verbs::patched(call, other, body, &now)?,
-            },
+            })?,
         };
         apply(call, before, &wanted, p)
     };
@@ -225,11 +231,31 @@ fn configuration(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiE
     Ok(config)
 }
 
+/// Makes a Scale conform to its kind.
+fn conformed(scale: &mut Value) -> Result<(), String> {
+    match schema::lookup("autoscaling", "v1", "Scale") {
+        Some(schema) => conform::conform(schema, scale).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// A patched Scale; upstream's 422 without kind or name where it does not decode.
+fn read(mut scale: Value) -> Result<Value, ApiError> {
+    let text = go_json(&scale);
+    conformed(&mut scale).map_err(|e| {
+        let mut causes = Causes::new();
+        causes.at("patch", |c| c.invalid(&json!(text), e));
+        ApiError::invalid("", "", "", causes.as_slice())
+    })?;
+    Ok(scale)
+}
+
 /// The object with a Scale's replicas and resourceVersion.
 fn apply(call: &Call, before: &Value, scale: &Value, p: &Paths<'_>) -> Result<Value, ApiError> {
     let replicas = i64_at(scale, "spec.replicas").unwrap_or(0);
     let mut causes = Causes::new();
-    if replicas < 0 {
+    // Custom resources judge theirs themselves.
+    if replicas < 0 && !call.is_custom() {
         causes.at("spec", |c| {
             c.at("replicas", |c| {
                 c.invalid(&json!(replicas), "must be greater than or equal to 0");

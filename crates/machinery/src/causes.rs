@@ -299,7 +299,7 @@ pub use api::go::quote as go_quote;
 
 /// Go's `%v` of a float.
 pub fn go_float(n: f64) -> String {
-    float(n, (1e-4, 1e21), 2)
+    float(n, (1e-4, 1e6), 2)
 }
 
 /// Digits of `n`, with an exponent outside of a range of magnitudes.

@@ -59,7 +59,7 @@ impl Strategy for Kind {
         set(
             obj,
             "status",
-            json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
+            json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
         );
     }
 

@@ -57,6 +57,7 @@ fn object(s: &Structural, resource: bool, preserved: bool) -> Model {
     }
     let element = match &s.additional {
         Some(values) => Some(Box::new(model(values, false, preserved))),
+        None if s.additional_any == Some(false) && !preserved => None,
         None if preserved || s.properties.is_empty() => Some(Box::new(Model::Deduced)),
         None => None,
     };

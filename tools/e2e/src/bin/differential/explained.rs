@@ -76,6 +76,19 @@ static EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        reason: "a patched Scale that does not decode is shown without its managed fields",
+        ends: false,
+        fits: |ask, mine, theirs| {
+            let scale = ask.is_some_and(|a| a.path.contains("/scale"));
+            let why = |a: &Answer| {
+                message(a)
+                    .rsplit_once("}\": ")
+                    .map(|(_, why)| why.to_string())
+            };
+            scale && mine.code == theirs.code && why(mine).is_some() && why(mine) == why(theirs)
+        },
+    },
+    Explained {
         reason: "upstream cannot apply to the scale of a custom resource; here it works as for built-in kinds",
         ends: true,
         fits: |_, _, theirs| {

@@ -19,6 +19,7 @@ static VERSION: LazyLock<Regex> = LazyLock::new(|| {
 });
 static INNER_VERSION: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"(\\?"resourceVersion\\?":\\?")\d+"#));
+static GENERATED: LazyLock<Regex> = LazyLock::new(|| pattern("UPPER-[a-z0-9]{5}"));
 static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d+s$"));
 static RESOURCE_VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r#"resourceVersion: "\d+""#));
 
@@ -107,6 +108,7 @@ impl Normal {
         });
         let text = TIME.replace_all(&text, "TIME");
         let text = INNER_VERSION.replace_all(&text, "${1}RV");
+        let text = GENERATED.replace_all(&text, "UPPER-RANDOM");
         // The reference's objects lie in a folder of their own.
         let text = text.replace("/registry/apiextensions.kubernetes.io/", "/registry/");
         VERSION.replace_all(&text, "${1}RV").into_owned()
@@ -127,6 +129,12 @@ fn unordered(status: &mut Value) {
     all.sort_unstable();
     all.dedup();
     let message = text(status, "message");
+    if message.contains("errors:\n  ") {
+        let mut lines: Vec<&str> = message.split('\n').collect();
+        lines.sort_unstable();
+        status["message"] = json!(lines.join("\n"));
+        return;
+    }
     let Some((head, tail)) = message.split_once(" is invalid: [") else {
         return;
     };

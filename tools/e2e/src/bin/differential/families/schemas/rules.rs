@@ -49,10 +49,7 @@ const FIELD_RULES: &[(&str, &str)] = &[
         r#"{"rule": "self.size() < 3", "messageExpression": "self.size() > 3 ? 'far too many tags' : 'tags: ' + self[0]"}"#,
     ),
     ("map", r#"{"rule": "!('k1' in self) || self['k1'] != 5"}"#),
-    (
-        "items",
-        r#"{"rule": "self.all(i, i.k.size() < 3)"}"#,
-    ),
+    ("items", r#"{"rule": "self.all(i, i.k.size() < 3)"}"#),
 ];
 
 /// Adds the properties that rules are about, some with rules of their own; gives rules of the whole.
