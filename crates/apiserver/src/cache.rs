@@ -1,7 +1,7 @@
 //! The watch cache: one copy of each resource's objects, shared by network watchers and by every
 //! in-process part. It follows the store through one watch; `Follower` is that loop.
 
-mod follow;
+pub(crate) mod follow;
 mod history;
 
 use std::cmp::Ordering;

@@ -300,15 +300,29 @@ pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError
     if let Some(schema) = schema::lookup(&d.group, &d.version, &d.kind) {
         return conform::conform(schema, value).map_err(bad);
     }
-    whole_numbers(value);
-    let mut out = Vec::new();
-    let meta = schema::lookup("meta.k8s.io", "v1", "ObjectMeta");
-    if let (Some(meta), Some(fields)) = (meta, value.get_mut("metadata")) {
-        out = conform::conform_at(meta, fields, "metadata").map_err(bad)?;
-    }
+    let mut out = metadata(value).map_err(bad)?;
     let unknown = d.strategy.coerce(value).map_err(bad)?.into_iter();
     out.extend(unknown.map(|path| format!("unknown field \"{path}\"")));
     Ok(out)
+}
+
+/// Makes what an applied configuration came to conform. Of a custom resource that is only its metadata: validation
+/// judges the rest as it is.
+pub fn applied(call: &Call, value: &mut Value) -> Result<(), ApiError> {
+    if call.is_custom() {
+        return metadata(value).map(|_| ()).map_err(ApiError::internal);
+    }
+    conformed(call, value).map(|_| ())
+}
+
+/// Makes numbers and metadata those that Go would read; gives the texts of unknown fields.
+fn metadata(value: &mut Value) -> Result<Vec<String>, String> {
+    whole_numbers(value);
+    let meta = schema::lookup("meta.k8s.io", "v1", "ObjectMeta");
+    match (meta, value.get_mut("metadata")) {
+        (Some(meta), Some(fields)) => conform::conform_at(meta, fields, "metadata"),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Tells about findings as fieldValidation asks: 400, warnings, or nothing.

@@ -4,6 +4,7 @@ use api::schema;
 use api::selector::LabelSelector;
 use bytes::Bytes;
 use client::Cache;
+use machinery::apply::Request;
 use machinery::causes::go_json;
 use machinery::object::{at, i64_at, set, str_at};
 use machinery::{ApiError, Causes, Column, SubresourceKind, conform};
@@ -162,73 +163,84 @@ fn of(obj: &Value, p: &Paths<'_>) -> Value {
     out
 }
 
-async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
-    let dry_run = call.write_options()?;
-    let patch_type = call
-        .headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
-    let patch_type = patch_type
-        .unwrap_or("")
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .to_string();
-    let sent = if call.info.verb == "update" {
-        let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
-        let mut sent = decode::object(body, media, "Scale")?;
-        decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
-        conformed(&mut sent).map_err(|e| {
-            let text = "Scale in version \"v1\" cannot be handled as a Scale";
-            ApiError::bad_request(format!("{text}: {e}"))
-        })?;
-        Some(sent)
-    } else {
-        None
-    };
-    let config = if call.applies() {
-        Some(configuration(call, body, p)?)
-    } else {
-        None
-    };
-    let force = call.query.flag("force");
-    let mut make = |before: &Value| {
-        if let Some(config) = &config {
-            return verbs::managed::apply(call, Some(before), config, force, "scale");
+/// What a Scale asks for whose object says nothing of replicas.
+const UNSET: i64 = i32::MIN as i64;
+
+/// How a new Scale comes from the old one.
+enum Change {
+    Sent(Value),
+    Applied { config: Value, force: bool },
+    Patched { kind: String, patch: Bytes },
+}
+
+impl Change {
+    fn of(call: &Call, body: &Bytes) -> Result<Self, ApiError> {
+        if call.info.verb == "update" {
+            let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
+            let mut sent = decode::object(body, media, "Scale")?;
+            decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
+            conformed(&mut sent).map_err(|e| {
+                let text = "Scale in version \"v1\" cannot be handled as a Scale";
+                ApiError::bad_request(format!("{text}: {e}"))
+            })?;
+            verbs::check_names(call, &sent)?;
+            return Ok(Self::Sent(sent));
         }
-        let now = of(before, p);
-        let wanted = match &sent {
-            Some(sent) => sent.clone(),
-            None => read(match patch_type.as_str() {
-                "application/json-patch+json" => machinery::patch::json_patch(&now, body)?,
+        if call.applies() {
+            let bad = |e: String| ApiError::bad_request(format!("error decoding patch: {e}"));
+            let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
+            let (config, _) = decode::yaml(text).map_err(bad)?;
+            let force = call.query.flag("force");
+            return Ok(Self::Applied { config, force });
+        }
+        Ok(Self::Patched {
+            kind: call.content_type().to_string(),
+            patch: body.clone(),
+        })
+    }
+
+    /// The new Scale, with who owns what of it.
+    fn carry_out(&self, call: &Call, old: &Value, r: &Request<'_>) -> Result<Value, ApiError> {
+        let mut new = match self {
+            Self::Applied { config, force } => {
+                return machinery::apply::apply(Some(old), config, *force, r);
+            }
+            Self::Sent(sent) => sent.clone(),
+            Self::Patched { kind, patch } => read(match kind.as_str() {
+                "application/json-patch+json" => machinery::patch::json_patch(old, patch)?,
                 // A Scale has no lists: strategic and plain merge are the same.
                 "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                    machinery::patch::merge_patch(&now, body)?
+                    machinery::patch::merge_patch(old, patch)?
                 }
-                other => verbs::patched(call, other, body, &now)?,
+                other => verbs::patched(call, other, patch, old)?,
             })?,
         };
-        apply(call, before, &wanted, p)
+        machinery::apply::track(Some(old), &mut new, r);
+        Ok(new)
+    }
+}
+
+async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
+    let dry_run = call.write_options()?;
+    let change = Change::of(call, body)?;
+    let mut make = |before: &Value| {
+        let mut old = of(before, p);
+        if at(before, p.spec).is_none() && call.is_custom() {
+            set(&mut old, "spec.replicas", json!(UNSET));
+        }
+        let (scale, owners) =
+            verbs::managed::scale(call, before, old, |old, r| change.carry_out(call, old, r))?;
+        let mut obj = apply(call, before, &scale, p)?;
+        verbs::managed::put(&mut obj, &owners);
+        if let Change::Sent(sent) = &change
+            && !str_at(sent, "metadata.uid").is_empty()
+        {
+            set(&mut obj, "metadata.uid", sent["metadata"]["uid"].clone());
+        }
+        Ok(obj)
     };
     let obj = verbs::replace(call, "scale", dry_run, &mut make).await?;
     Ok(of(&obj, p))
-}
-
-/// An applied Scale as a configuration of the object it stands for.
-fn configuration(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiError> {
-    let bad = |e: String| ApiError::bad_request(format!("error decoding patch: {e}"));
-    let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
-    let (scale, _) = decode::yaml(text).map_err(bad)?;
-    let d = call.descriptor();
-    let mut config = json!({"apiVersion": d.api_version(), "kind": d.kind,
-        "metadata": {"name": call.info.name}});
-    if d.namespaced() {
-        config["metadata"]["namespace"] = json!(call.info.namespace);
-    }
-    if let Some(n) = at(&scale, "spec.replicas") {
-        set(&mut config, p.spec, n.clone());
-    }
-    Ok(config)
 }
 
 /// Makes a Scale conform to its kind.
@@ -253,9 +265,15 @@ fn read(mut scale: Value) -> Result<Value, ApiError> {
 /// The object with a Scale's replicas and resourceVersion.
 fn apply(call: &Call, before: &Value, scale: &Value, p: &Paths<'_>) -> Result<Value, ApiError> {
     let replicas = i64_at(scale, "spec.replicas").unwrap_or(0);
-    let mut causes = Causes::new();
-    // Custom resources judge theirs themselves.
+    if replicas == UNSET && call.is_custom() {
+        return Err(ApiError::bad_request(format!(
+            "the spec replicas field \".{}\" cannot be empty",
+            p.spec
+        )));
+    }
+    // What custom resources may hold there they check themselves.
     if replicas < 0 && !call.is_custom() {
+        let mut causes = Causes::new();
         causes.at("spec", |c| {
             c.at("replicas", |c| {
                 c.invalid(&json!(replicas), "must be greater than or equal to 0");
@@ -271,10 +289,9 @@ fn apply(call: &Call, before: &Value, scale: &Value, p: &Paths<'_>) -> Result<Va
     }
     let mut obj = before.clone();
     set(&mut obj, p.spec, json!(replicas));
-    set(
-        &mut obj,
-        "metadata.resourceVersion",
-        json!(str_at(scale, "metadata.resourceVersion")),
-    );
+    let version = str_at(scale, "metadata.resourceVersion");
+    if !version.is_empty() {
+        set(&mut obj, "metadata.resourceVersion", json!(version));
+    }
     Ok(obj)
 }

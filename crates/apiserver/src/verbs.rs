@@ -8,6 +8,7 @@ mod get;
 mod list;
 pub mod managed;
 mod patch;
+mod unsafe_delete;
 mod update;
 mod watch;
 mod write;
@@ -93,4 +94,4 @@ pub fn no_method() -> ApiError {
 }
 
 pub use patch::patched;
-pub use update::replace;
+pub use update::{check_names, replace};

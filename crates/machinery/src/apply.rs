@@ -9,6 +9,7 @@ mod managers;
 mod merge;
 mod overlay;
 mod remove;
+pub mod scale;
 #[cfg(test)]
 mod tests;
 pub mod types;

@@ -64,48 +64,56 @@ pub fn validate_generic(
 
 /// Checks the metadata of a changed object against what is stored.
 pub fn validate_update(obj: &Value, before: &Value, causes: &mut Causes) {
-    validate_custom_update(obj, before, causes);
+    validate_generic_update(obj, before, causes);
+    causes.at("metadata", |c| qualified_finalizers(obj, c));
+}
+
+/// The same for what upstream's generic server has. What all kinds have in common is checked as of a new object and
+/// as of a changed one before the kind's own strategy does it once more; everything is told each time.
+pub fn validate_generic_update(obj: &Value, before: &Value, causes: &mut Causes) {
     causes.at("metadata", |c| {
+        common(obj, c);
         finalizers(obj, c);
-        qualified_finalizers(obj, c);
+        changed(obj, before, c);
+        changed(obj, before, c);
     });
 }
 
-/// The same for custom resources, whose finalizers upstream looks at only when they are created.
-pub fn validate_custom_update(obj: &Value, before: &Value, causes: &mut Causes) {
-    causes.at("metadata", |c| {
-        for field in ["name", "namespace", "uid", "creationTimestamp"] {
-            immutable(obj, before, field, c);
+/// What a change may not do.
+fn changed(obj: &Value, before: &Value, c: &mut Causes) {
+    if at(before, "metadata.deletionTimestamp").is_some() {
+        let known = strings(before, "metadata.finalizers");
+        let mut added = strings(obj, "metadata.finalizers");
+        added.retain(|f| !known.contains(f));
+        added.sort_unstable();
+        added.dedup();
+        if !added.is_empty() {
+            let list = go_strings(&added);
+            c.at("finalizers", |c| {
+                c.forbidden(format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers {list}"
+                ));
+            });
         }
-        let deletes = |o: &Value| at(o, "metadata.deletionTimestamp").cloned();
-        if deletes(obj) != deletes(before) {
-            immutable(obj, before, "deletionTimestamp", c);
-        }
-        let grace = |o: &Value| at(o, "metadata.deletionGracePeriodSeconds").cloned();
-        if grace(before).is_some() && grace(obj) != grace(before) {
-            immutable(obj, before, "deletionGracePeriodSeconds", c);
-        }
-        let (new, old) = (generation(obj), generation(before));
-        if new < old {
-            c.at("generation", |c| c.invalid(&json!(new), "must not be decremented"));
-        }
-        if at(before, "metadata.deletionTimestamp").is_some() {
-            let known = strings(before, "metadata.finalizers");
-            let added: Vec<String> = strings(obj, "metadata.finalizers")
-                .into_iter()
-                .filter(|f| !known.contains(f))
-                .collect();
-            if !added.is_empty() {
-                let list = go_strings(&added);
-                c.at("finalizers", |c| {
-                    c.forbidden(format!(
-                        "no new finalizers can be added if the object is being deleted, found new finalizers {list}"
-                    ));
-                });
-            }
-        }
-        common(obj, c);
-    });
+    }
+    let (new, old) = (generation(obj), generation(before));
+    if new < old {
+        c.at("generation", |c| {
+            c.invalid(&json!(new), "must not be decremented")
+        });
+    }
+    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+        immutable(obj, before, field, c);
+    }
+    let deletes = |o: &Value| at(o, "metadata.deletionTimestamp").cloned();
+    if deletes(obj) != deletes(before) {
+        immutable(obj, before, "deletionTimestamp", c);
+    }
+    let grace = |o: &Value| at(o, "metadata.deletionGracePeriodSeconds").cloned();
+    if grace(before).is_some() && grace(obj) != grace(before) {
+        immutable(obj, before, "deletionGracePeriodSeconds", c);
+    }
+    common(obj, c);
 }
 
 fn go_strings(list: &[String]) -> String {
@@ -345,6 +353,34 @@ mod tests {
                 "{start} not in {found:#?}"
             );
         }
+    }
+
+    #[test]
+    fn finalizers_of_custom_resources_are_warned_of() {
+        let before = json!({"metadata": {"finalizers": ["old"]}});
+        let after = json!({"metadata": {"finalizers": ["old", "x.io/y", "orphan", "b.c", "bad"]}});
+        let with = |why: &str| {
+            format!(
+                "prefer a domain-qualified finalizer name{why} to avoid accidental conflicts with other finalizer writers"
+            )
+        };
+        assert_eq!(
+            finalizer_warnings(&after, Some(&before)),
+            [
+                format!(
+                    "metadata.finalizers: \"b.c\": {}",
+                    with(" including a path (/)")
+                ),
+                format!("metadata.finalizers: \"bad\": {}", with("")),
+            ]
+        );
+        let mut causes = Causes::new();
+        validate_generic_update(&after, &before, &mut causes);
+        assert!(causes.is_empty());
+        let deleted = json!({"metadata": {"finalizers": ["old"], "deletionTimestamp": "t"}});
+        validate_generic_update(&after, &deleted, &mut causes);
+        let told = causes.as_slice().iter().map(crate::causes::Cause::text);
+        assert_eq!(told.filter(|t| t.contains("no new finalizers")).count(), 2);
     }
 
     #[test]

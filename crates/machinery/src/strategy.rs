@@ -42,6 +42,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Fills in defaults; also runs on every object read from the store. Idempotent.
     fn set_defaults(&self, _obj: &mut Value) {}
 
+    /// The same of an applied configuration's outcome, which for custom resources keeps its nulls.
+    fn fill_defaults(&self, obj: &mut Value) {
+        self.set_defaults(obj);
+    }
+
     /// Before a create: drop what clients may not set (usually `status`), set server-owned fields.
     fn prepare_create(&self, _obj: &mut Value, _cx: &WriteContext) {}
 

@@ -320,7 +320,7 @@ async fn patches_apply_in_order_and_defaults_come_again() {
     );
     mutate(&world, "m", &[server.hook("one.b.c", "/broken-patch")]);
     let (code, text) = refusal(&world).await;
-    let expected = "Internal error occurred: remove operation does not apply: doc is missing path: \"/nowhere\": missing value";
+    let expected = "Internal error occurred: error in remove for path: '/nowhere': Unable to remove nonexistent key: nowhere: missing value";
     assert_eq!((code, text.as_str()), (500, expected));
     mutate(&world, "m", &[server.hook("one.b.c", "/one")]);
     let e = create(&world, |a| {

@@ -272,6 +272,10 @@ impl Strategy for Custom {
         self.schema.set_defaults(obj);
     }
 
+    fn fill_defaults(&self, obj: &mut Value) {
+        self.schema.set_defaults(obj);
+    }
+
     fn shows_empty_status(&self) -> bool {
         false
     }

@@ -102,7 +102,7 @@ pub async fn new_object(
     if d.namespaced() {
         set(&mut obj, "metadata.namespace", json!(namespace));
     }
-    d.strategy.set_defaults(&mut obj);
+    write::defaults(call, &mut obj);
     let generated = str_at(&obj, "metadata.name").is_empty();
     let name = str_at(&obj, "metadata.name").to_string();
     let target = Target {
@@ -127,7 +127,7 @@ pub async fn new_object(
         .await?
         .unwrap_or_default();
     write::unique_owners(call, &mut obj, true);
-    d.strategy.set_defaults(&mut obj);
+    write::defaults(call, &mut obj);
     write::system_fields(call, &mut obj, &namespace);
     if d.strategy.has_status() {
         remove(&mut obj, "status");
@@ -154,14 +154,23 @@ pub async fn new_object(
     let obj = write::validate(call, &target, Some(obj), None)
         .await?
         .unwrap_or_default();
-    if !dry_run && version.is_ok_and(|v| v > 0) {
+    if !dry_run && version.as_ref().is_ok_and(|v| *v > 0) {
         // Upstream's store finds it, and what it finds is no Status.
         let why = "resourceVersion should not be set on objects to be created";
         return Err(ApiError::new(500, "", why));
     }
-    let stored = store_new(call, obj, &namespace, generated, dry_run).await?;
-    if !dry_run {
-        reserved.commit();
+    let mut stored = store_new(call, obj, &namespace, generated, dry_run).await?;
+    match version {
+        // Only storing an object gives it a version of its own.
+        Ok(version) if dry_run => {
+            set(
+                &mut stored,
+                "metadata.resourceVersion",
+                json!(version.to_string()),
+            );
+        }
+        _ if !dry_run => reserved.commit(),
+        _ => {}
     }
     Ok((stored, 201))
 }
@@ -191,6 +200,7 @@ async fn store_new(
         {
             Ok(revision) => {
                 write::visible(call, &mut obj, revision).await?;
+                d.strategy.set_defaults(&mut obj);
                 return Ok(obj);
             }
             Err(WriteError::Conflict(_)) if generated && tried < NAME_TRIES => {

@@ -19,6 +19,9 @@ use crate::negotiate;
 use crate::registry::storage_key;
 use crate::response::{self, Answer};
 
+/// The option that asks for the deletion of what cannot be read.
+const UNREADABLE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+
 /// How a deletion treats dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Propagation {
@@ -35,6 +38,8 @@ struct Options {
     version: Option<String>,
     propagation: Option<Propagation>,
     dry_run: bool,
+    /// Only what cannot be read is to be deleted.
+    unreadable: bool,
     /// Nothing was asked for and the kind orphans what depends on it, unless the object's own
     /// finalizers say otherwise.
     orphan_by_default: bool,
@@ -52,6 +57,9 @@ enum Deleted {
 /// Deletes the object that the call names.
 pub async fn delete(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let options = options(call, body)?;
+    if options.unreadable {
+        return super::unsafe_delete::delete(call, options.dry_run).await;
+    }
     let namespace = call.info.namespace_of(call.descriptor());
     match one(call, &options, &namespace, &call.info.name).await? {
         Deleted::Marked(value) => {
@@ -81,6 +89,12 @@ pub async fn delete(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
 pub async fn collection(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     let filter = Filter::of(call)?;
     let options = options(call, body)?;
+    if options.unreadable {
+        let mut causes = Causes::new();
+        let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
+        causes.at(UNREADABLE, |c| c.invalid(&json!(true), why));
+        refuse("DeleteOptions", &causes)?;
+    }
     let (entries, revision) = call.cache()?.snapshot(filter.namespace.as_deref());
     let entries = call.selectable(entries, &filter).await?;
     let mut items = Vec::new();
@@ -154,6 +168,7 @@ fn options(call: &Call, body: &Bytes) -> Result<Options, ApiError> {
         version: text("preconditions.resourceVersion"),
         propagation,
         dry_run,
+        unreadable: at(&object, UNREADABLE) == Some(&json!(true)),
         object,
     })
 }
@@ -169,6 +184,9 @@ fn from_query(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     if call.query.get("orphanDependents").is_some() {
         let orphan = call.query.flag("orphanDependents");
         set(object, "orphanDependents", json!(orphan));
+    }
+    if call.query.flag(UNREADABLE) {
+        set(object, UNREADABLE, json!(true));
     }
     let dry: Vec<&str> = call.query.all("dryRun").collect();
     if !dry.is_empty() {
@@ -197,6 +215,20 @@ fn check(object: &Value) -> Result<(), ApiError> {
     }
     let dry = list_at(object, "dryRun").iter().filter_map(Value::as_str);
     check_dry_run(&dry.collect::<Vec<_>>(), &mut causes);
+    if at(object, UNREADABLE) == Some(&json!(true)) {
+        let others = [
+            "propagationPolicy",
+            "orphanDependents",
+            "gracePeriodSeconds",
+            "preconditions",
+        ];
+        for other in others {
+            if at(object, other).is_some_and(|v| !v.is_null()) {
+                let why = format!("cannot be set together with .{other}");
+                causes.at(UNREADABLE, |c| c.invalid(&json!(true), why));
+            }
+        }
+    }
     refuse("DeleteOptions", &causes)
 }
 

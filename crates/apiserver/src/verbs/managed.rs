@@ -1,9 +1,10 @@
 //! `metadata.managedFields` of every write, and the apply patch.
 //! Upstream: handlers/fieldmanager; api-semantics §9.
 
+use machinery::apply::scale::{SCALE_VERSION, ScaleHandler};
 use machinery::apply::{self, FieldSet, Request, TypeRef, types};
-use machinery::object::{at, list_at, set};
-use machinery::{ApiError, Descriptor};
+use machinery::object::{at, list_at, remove, set};
+use machinery::{ApiError, Descriptor, SubresourceKind};
 use serde_json::{Value, json};
 
 use super::write::timestamp;
@@ -62,8 +63,61 @@ pub fn apply(
             }
         }
     }
-    crate::decode::conformed(call, &mut new)?;
+    crate::decode::applied(call, &mut new)?;
     Ok(new)
+}
+
+/// Changes the Scale of an object by `make`, which is told of the call and gives the new Scale with its managed
+/// fields; what the object's managed fields become is the second of what this gives.
+pub fn scale(
+    call: &Call,
+    before: &Value,
+    mut old: Value,
+    make: impl FnOnce(&Value, &Request<'_>) -> Result<Value, ApiError>,
+) -> Result<(Value, Vec<Value>), ApiError> {
+    let d = call.descriptor();
+    let path_of = |version: &str| {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let served = &call.server.registry;
+        let served = served.find(group, version, &d.resource);
+        let served = served.filter(|_| group == d.group)?;
+        let scale = |s: &machinery::Subresource| match &s.kind {
+            SubresourceKind::Scale { spec, .. } => Some(spec.to_string()),
+            _ => None,
+        };
+        let mut all = served.descriptor.subresources.iter();
+        Some(all.find_map(scale).unwrap_or_default())
+    };
+    let handler = ScaleHandler::new(list_at(before, "metadata.managedFields"), &path_of);
+    let entries = handler.to_scale();
+    if !entries.is_empty() {
+        set(&mut old, "metadata.managedFields", json!(entries));
+    }
+    let new = make(
+        &old,
+        &Request {
+            t: types::built_in("autoscaling", "v1", "Scale"),
+            api_version: SCALE_VERSION,
+            kind: "Scale",
+            manager: &call.field_manager(),
+            subresource: "scale",
+            now: &timestamp(call.now),
+            reset: &FieldSet::default(),
+            known: &|version| version == SCALE_VERSION,
+        },
+    )?;
+    let owners = list_at(&new, "metadata.managedFields");
+    let owners = handler.to_parent(owners, &d.api_version());
+    Ok((new, owners))
+}
+
+/// Puts managed fields into an object.
+pub fn put(obj: &mut Value, owners: &[Value]) {
+    if owners.is_empty() {
+        remove(obj, "metadata.managedFields");
+    } else {
+        set(obj, "metadata.managedFields", json!(owners));
+    }
 }
 
 /// Where nothing but the times of managed fields differs, the old times stay: nothing is written.

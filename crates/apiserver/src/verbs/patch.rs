@@ -206,8 +206,11 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     call.may_create().await?;
     let mut obj = managed::apply(call, None, &config, force, sub)?;
     strict(call, &findings)?;
-    machinery::object::remove(&mut obj, "metadata.resourceVersion");
-    let (value, code) = super::create::new_object(call, obj, dry_run).await?;
+    let version = machinery::object::remove(&mut obj, "metadata.resourceVersion");
+    let (mut value, code) = super::create::new_object(call, obj, dry_run).await?;
+    if let Some(version) = version.filter(|_| dry_run) {
+        machinery::object::set(&mut value, "metadata.resourceVersion", version);
+    }
     super::get::written(call, code, value).await
 }
 

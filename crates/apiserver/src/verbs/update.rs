@@ -24,26 +24,8 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
     let dry_run = call.write_options()?;
     let mut obj = decode::own(call, body)?;
     write::unique_owners(call, &mut obj, false);
-    let name = str_at(&obj, "metadata.name");
-    if name.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.info.name
-        )));
-    }
-    if name != call.info.name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.info.name
-        )));
-    }
+    check_names(call, &obj)?;
     let namespace = call.info.namespace_of(&d);
-    let given = str_at(&obj, "metadata.namespace");
-    if d.namespaced() && !given.is_empty() && given != namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
     let missing = client::Cache::get(&**call.cache()?, &namespace, &call.info.name).is_none();
     if missing && sub.is_empty() && d.strategy.allow_create_on_update() {
         let (value, code) = super::create::new_object(call, obj, dry_run).await?;
@@ -51,6 +33,30 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
     }
     let value = replace(call, sub, dry_run, &mut |_| Ok(obj.clone())).await?;
     super::get::written(call, 200, value).await
+}
+
+/// A body must be named as the URL names it.
+pub fn check_names(call: &Call, obj: &Value) -> Result<(), ApiError> {
+    let name = str_at(obj, "metadata.name");
+    let url = &call.info.name;
+    if name.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({url} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if name != url {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({url})"
+        )));
+    }
+    let given = str_at(obj, "metadata.namespace");
+    let d = call.descriptor();
+    if d.namespaced() && !given.is_empty() && given != call.info.namespace_of(d) {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
 }
 
 /// Changes the object that the call names: `make` gives the new object from the stored one and runs
@@ -174,7 +180,7 @@ impl One<'_> {
         if d.namespaced() {
             set(&mut obj, "metadata.namespace", json!(self.namespace));
         }
-        d.strategy.set_defaults(&mut obj);
+        write::defaults(call, &mut obj);
         let target = Target {
             operation: Operation::Update,
             subresource: self.sub,
@@ -183,12 +189,13 @@ impl One<'_> {
             dry_run: self.dry_run,
             options: call.options("UpdateOptions"),
         };
-        if !call.applies() {
+        // Who owns what of a Scale is found out with it.
+        if !call.applies() && self.sub != "scale" {
             managed::track(call, Some(self.before), &mut obj, self.sub);
         }
         let mut obj = self.mutated(&target, obj).await?;
         write::unique_owners(call, &mut obj, true);
-        d.strategy.set_defaults(&mut obj);
+        write::defaults(call, &mut obj);
         let owners = at(&obj, "metadata.managedFields").cloned();
         self.prepare(&mut obj);
         // A strategy that freezes metadata does not mean these.
@@ -233,6 +240,7 @@ impl One<'_> {
             Ok(revision) => {
                 reserved.commit();
                 write::visible(call, &mut obj, revision).await?;
+                d.strategy.set_defaults(&mut obj);
                 Ok(Changed::Done(obj))
             }
             Err(WriteError::Conflict(None)) => Err(call.not_found(&call.info.name)),
@@ -308,9 +316,7 @@ impl One<'_> {
         let strategy = &self.call.descriptor().strategy;
         let mut causes = Causes::new();
         if self.call.is_generic() {
-            machinery::meta::validate_custom_update(obj, self.before, &mut causes);
-            // The strategies of definitions and custom resources look once more.
-            machinery::meta::validate_custom_update(obj, self.before, &mut causes);
+            machinery::meta::validate_generic_update(obj, self.before, &mut causes);
         } else {
             machinery::meta::validate_update(obj, self.before, &mut causes);
         }

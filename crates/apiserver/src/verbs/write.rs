@@ -108,6 +108,16 @@ pub fn unique_owners(call: &Call, obj: &mut Value, mutated: bool) {
     set(obj, "metadata.ownerReferences", json!(kept));
 }
 
+/// Fills in defaults. What an applied configuration leaves behind is not tidied up: validation judges it.
+pub fn defaults(call: &Call, obj: &mut Value) {
+    let strategy = &call.descriptor().strategy;
+    if call.applies() && call.info.subresource != "scale" {
+        strategy.fill_defaults(obj);
+    } else {
+        strategy.set_defaults(obj);
+    }
+}
+
 /// Fills in what the server owns of a new object's metadata; a generateName becomes a name.
 pub fn system_fields(call: &Call, obj: &mut Value, namespace: &str) {
     for field in [

@@ -1,4 +1,5 @@
-//! Taking fields out of a value. Upstream: structured-merge-diff/typed/remove.go.
+//! Taking fields out of a value. Upstream: structured-merge-diff/typed/remove.go (6.4.2, where a value that nothing is
+//! left of becomes null; 6.3 made it empty).
 
 use serde_json::{Map, Value};
 
@@ -17,7 +18,6 @@ fn walk(t: TypeRef<'_>, value: &Value, gone: &FieldSet) -> Option<Value> {
         (Form::Scalar(_), v) => Some(v.clone()),
         (Form::List(l), Value::Array(items)) if !l.atomic && !items.is_empty() => {
             let mut out = Vec::new();
-            let mut touched = false;
             for item in items {
                 let Ok(e) = item_element(&l, item) else {
                     out.push(item.clone());
@@ -27,18 +27,14 @@ fn walk(t: TypeRef<'_>, value: &Value, gone: &FieldSet) -> Option<Value> {
                     continue;
                 }
                 out.push(match gone.below(&e) {
-                    Some(below) => {
-                        touched = true;
-                        walk(l.item, item, below).unwrap_or_else(|| empty_like(item))
-                    }
+                    Some(below) => walk(l.item, item, below).unwrap_or(Value::Null),
                     None => item.clone(),
                 });
             }
-            (!out.is_empty() || touched).then_some(Value::Array(out))
+            (!out.is_empty()).then_some(Value::Array(out))
         }
         (Form::Map(m), Value::Object(fields)) if !m.atomic && !fields.is_empty() => {
             let mut out = Map::new();
-            let mut touched = false;
             for (name, below) in fields {
                 let e = Element::Field(name.clone());
                 if gone.has_member(&e) {
@@ -46,25 +42,16 @@ fn walk(t: TypeRef<'_>, value: &Value, gone: &FieldSet) -> Option<Value> {
                 }
                 let value = match gone.below(&e) {
                     Some(set) => {
-                        touched = true;
                         let t = m.value(name).unwrap_or(TypeRef::Deduced);
-                        walk(t, below, set).unwrap_or_else(|| empty_like(below))
+                        walk(t, below, set).unwrap_or(Value::Null)
                     }
                     None => below.clone(),
                 };
                 out.insert(name.clone(), value);
             }
-            (!out.is_empty() || touched).then_some(Value::Object(out))
+            (!out.is_empty()).then_some(Value::Object(out))
         }
         // Atomic, empty or of another type: nothing of it is left.
         _ => None,
-    }
-}
-
-fn empty_like(value: &Value) -> Value {
-    match value {
-        Value::Object(_) => Value::Object(Map::new()),
-        Value::Array(_) => Value::Array(Vec::new()),
-        _ => Value::Null,
     }
 }

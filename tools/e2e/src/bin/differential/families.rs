@@ -73,12 +73,12 @@ static FAMILIES: &[Family] = &[
     },
 ];
 
-/// All sequences, `seeds` of each family where that is given.
-pub fn all(seeds: Option<u64>) -> Vec<Sequence> {
+/// All sequences, `seeds` of each family where that is given, from the seed `base` on.
+pub fn all(seeds: Option<u64>, base: u64) -> Vec<Sequence> {
     let of = |f: &Family| {
         let make = f.make;
         let name = f.name;
-        (0..seeds.unwrap_or(f.seeds)).map(move |seed| Sequence {
+        (base..base + seeds.unwrap_or(f.seeds)).map(move |seed| Sequence {
             name: format!("{name} {seed}"),
             ..make(seed)
         })

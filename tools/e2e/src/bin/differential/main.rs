@@ -1,5 +1,5 @@
 //! The same requests to this server and to upstream's own generic API server, answer by answer:
-//! `differential [REGEX] [--seeds N] [--kubeconfig FILE] [--full] [--all]`: `--full` prints the steps before a
+//! `differential [REGEX] [--seeds N] [--base N] [--kubeconfig FILE] [--full] [--all]`: `--full` prints the steps before a
 //! difference too, `--all` goes on behind it. Sequences come from fixed seeds; `families/` has one file for each
 //! kind of them. Ends with 1 where an answer differs that `explained.rs` does not explain.
 
@@ -78,7 +78,8 @@ async fn run() -> Result<bool> {
     for client in [&ours, &peer.client] {
         define(client).await?;
     }
-    let mut all = families::all(seeds);
+    let base = option("--base").map(|n| n.parse()).transpose()?;
+    let mut all = families::all(seeds, base.unwrap_or(0));
     all.retain(|s| pattern.as_ref().is_none_or(|p| p.is_match(&s.name)));
     let begun = Instant::now();
     let outcomes: Vec<(String, Result<Outcome>)> = stream::iter(all)

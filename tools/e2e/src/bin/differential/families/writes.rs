@@ -122,7 +122,8 @@ fn object(d: &mut Dice, name: &str) -> Value {
         out["metadata"]["finalizers"] = json!([format!("example.com/{}", d.roll(2))]);
     }
     if d.once_in(12) {
-        out["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap",
+        // Of a kind that nobody serves: only the real server has a garbage collector, which would act on others.
+        out["metadata"]["ownerReferences"] = json!([{"apiVersion": "nobody.example.com/v1", "kind": "Nobody",
             "name": "o", "uid": format!("u{}", d.roll(2)), "controller": d.once_in(2)}]);
     }
     if d.once_in(6) {
