@@ -185,10 +185,22 @@ async fn store_new(
     let d = call.descriptor();
     for tried in 1.. {
         let name = str_at(&obj, "metadata.name").to_string();
-        let exists = || ApiError::already_exists(&d.group, &d.resource, &name);
+        let exists = |other: Option<&Value>| {
+            let mut e = ApiError::already_exists(&d.group, &d.resource, &name);
+            if other.is_some_and(machinery::object::is_deleting) {
+                e.message.insert_str(0, "object is being deleted: ");
+            }
+            e
+        };
+        let read = |kv: Option<store::KeyValue>| -> Option<Value> {
+            serde_json::from_slice(&kv?.value).ok()
+        };
         if dry_run {
-            let taken = client::Cache::get(&**call.cache()?, namespace, &name).is_some();
-            return if taken { Err(exists()) } else { Ok(obj) };
+            let taken = client::Cache::get(&**call.cache()?, namespace, &name);
+            return match taken {
+                Some(other) => Err(exists(other.value().ok().as_ref())),
+                None => Ok(obj),
+            };
         }
         let key = storage_key(d, namespace, &name);
         let lease = write::lease(call).await?;
@@ -211,8 +223,8 @@ async fn store_new(
                     json!(write::generate_name(&base)),
                 );
             }
-            Err(WriteError::Conflict(_)) if generated => {
-                let mut e = exists();
+            Err(WriteError::Conflict(other)) if generated => {
+                let mut e = exists(read(other).as_ref());
                 e.message
                     .push_str(", the server was not able to generate a unique name for the object");
                 if let Some(details) = e.details.as_mut() {
@@ -220,7 +232,7 @@ async fn store_new(
                 }
                 return Err(e);
             }
-            Err(WriteError::Conflict(_)) => return Err(exists()),
+            Err(WriteError::Conflict(other)) => return Err(exists(read(other).as_ref())),
             Err(WriteError::Store(e)) => return Err(write::store_error(e)),
         }
     }

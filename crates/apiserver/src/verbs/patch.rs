@@ -182,6 +182,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
         let mut make = |before: &Value| {
             let new = managed::apply(call, Some(before), &config, force, sub)?;
             strict(call, &findings)?;
+            super::check_names(call, &new)?;
             Ok(new)
         };
         let value = super::replace(call, sub, dry_run, &mut make).await?;
@@ -190,6 +191,9 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     if !sub.is_empty() {
         return Err(call.not_found(&call.info.name));
     }
+    call.may_create().await?;
+    let mut obj = managed::apply(call, None, &config, force, sub)?;
+    strict(call, &findings)?;
     if let Some(uid) = config.get("metadata").and_then(|m| m.get("uid")) {
         let d = call.descriptor();
         let uid = uid.as_str().unwrap_or("");
@@ -203,9 +207,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
             &why,
         ));
     }
-    call.may_create().await?;
-    let mut obj = managed::apply(call, None, &config, force, sub)?;
-    strict(call, &findings)?;
+    super::check_names(call, &obj)?;
     let version = machinery::object::remove(&mut obj, "metadata.resourceVersion");
     let (mut value, code) = super::create::new_object(call, obj, dry_run).await?;
     if let Some(version) = version.filter(|_| dry_run) {
@@ -214,7 +216,7 @@ async fn apply(call: &Call, body: &Bytes, sub: &str, dry_run: bool) -> Result<An
     super::get::written(call, code, value).await
 }
 
-/// The applied configuration, named as the URL names it, and what strict decoding says of it.
+/// The applied configuration, and what strict decoding says of it.
 fn configuration(call: &Call, body: &Bytes) -> Result<(Value, Vec<String>), ApiError> {
     let d = call.descriptor();
     let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
@@ -244,12 +246,6 @@ fn configuration(call: &Call, body: &Bytes) -> Result<(Value, Vec<String>), ApiE
             "invalid object type: {group}{version}, Kind={kind}"
         )));
     }
-    check_own_name(&config, "metadata.name", &call.info.name)?;
-    if d.namespaced() {
-        check_own_name(&config, "metadata.namespace", &call.info.namespace)?;
-    }
-    let name = call.info.name.clone().into();
-    machinery::object::set(&mut config, "metadata.name", name);
     Ok((config, findings))
 }
 
@@ -265,19 +261,6 @@ fn strict(call: &Call, findings: &[String]) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
-}
-
-fn check_own_name(config: &Value, path: &str, url: &str) -> Result<(), ApiError> {
-    let given = machinery::object::str_at(config, path);
-    if given.is_empty() || given == url {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(if path.ends_with("namespace") {
-        "the namespace of the provided object does not match the namespace sent on the request"
-            .to_string()
-    } else {
-        format!("the name of the object ({given}) does not match the name on the URL ({url})")
-    }))
 }
 
 /// An object with a patch of a media type applied.

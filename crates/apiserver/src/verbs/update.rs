@@ -218,7 +218,8 @@ impl One<'_> {
             return Ok(Changed::Done(obj));
         }
         let key = storage_key(&d, self.namespace, &call.info.name);
-        let written = if is_finished(&d, &obj) {
+        let finished = is_finished(&d, &obj);
+        let written = if finished {
             let gone = call.server.store.delete(key.into(), expected).await;
             if gone.is_ok() {
                 super::delete::release(call, &obj).await;
@@ -239,7 +240,12 @@ impl One<'_> {
         match written {
             Ok(revision) => {
                 reserved.commit();
-                write::visible(call, &mut obj, revision).await?;
+                if finished {
+                    // What is gone is shown as it was asked for.
+                    call.cache()?.wait_for(revision).await;
+                } else {
+                    write::visible(call, &mut obj, revision).await?;
+                }
                 d.strategy.set_defaults(&mut obj);
                 Ok(Changed::Done(obj))
             }

@@ -65,9 +65,11 @@ fn managed_of(obj: &Value) -> Managers {
 }
 
 /// The managers that a written object begins with.
-fn base(live: Option<&Value>, new: &Value, subresource: bool) -> Managers {
+fn base(live: Option<&Value>, new: &Value, r: &Request<'_>) -> Managers {
     let of_live = || live.map(managed_of).unwrap_or_default();
-    if subresource {
+    // Of custom resources nobody ever sees an empty list.
+    let custom = matches!(r.t, TypeRef::Custom(_));
+    if !r.subresource.is_empty() {
         return of_live();
     }
     match new.get("metadata").and_then(|m| m.get("managedFields")) {
@@ -76,7 +78,7 @@ fn base(live: Option<&Value>, new: &Value, subresource: bool) -> Managers {
                 e.as_object()
                     .is_some_and(|m| m.values().all(Value::is_null))
             };
-            if list.is_empty() || (list.len() == 1 && blank(&list[0])) {
+            if (list.is_empty() && !custom) || (list.len() == 1 && blank(&list[0])) {
                 return Managers::new();
             }
             match decode(list) {
@@ -102,9 +104,21 @@ fn store_managers(obj: &mut Value, managers: &Managers) {
     }
 }
 
+/// Whether an entry is of a version that is unknown.
+fn is_foreign(managers: &Managers, r: &Request<'_>) -> bool {
+    managers.values().any(|e| !(r.known)(&e.version))
+}
+
 /// Records in `new` who owns what after a create (`live` is `None`), update or patch.
 pub fn track(live: Option<&Value>, new: &mut Value, r: &Request<'_>) {
-    let mut managers = base(live, new, !r.subresource.is_empty());
+    let mut managers = base(live, new, r);
+    if matches!(r.t, TypeRef::Custom(_)) && is_foreign(&managers, r) {
+        // Upstream cannot convert to such a version, and the owners stay as they were.
+        let known = live.map(managed_of).unwrap_or_default();
+        if !is_foreign(&known, r) {
+            return store_managers(new, &known);
+        }
+    }
     let exists = live.is_some_and(|l| !str_at(l, "metadata.uid").is_empty());
     if managers.is_empty() && exists {
         take(new, "metadata.managedFields");

@@ -1,5 +1,6 @@
 //! The families of sequences, and the custom resources that they are about.
 
+mod applies;
 mod bodies;
 mod definitions;
 mod deletes;
@@ -35,6 +36,11 @@ static FAMILIES: &[Family] = &[
         name: "frees",
         seeds: 40,
         make: writes::frees,
+    },
+    Family {
+        name: "applies",
+        seeds: 80,
+        make: applies::sequence,
     },
     Family {
         name: "bodies",
