@@ -345,6 +345,10 @@ impl Dice {
         if let Some(fields) = spec.as_object_mut() {
             fields.retain(|name, v| name == "atomic" || v != &json!([]));
         }
+        // What nothing is left of is null, which an empty one would change.
+        if spec == json!({}) {
+            return json!({});
+        }
         json!({"spec": spec})
     }
 }
