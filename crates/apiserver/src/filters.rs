@@ -115,12 +115,7 @@ fn deadline(query: &Query) -> Result<Duration, ApiError> {
     Ok(asked.map_or(limits::REQUEST_TIMEOUT, |d| d.min(limits::REQUEST_TIMEOUT)))
 }
 
-async fn authenticated(
-    server: Arc<Inner>,
-    mut i: Incoming,
-    query: Query,
-    info: RequestInfo,
-) -> Answer {
+async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: RequestInfo) -> Answer {
     if *server.shutdown.borrow() && i.peer.part.is_none() {
         return response::error(&ApiError::unavailable("apiserver is shutting down"), &PLAIN);
     }
@@ -134,6 +129,29 @@ async fn authenticated(
             return response::error(&e, &PLAIN);
         }
     };
+    let span = server.tracer().and_then(|t| t.request(&i, &info, &user));
+    let Some(mut span) = span else {
+        return recorded(server, i, query, info, user).await;
+    };
+    let streams = info.is_long_running();
+    let answer = span.within(recorded(server, i, query, info, user)).await;
+    span.set("http.response.status_code", answer.status().as_u16());
+    if answer.status().is_server_error() {
+        span.fail("");
+    }
+    match streams {
+        true => answer.map(|body| body::holding(body, span)),
+        false => answer,
+    }
+}
+
+async fn recorded(
+    server: Arc<Inner>,
+    mut i: Incoming,
+    query: Query,
+    info: RequestInfo,
+    user: User,
+) -> Answer {
     let streams = info.is_long_running();
     let trail = match crate::audit::begin(&server, &i, &info, &user).await {
         Ok(Some(trail)) => trail,

@@ -37,6 +37,7 @@ pub mod request_info;
 pub mod response;
 mod scale;
 pub mod server;
+pub mod trace;
 mod transform;
 pub mod transport;
 mod verbs;

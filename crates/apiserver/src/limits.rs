@@ -145,6 +145,15 @@ pub const KMS_UNWELL: Duration = Duration::from_secs(3);
 pub const KMS_PROBE_EVERY: Duration = Duration::from_secs(60);
 pub const KMS_PROBE_AGAIN: Duration = Duration::from_secs(10);
 pub const KMS_SEED_LIFE: Duration = Duration::from_secs(180);
+/// Bytes of a TracingConfiguration.
+pub const TRACING_CONFIG_BYTES: usize = 1 << 20;
+/// Spans that wait to be sent, those of one batch, how long the first of it waits for others, how long the collector
+/// may take, as OpenTelemetry's batch processor and exporter; bytes of the collector's answer, which nobody reads.
+pub const TRACE_SPANS: usize = 2_048;
+pub const TRACE_BATCH: usize = 512;
+pub const TRACE_EVERY: Duration = Duration::from_secs(5);
+pub const TRACE_CALL: Duration = Duration::from_secs(10);
+pub const TRACE_ANSWER_BYTES: usize = 64 << 10;
 /// Label sets of one family of metrics.
 pub const FAMILY_SERIES: usize = 1_000;
 /// How long connections may take to end when the server shuts down.

@@ -87,6 +87,7 @@ async fn metrics(server: &Inner) -> Answer {
         plugins.collect(),
         server.streams.text(),
         server.counts.text(),
+        server.tracer().map(|t| t.text()).unwrap_or_default(),
     ];
     response::bytes(200, METRICS, text.concat())
 }

@@ -42,6 +42,8 @@ pub struct Plugins {
     pub audit: Option<Arc<crate::audit::Audit>>,
     /// How the store's values are sealed, where they are.
     pub encryption: Option<crate::encryption::Encryption>,
+    /// Begins spans, where requests are traced.
+    pub tracer: Option<crate::trace::Tracer>,
     /// What `/flagz` shows: how the server was told to be.
     pub flags: std::collections::BTreeMap<String, String>,
     /// The parts that `componentstatuses` tells of, besides the store.
@@ -301,6 +303,10 @@ impl Inner {
         self.admission_times.get()
     }
 
+    pub(crate) fn tracer(&self) -> Option<&crate::trace::Tracer> {
+        self.plugins.get()?.tracer.as_ref()
+    }
+
     pub(crate) fn encryption(&self) -> Option<&crate::encryption::Encryption> {
         self.plugins.get()?.encryption.as_ref()
     }
@@ -401,6 +407,8 @@ pub struct Incoming {
     pub peer: Peer,
     /// For connects: the request whose connection can be upgraded.
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    /// When it came.
+    pub begun: std::time::Instant,
     /// When the request is answered with a timeout, if it ever is.
     pub deadline: Option<std::time::Instant>,
     /// What it takes up of its priority level.
@@ -424,6 +432,7 @@ impl Incoming {
             body: Bytes::new(),
             peer,
             upgrade,
+            begun: std::time::Instant::now(),
             deadline: None,
             seat: None,
             trail: None,

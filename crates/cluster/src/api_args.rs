@@ -4,6 +4,7 @@ mod audit;
 
 use std::collections::BTreeMap;
 
+use apiserver::trace::TracingConfig;
 use machinery::gates::Gates;
 use resources::Enablement;
 
@@ -13,6 +14,7 @@ const KNOWN: &[&str] = &[
     "encryption-provider-config-automatic-reload",
     "feature-gates",
     "runtime-config",
+    "tracing-config-file",
 ];
 /// Flags as they are given.
 #[derive(Clone, Copy)]
@@ -88,6 +90,16 @@ impl ApiArgs<'_> {
     /// The file with the keys for encryption at rest, where one is named.
     pub fn encryption_config(&self) -> Option<&str> {
         self.get("encryption-provider-config")
+    }
+
+    /// Where spans go, if anywhere.
+    pub fn tracing(&self) -> Result<Option<TracingConfig>, String> {
+        let Some(path) = self.get("tracing-config-file") else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| format!("unable to read tracing configuration from {path:?}: {e}"))?;
+        TracingConfig::parse(&text).map(Some)
     }
 
     /// Whether that file is followed.

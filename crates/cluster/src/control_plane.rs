@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::connect::kubelet::KubeletClient;
+use apiserver::trace::Tracer;
 use apiserver::{Aggregation, Identity, Plugins, Server, Tls};
 use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer};
@@ -85,6 +86,19 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     };
     let all = resources::all(&kinds);
     let id = apiserver::identity::of_host(&host::name());
+    let tracing = args.tracing();
+    let tracer = match tracing.map_err(|e| failed("read the tracing configuration")(&e))? {
+        None => None,
+        Some(config) => {
+            let every = apiserver::limits::TRACE_EVERY;
+            let tracer = Tracer::start(&config, &id, every);
+            Some(tracer.map_err(|e| failed("begin tracing")(&e))?)
+        }
+    };
+    let store = match &tracer {
+        Some(tracer) => tracer.over_store(store),
+        None => store,
+    };
     let opened = Keeper::open(args, (&options.paths, &id), store, &all).await;
     let (encryption, store) = opened.map_err(|e| failed("load the encryption keys")(&e))?;
     let server = Server::new(store, all, identity).await;
@@ -96,6 +110,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let mut plugins = plugins(&server, &pki, tokens.clone())?;
     plugins.components = components.checks();
     plugins.encryption = Some(encryption.encryption());
+    plugins.tracer = tracer;
     plugins.flags = options.config.spec.api.extra_args.clone();
     plugins.gates = gates;
     plugins.hooks = bootstrap::HOOKS.to_vec();
@@ -331,6 +346,7 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         components: Vec::new(),
         audit: None,
         encryption: None,
+        tracer: None,
         flags: std::collections::BTreeMap::new(),
         hooks: Vec::new(),
         gates: Gates::default(),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod api_args;
+mod audit_webhook;
 mod bootstrap;
 mod components;
 pub mod config;

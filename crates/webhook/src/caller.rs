@@ -21,6 +21,7 @@ use crate::error::{self, CallError};
 use crate::limits;
 use crate::names::Names;
 use crate::tls::{Verification, client_config};
+use crate::trace;
 
 /// A pool of connections to one server: it wants the same name and authorities on each.
 pub type HttpClient = Client<Dialer, Full<Bytes>>;
@@ -91,26 +92,40 @@ impl Caller {
     ) -> Result<Bytes, CallError> {
         let (host, target) = config.url(timeout).map_err(CallError::new)?;
         let url = format!("https://{host}{target}");
-        let work = self.exchange(config, &host, &target, body, max);
-        match tokio::time::timeout(timeout, work).await {
+        let mut span = trace::child("HTTP POST", trace::Kind::Client);
+        if let Some(span) = &mut span {
+            span.set("http.request.method", "POST");
+            span.set("url.full", url.as_str());
+            span.set("server.address", host.as_str());
+        }
+        let parent = span.as_ref().map(|s| s.context().header());
+        let work = self.exchange(config, (&host, &target, parent), body, max);
+        let done = match tokio::time::timeout(timeout, work).await {
             Err(_) => Err(CallError::posting(&url, "context deadline exceeded")),
             Ok(Err(Failed::Way(why))) => Err(CallError::posting(&url, why)),
             Ok(Err(Failed::Answer(e))) => Err(e),
             Ok(Ok(answer)) => Ok(answer),
+        };
+        if let (Some(span), Err(error)) = (&mut span, &done) {
+            span.fail(error.text.as_str());
         }
+        done
     }
 
     async fn exchange(
         &self,
         config: &ClientConfig,
-        host: &str,
-        target: &str,
+        (host, target, parent): (&str, &str, Option<String>),
         body: Bytes,
         max: usize,
     ) -> Result<Bytes, Failed> {
         let client = self.client(config).map_err(Failed::Way)?;
         let at = self.endpoint(config, host).map_err(Failed::Way)?;
-        let request = self.request(host, target, &at, body).map_err(Failed::Way)?;
+        let request = self.request(host, target, &at, body);
+        let mut request = request.map_err(Failed::Way)?;
+        if let Some(parent) = parent.and_then(|p| HeaderValue::from_str(&p).ok()) {
+            request.headers_mut().insert(trace::TRACEPARENT, parent);
+        }
         let answer = client.request(request).await;
         let answer = answer.map_err(|e| Failed::Way(error::cause(&e)))?;
         let (parts, body) = answer.into_parts();

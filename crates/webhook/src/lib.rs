@@ -12,6 +12,7 @@ mod error;
 pub mod limits;
 mod names;
 mod tls;
+pub mod trace;
 
 pub use caller::{Caller, HttpClient, pool};
 pub use config::{ClientConfig, Service, Target};

@@ -15,6 +15,7 @@ mod env;
 mod fairness;
 mod fakes;
 mod kms;
+#[allow(dead_code)] // Its bad manners are for the crate's own tests.
 mod kms_plugin;
 mod kubectl;
 mod metrics;
@@ -22,4 +23,5 @@ mod operations;
 mod peer;
 mod resume;
 mod shutdown;
+mod trace;
 mod verbs;

@@ -1,6 +1,8 @@
 //! kube-apiserver's `--audit-*` flags. Upstream: apiserver/pkg/server/options/audit.go, whose defaults and texts
 //! these are, but for the node's own log: it is always on, small, and nobody waits for it.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::audit::{
@@ -8,6 +10,7 @@ use apiserver::audit::{
 };
 
 use super::ApiArgs;
+use crate::audit_webhook::AuditWebhook;
 use crate::paths::Paths;
 
 /// Flags of the policy, the log and both backends.
@@ -20,6 +23,10 @@ pub const FLAGS: &[&str] = &[
     "audit-log-path",
     "audit-log-version",
     "audit-policy-file",
+    "audit-webhook-batch-initial-backoff",
+    "audit-webhook-config-file",
+    "audit-webhook-initial-backoff",
+    "audit-webhook-version",
 ];
 /// What is said of a backend, behind `audit-log-` and `audit-webhook-`.
 const OF_BACKENDS: &[&str] = &[
@@ -39,13 +46,16 @@ const OF_BACKENDS: &[&str] = &[
 const OWN_LOG: (u64, u64, u64) = (10, 4, 30);
 const NAMED_LOG: (u64, u64, u64) = (100, 100, 366);
 
+/// Before the first repetition of a webhook's call, upstream's.
+const BACKOFF: Duration = Duration::from_secs(10);
+
 /// Whether a flag is one of audit's.
 pub fn knows(name: &str) -> bool {
     let of = |prefix: &str| {
         let rest = name.strip_prefix(prefix);
         rest.is_some_and(|r| OF_BACKENDS.contains(&r))
     };
-    FLAGS.contains(&name) || of("audit-log-")
+    FLAGS.contains(&name) || of("audit-log-") || of("audit-webhook-")
 }
 
 /// What a backend does where nothing is said.
@@ -86,12 +96,16 @@ impl ApiArgs<'_> {
         }
         let compress = "audit-log-compress";
         problem(compress, self.flag(compress).map(drop));
-        let version = "audit-log-version";
-        if self.get(version).is_some_and(|v| v != "audit.k8s.io/v1") {
-            let why = "invalid group version, allowed versions are [\"audit.k8s.io/v1\"]";
-            problem(version, Err(why.into()));
+        for version in ["audit-log-version", "audit-webhook-version"] {
+            if self.get(version).is_some_and(|v| v != "audit.k8s.io/v1") {
+                let why = "invalid group version, allowed versions are [\"audit.k8s.io/v1\"]";
+                problem(version, Err(why.into()));
+            }
         }
         problem("audit-log-mode", self.sink("log").map(drop));
+        problem("audit-webhook-mode", self.sink("webhook").map(drop));
+        let backoff = "audit-webhook-initial-backoff";
+        problem(backoff, self.backoff().map(drop));
     }
 
     /// What is said of a backend.
@@ -193,6 +207,13 @@ impl ApiArgs<'_> {
         Ok(enabled.unwrap_or(false).then_some(out))
     }
 
+    /// Before the first repetition of a webhook's call.
+    fn backoff(&self) -> Result<Duration, String> {
+        let old = self.get("audit-webhook-batch-initial-backoff");
+        let given = self.get("audit-webhook-initial-backoff").or(old);
+        given.map_or(Ok(BACKOFF), duration)
+    }
+
     /// Where audit events go and how much of them is kept.
     fn log(&self, paths: &Paths) -> Result<LogOptions, String> {
         let (path, (megabytes, backups, days)) = match self.get("audit-log-path") {
@@ -224,7 +245,12 @@ impl ApiArgs<'_> {
         let log = self.log(paths)?;
         let path = log.path.clone();
         let audit = Audit::new(policy).log(log, self.sink("log")?);
-        audit.map_err(|e| format!("{path}: {e}"))
+        let audit = audit.map_err(|e| format!("{path}: {e}"))?;
+        let Some(path) = self.get("audit-webhook-config-file") else {
+            return Ok(audit);
+        };
+        let to = Arc::new(AuditWebhook::open(Path::new(path))?);
+        Ok(audit.webhook(to, self.backoff()?, self.sink("webhook")?))
     }
 }
 

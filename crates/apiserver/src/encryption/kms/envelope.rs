@@ -257,6 +257,20 @@ mod tests {
         assert_eq!(key.open(b"k", &sealed).unwrap(), b"v");
     }
 
+    /// What upstream's own code (v0.37.2) made of a seed of sevens.
+    #[test]
+    fn what_upstream_sealed_is_opened() {
+        let stored = hex(
+            "0a481495dab552b66e10f62ec9bc5a36b162108c1ad506eb1b8d95aa41c9117bd55fdc5e24413e8d940a7f06627b383b54ed6d661fe93ce63f3380641961d822028c1c17266a2630dc4612056b65792d311a0373726322120a0d612e6578616d706c652e636f6d1201622801",
+        );
+        let object = decode(stored.into()).unwrap();
+        assert_eq!(object.key_id, "key-1");
+        assert_eq!(object.dek_source, b"src");
+        let dek = Dek::new(object.dek_source_type, &[7; SEED]).unwrap();
+        let opened = dek.open(b"/registry/secrets/n/s", &object.data);
+        assert_eq!(opened, Ok(b"sealed by Go".to_vec()));
+    }
+
     fn hex(text: &str) -> Vec<u8> {
         let pairs = text.as_bytes().chunks(2);
         pairs
