@@ -78,6 +78,7 @@ async fn metrics(server: &Inner) -> Answer {
     let sealed = server.encryption().map(|e| e.text()).unwrap_or_default();
     let admission = server.admission_times().map(|t| t.text());
     let plugins = server.admission().iter().map(|p| p.metrics());
+    let parts = server.plugins.get().and_then(|p| p.metrics.as_ref());
     let text = [
         server.metrics.text(&facts),
         server.fairness.text(),
@@ -87,6 +88,8 @@ async fn metrics(server: &Inner) -> Answer {
         plugins.collect(),
         server.streams.text(),
         server.counts.text(),
+        server.access.text(),
+        parts.map(|r| r.text()).unwrap_or_default(),
     ];
     response::bytes(200, METRICS, text.concat())
 }
