@@ -67,6 +67,7 @@ impl Node {
             | Self::Has(a, _)
             | Self::OptionalSelect(a, _)
             | Self::NotStrictlyFalse(a)
+            | Self::Member(a, _)
             | Self::Push(_, a) => a.visit(see),
             Self::Index(a, b) | Self::OptionalIndex(a, b) | Self::And(a, b) | Self::Or(a, b) => {
                 a.visit(see);
