@@ -33,7 +33,7 @@ use crate::request_info::RequestInfo;
 use crate::response::{Answer, Failure};
 use crate::server::{Incoming, Inner};
 use counters::Counters;
-use event::{Event, Who};
+use event::{Event, Metadata, Who};
 use policy::{Stage, Verdict};
 use sink::{Receipt, Sink};
 
@@ -156,10 +156,7 @@ fn trail(
     }
     let mut event = Event::of(verdict.level, info, user);
     event.headers(&i.headers, i.peer.address);
-    event.uri = match i.raw_query.is_empty() {
-        true => i.raw_path.clone(),
-        false => format!("{}?{}", i.raw_path, i.raw_query),
-    };
+    event.uri = i.uri();
     let trail = Trail {
         audit: audit.clone(),
         verdict,
@@ -201,8 +198,18 @@ impl Trail {
     }
 
     /// The user acts as another.
-    pub fn impersonated(&self, user: &User) {
-        self.event.lock().impersonated_user = Some(Who::of(user));
+    pub fn impersonated(&self, user: &User, constraint: &'static str) {
+        let mut event = self.event.lock();
+        event.impersonated_user = Some(Who::of(user));
+        event.authentication_metadata = (!constraint.is_empty()).then_some(Metadata {
+            impersonation_constraint: constraint,
+        });
+    }
+
+    /// The authorizers failed.
+    pub fn undecided(&self) {
+        let reason = ("authorization.k8s.io/reason", "internal error");
+        self.annotate([(reason.0.to_string(), reason.1.to_string())]);
     }
 
     /// What an authorizer said.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use futures::FutureExt;
+use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http_body::Body;
 use machinery::ApiError;
@@ -170,17 +172,17 @@ async fn identified(
     info: RequestInfo,
     user: User,
 ) -> Answer {
-    let user = match crate::impersonate::impersonated(&server, &i.headers, user).await {
-        Ok(user) => user,
+    let asked = || attributes(&info, &query, &user);
+    let user = match crate::impersonate::impersonated(&server, &mut i.headers, asked).await {
+        Ok(None) => user,
+        Ok(Some(other)) => {
+            if let Some(trail) = &i.trail {
+                trail.impersonated(&other.user, other.constraint);
+            }
+            other.user
+        }
         Err(e) => return response::error(&e, &PLAIN),
     };
-    if let Some(trail) = i
-        .trail
-        .as_ref()
-        .filter(|_| i.headers.contains_key("impersonate-user"))
-    {
-        trail.impersonated(&user);
-    }
     let entered = crate::fairness::enter(&server, &info, (&query, &user), i.deadline).await;
     let marks = match entered {
         Ok((marks, seat)) => {
@@ -202,13 +204,25 @@ async fn authorized(
     user: User,
 ) -> Answer {
     let asked = attributes(&info, &query, &user);
+    let begun = Instant::now();
     let decision = decide(&server, &asked).await;
+    crate::counts::authorized(&server.access, &decision, begun.elapsed());
     if let Some(trail) = &i.trail {
-        let (Ok(reason) | Err(reason)) = &decision;
-        trail.decided(decision.is_ok(), reason);
+        match &decision {
+            Decision::Allow(reason) => trail.decided(true, reason),
+            Decision::Failed { .. } => trail.undecided(),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => trail.decided(false, reason),
+        }
     }
-    if let Err(reason) = decision {
-        return response::error(&forbidden(&asked, &reason), &PLAIN);
+    match decision {
+        Decision::Allow(_) => {}
+        Decision::Failed { error, .. } => {
+            let uri = machinery::causes::go_quote(&i.uri());
+            return response::text(500, &format!("Internal Server Error: {uri}: {error}"));
+        }
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            return response::error(&forbidden(&asked, &reason), &PLAIN);
+        }
     }
     if let Some(remote) = server.aggregator.route(&i.path) {
         return crate::aggregate::serve(&server, &remote, i, &info, &user).await;
@@ -232,33 +246,85 @@ async fn who(server: &Inner, i: &Incoming) -> Result<User, ApiError> {
     let bearer = header
         .split_once(' ')
         .filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    let bearer = bearer.map(|(_, token)| token.trim());
+    let bearer = bearer.filter(|t| !t.is_empty());
+    let protocol = match bearer {
+        None => protocol_token(&i.headers)?,
+        Some(_) => None,
+    };
     let credentials = Credentials {
         path: &i.path,
         certificates: &i.peer.certificates,
         proxy_certificates: &i.peer.proxy_certificates,
-        bearer: bearer
-            .map(|(_, token)| token.trim())
-            .filter(|t| !t.is_empty()),
+        bearer: bearer.or(protocol.as_deref()),
+        audiences: &[],
         headers: &i.headers,
     };
+    let begun = Instant::now();
+    let found = match known(server, &credentials).await {
+        // Bad credentials make nobody anonymous.
+        Ok(Some(user)) if i.peer.foreign && user.name == "system:anonymous" => {
+            Err(ApiError::unauthorized())
+        }
+        found => found,
+    };
+    crate::counts::authenticated(&server.access, &found, begun.elapsed());
+    found?.ok_or_else(ApiError::unauthorized)
+}
+
+/// Asks the authenticators in order; an error is what the last that had one said.
+async fn known(server: &Inner, credentials: &Credentials<'_>) -> Result<Option<User>, ApiError> {
     let plugins = server.plugins.get().ok_or_else(ApiError::unauthorized)?;
+    let mut failed = false;
     for authenticator in &plugins.authenticators {
-        match authenticator.authenticate(&credentials).await {
+        match authenticator.authenticate(credentials).await {
             Ok(Some(found)) => {
                 let mut user = found.user;
                 let everyone = ["system:authenticated", "system:unauthenticated"];
                 if !user.groups.iter().any(|g| everyone.contains(&g.as_str())) {
                     user.groups.push("system:authenticated".into());
                 }
-                return Ok(user);
+                return Ok(Some(user));
             }
             Ok(None) => {}
             Err(error) => {
+                failed = true;
                 tracing::debug!(authenticator = authenticator.name(), %error, "not authenticated");
             }
         }
     }
-    Err(ApiError::unauthorized())
+    if failed {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(None)
+}
+
+/// The token that browsers send as a WebSocket subprotocol, as they cannot set headers.
+/// Upstream: authentication/request/websocket.
+fn protocol_token(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+    let upgrade = headers.get(http::header::UPGRADE);
+    if !upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Ok(None);
+    }
+    let protocols = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL);
+    let protocols = protocols.iter().filter_map(|v| v.to_str().ok());
+    let all: Vec<&str> = protocols
+        .flat_map(|p| p.split(','))
+        .map(str::trim)
+        .collect();
+    let mut tokens = all.iter().filter_map(|p| p.strip_prefix(PREFIX));
+    let Some(token) = tokens.next() else {
+        return Ok(None);
+    };
+    // One token, and one protocol to be spoken.
+    if tokens.next().is_some() || all.len() < 2 {
+        return Err(ApiError::unauthorized());
+    }
+    let decoded = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(token);
+    let decoded = decoded.map_err(|_| ApiError::unauthorized())?;
+    let text = String::from_utf8(decoded).map_err(|_| ApiError::unauthorized())?;
+    Ok(Some(text).filter(|t| !t.is_empty()))
 }
 
 /// What an authorizer is asked about a request.
@@ -283,30 +349,50 @@ pub fn attributes(info: &RequestInfo, query: &Query, user: &User) -> Attributes 
 
 /// Asks the authorizers in order; 403 with upstream's text unless one allows.
 pub async fn authorize(server: &Inner, a: &Attributes) -> Result<(), ApiError> {
-    let decision = decide(server, a).await;
-    decision.map(drop).map_err(|reason| forbidden(a, &reason))
+    require(a, decide(server, a).await)
 }
 
-/// Asks the authorizers in order; gives the reason of the first that has an opinion.
-async fn decide(server: &Inner, a: &Attributes) -> Result<String, String> {
-    let mut reasons = Vec::new();
-    for authorizer in server
-        .plugins
-        .get()
-        .map(|p| p.authorizers.as_slice())
-        .unwrap_or(&[])
-    {
-        match authorizer.authorize(a).await {
-            Decision::Allow(reason) => return Ok(reason),
-            Decision::Deny(reason) => return Err(reason),
-            Decision::NoOpinion(reason) => {
-                if !reason.is_empty() && !reasons.contains(&reason) {
-                    reasons.push(reason);
-                }
+/// 403 unless a decision allows. Upstream: checkAuthorization of filters/impersonation.
+pub(crate) fn require(a: &Attributes, decision: Decision) -> Result<(), ApiError> {
+    let why = match decision {
+        Decision::Allow(_) => return Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => reason,
+        Decision::Failed { reason, error, .. } if reason.is_empty() => error,
+        Decision::Failed { reason, error, .. } => format!("{error}: {reason}"),
+    };
+    Err(forbidden(a, &why))
+}
+
+/// Asks the authorizers in order; gives the first opinion, or all reasons why there is none.
+pub(crate) async fn decide(server: &Inner, a: &Attributes) -> Decision {
+    let (mut reasons, mut errors) = (Vec::new(), Vec::new());
+    let plugins = server.plugins.get();
+    for authorizer in plugins.map_or(&[][..], |p| p.authorizers.as_slice()) {
+        let reason = match authorizer.authorize(a).await {
+            Decision::NoOpinion(reason) => reason,
+            Decision::Failed {
+                denied: false,
+                reason,
+                error,
+            } => {
+                errors.push(error);
+                reason
             }
+            decided => return decided,
+        };
+        if !reason.is_empty() && !reasons.contains(&reason) {
+            reasons.push(reason);
         }
     }
-    Err(reasons.join(", "))
+    let reason = reasons.join(", ");
+    match errors.is_empty() {
+        true => Decision::NoOpinion(reason),
+        false => Decision::Failed {
+            denied: false,
+            reason,
+            error: errors.join(", "),
+        },
+    }
 }
 
 /// Upstream's responsewriters.Forbidden.

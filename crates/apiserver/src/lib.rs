@@ -15,6 +15,7 @@ pub mod cache;
 pub mod call;
 pub mod connect;
 mod conversion;
+mod counts;
 mod crd;
 mod decode;
 mod discovery;

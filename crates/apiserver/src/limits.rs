@@ -164,3 +164,8 @@ pub const AUDIT_FLUSH: Duration = Duration::from_secs(2);
 pub const RULE_COST: u64 = 10_000_000;
 /// Most that all rules of a version's schema may cost by their estimates. Upstream: StaticEstimatedCRDCostLimit.
 pub const CRD_RULES_COST: u64 = 100_000_000;
+/// Users of whom is remembered in which way they last acted as another, as upstream.
+pub const IMPERSONATORS: usize = 10_000;
+/// Whom others may act as: remembered so many, for so long (upstream: 10 s).
+pub const IMPERSONATIONS: usize = 4_096;
+pub const IMPERSONATION_TTL: Duration = Duration::from_secs(10);

@@ -78,6 +78,7 @@ async fn metrics(server: &Inner) -> Answer {
     let sealed = server.encryption().map(|e| e.text()).unwrap_or_default();
     let admission = server.admission_times().map(|t| t.text());
     let plugins = server.admission().iter().map(|p| p.metrics());
+    let parts = server.plugins.get().and_then(|p| p.metrics.as_ref());
     let text = [
         server.metrics.text(&facts),
         server.fairness.text(),
@@ -88,6 +89,8 @@ async fn metrics(server: &Inner) -> Answer {
         server.streams.text(),
         server.counts.text(),
         server.tracer().map(|t| t.text()).unwrap_or_default(),
+        server.access.text(),
+        parts.map(|r| r.text()).unwrap_or_default(),
     ];
     response::bytes(200, METRICS, text.concat())
 }

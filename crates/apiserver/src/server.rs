@@ -50,6 +50,8 @@ pub struct Plugins {
     pub components: Vec<Component>,
     /// Feature gates; those that are not set have their defaults.
     pub gates: Gates,
+    /// Metrics of the plugins, told with the server's own.
+    pub metrics: Option<Arc<machinery::series::Registry>>,
 }
 
 /// A part of the process and how it is.
@@ -93,6 +95,9 @@ pub struct Inner {
     admission_times: OnceLock<crate::metrics::admission::Admission>,
     pub(crate) streams: crate::metrics::streams::Streams,
     pub(crate) counts: crate::metrics::Counts,
+    /// What the filters count.
+    pub(crate) access: machinery::series::Registry,
+    pub(crate) impersonation: crate::impersonate::Modes,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) discovery: crate::discovery::Memory,
     pub(crate) aggregator: crate::aggregate::Aggregator,
@@ -112,6 +117,8 @@ pub struct Peer {
     pub certificates: Arc<Vec<Vec<u8>>>,
     /// The same, where the front proxies' CAs vouch for them.
     pub proxy_certificates: Arc<Vec<Vec<u8>>>,
+    /// It showed certificates that nobody vouches for.
+    pub foreign: bool,
     /// An in-process part's identity; such requests skip authentication and nothing else.
     pub part: Option<Arc<User>>,
 }
@@ -148,6 +155,8 @@ impl Server {
             admission_times: OnceLock::new(),
             streams: crate::metrics::streams::Streams::default(),
             counts: crate::metrics::Counts::default(),
+            access: machinery::series::Registry::default(),
+            impersonation: crate::impersonate::Modes::default(),
             openapi: crate::openapi::Documents::default(),
             discovery: crate::discovery::Memory::default(),
             aggregator: crate::aggregate::Aggregator::default(),
@@ -418,6 +427,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// What was asked for, as it was sent.
+    pub(crate) fn uri(&self) -> String {
+        match self.raw_query.as_str() {
+            "" => self.raw_path.clone(),
+            query => format!("{}?{query}", self.raw_path),
+        }
+    }
+
     /// The parts of a request, without its body.
     pub fn of<B>(request: &mut Request<B>, peer: Peer) -> Self {
         let upgrade = request

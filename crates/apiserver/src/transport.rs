@@ -15,9 +15,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use machinery::ApiError;
 use machinery::request::User;
-use rustls::RootCertStore;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -64,7 +65,9 @@ impl Tls {
     pub fn acceptor(self) -> Result<Acceptor, TlsError> {
         let clients = verifier(&self.client_cas)?;
         let proxies = verifier(&self.proxy_cas)?;
-        let config = self.config(&[b"h2", b"http/1.1"])?;
+        let all = verifier(&self.all_cas())?;
+        let all = all.map(|inner| Arc::new(Offered(inner)) as Arc<dyn ClientCertVerifier>);
+        let config = self.with(all, &[b"h2", b"http/1.1"])?;
         Ok(Acceptor {
             tls: TlsAcceptor::from(Arc::new(config)),
             clients,
@@ -75,16 +78,24 @@ impl Tls {
     /// The server's side of TLS for these application protocols, best first. Client certificates are
     /// optional, and verified where given.
     pub fn config(self, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, TlsError> {
+        let all = verifier(&self.all_cas())?;
+        self.with(all, protocols)
+    }
+
+    fn all_cas(&self) -> Vec<CertificateDer<'static>> {
+        let both = self.client_cas.iter().chain(&self.proxy_cas);
+        both.cloned().collect()
+    }
+
+    fn with(
+        self,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+        protocols: &[&[u8]],
+    ) -> Result<rustls::ServerConfig, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let all: Vec<_> = self
-            .client_cas
-            .iter()
-            .chain(&self.proxy_cas)
-            .cloned()
-            .collect();
         let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?;
-        let builder = match verifier(&all)? {
+        let builder = match clients {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
@@ -114,6 +125,56 @@ fn verifier(
     Ok(Some(verifier))
 }
 
+/// Lets in clients whoever vouches for them, so that they hear 401 in words, as from upstream's server: `Acceptor::peer`
+/// tells afterwards whose certificates count. They must hold the key of what they show.
+#[derive(Debug)]
+struct Offered(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Offered {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
 impl Acceptor {
     /// The client of a connection whose handshake is done: its chain goes where somebody vouches for it.
     fn peer(&self, chain: &[CertificateDer<'_>]) -> Peer {
@@ -129,10 +190,12 @@ impl Acceptor {
             true => all.clone(),
             false => Arc::default(),
         };
+        let (certificates, proxy_certificates) = (of(&self.clients), of(&self.proxies));
         Peer {
             address: None,
-            certificates: of(&self.clients),
-            proxy_certificates: of(&self.proxies),
+            foreign: !all.is_empty() && certificates.is_empty() && proxy_certificates.is_empty(),
+            certificates,
+            proxy_certificates,
             part: None,
         }
     }
@@ -283,6 +346,7 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
             address: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             certificates: Arc::default(),
             proxy_certificates: Arc::default(),
+            foreign: false,
             part: Some(self.user.clone()),
         };
         let agent = self.agent.clone();

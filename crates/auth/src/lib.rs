@@ -4,13 +4,18 @@
 #![forbid(unsafe_code)]
 
 pub mod anonymous;
+mod backoff;
 pub mod bootstrap;
 pub mod bootstrap_token;
+pub mod chain;
+pub mod config;
 pub mod creators;
 pub mod feed;
 pub mod identity;
+pub mod jwt;
 pub mod limits;
 pub mod masters;
+pub mod match_conditions;
 pub mod message;
 pub mod node;
 pub mod rbac;
@@ -18,13 +23,16 @@ pub mod rbac_escalation;
 pub mod request_header;
 pub mod reviews;
 pub mod service_account;
+pub mod token_cache;
 pub mod token_request;
+pub mod token_webhook;
 pub mod union;
+pub mod webhook_authorizer;
 pub mod x509;
 
 pub use message::{forbidden, forbidden_message};
 pub use rbac::Rbac;
-pub use union::{Authenticators, Authorizers};
+pub use union::{Authenticators, Authorizers, Link};
 
 /// Group of every authenticated user.
 pub const AUTHENTICATED: &str = "system:authenticated";

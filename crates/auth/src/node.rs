@@ -318,6 +318,11 @@ impl Authorizer for Node {
         self.decide(a)
     }
 
+    fn rules_problem(&self, user: &User) -> Option<String> {
+        let problem = "node authorizer does not support user rule resolution";
+        identity(user).map(|_| problem.to_string())
+    }
+
     async fn rules(&self, user: &User, _namespace: &str) -> (Vec<Value>, Vec<Value>, bool) {
         // Upstream: node users cannot be told their rules.
         (Vec::new(), Vec::new(), identity(user).is_some())

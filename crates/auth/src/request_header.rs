@@ -148,6 +148,7 @@ mod tests {
             certificates,
             proxy_certificates,
             bearer: None,
+            audiences: &[],
             headers,
             path: "/",
         };

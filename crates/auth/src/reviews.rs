@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::selector::LabelSelector;
 use async_trait::async_trait;
 use machinery::descriptor::Creator;
 use machinery::object::{at, list_at, map_at, str_at};
@@ -14,7 +15,6 @@ use machinery::{ApiError, Causes};
 use serde_json::{Value, json};
 
 use crate::limits;
-use crate::node;
 use crate::service_account::ServiceAccounts;
 
 /// Answers TokenReviews.
@@ -61,11 +61,15 @@ impl TokenReviews {
             certificates: &[],
             proxy_certificates: &[],
             bearer: Some(token),
+            audiences,
             headers: &headers,
             path: "",
         };
         for other in &self.others {
             match other.authenticate(&credentials).await {
+                Ok(Some(found)) if !found.audiences.is_empty() => {
+                    return (Some(found), String::new());
+                }
                 // Upstream: authenticators that know no audiences answer for the server's own.
                 Ok(Some(mut found)) => {
                     let own = self.accounts.audiences();
@@ -308,6 +312,17 @@ impl Creator for AccessReviews {
                 reason
             }
             Decision::NoOpinion(reason) => reason,
+            Decision::Failed {
+                denied,
+                reason,
+                error,
+            } => {
+                if denied {
+                    status["denied"] = json!(true);
+                }
+                status["evaluationError"] = json!(error);
+                reason
+            }
         };
         if !reason.is_empty() {
             status["reason"] = json!(reason);
@@ -336,9 +351,8 @@ impl Creator for RulesReviews {
         let mut status = json!({
             "resourceRules": resource, "nonResourceRules": other, "incomplete": incomplete,
         });
-        if node::identity(user).is_some() {
-            status["evaluationError"] =
-                json!("node authorizer does not support user rule resolution");
+        if let Some(problem) = self.authorizer.rules_problem(user) {
+            status["evaluationError"] = json!(problem);
         }
         stamp(
             &mut body,
@@ -396,8 +410,7 @@ fn attributes_of(body: &Value, user: User) -> Attributes {
         name: str_at(r, "name").into(),
         is_resource: true,
         field_selector: field_selector(r),
-        label_selector: Some(str_at(r, "labelSelector.rawSelector").to_string())
-            .filter(|s| !s.is_empty()),
+        label_selector: label_selector(r),
         ..Attributes::default()
     }
 }
@@ -418,10 +431,37 @@ fn field_selector(r: &Value) -> Option<String> {
                 _ => return None,
             };
             match list_at(q, "values") {
-                [one] => Some(format!("{}{sign}{}", str_at(q, "key"), one.as_str()?)),
+                [one] => {
+                    let value = one.as_str()?.replace('\\', "\\\\");
+                    let value = value.replace(',', "\\,").replace('=', "\\=");
+                    Some(format!("{}{sign}{value}", str_at(q, "key")))
+                }
                 _ => None,
             }
         })
+        .collect();
+    (!terms.is_empty()).then(|| terms.join(","))
+}
+
+/// The label selector as text, requirements as they are written in queries.
+fn label_selector(r: &Value) -> Option<String> {
+    let raw = str_at(r, "labelSelector.rawSelector");
+    if !raw.is_empty() {
+        return Some(raw.into());
+    }
+    let terms: Vec<String> = list_at(r, "labelSelector.requirements")
+        .iter()
+        .filter_map(|q| {
+            let (key, values) = (str_at(q, "key"), strings(list_at(q, "values")));
+            match (str_at(q, "operator"), values.as_slice()) {
+                ("In", [_, ..]) => Some(format!("{key} in ({})", values.join(","))),
+                ("NotIn", [_, ..]) => Some(format!("{key} notin ({})", values.join(","))),
+                ("Exists", []) => Some(key.to_string()),
+                ("DoesNotExist", []) => Some(format!("!{key}")),
+                _ => None,
+            }
+        })
+        .filter(|term| LabelSelector::parse(term).is_ok())
         .collect();
     (!terms.is_empty()).then(|| terms.join(","))
 }

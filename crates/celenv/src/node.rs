@@ -56,3 +56,34 @@ pub(crate) struct Fold {
     pub step: Node,
     pub result: Node,
 }
+
+impl Node {
+    /// Shows this node and all below it, in no order that means anything.
+    pub fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Node)) {
+        see(self);
+        match self {
+            Self::Const(_) | Self::Variable(_) | Self::Local(_) => {}
+            Self::Select(a, _)
+            | Self::Has(a, _)
+            | Self::OptionalSelect(a, _)
+            | Self::NotStrictlyFalse(a)
+            | Self::Member(a, _)
+            | Self::Push(_, a) => a.visit(see),
+            Self::Index(a, b) | Self::OptionalIndex(a, b) | Self::And(a, b) | Self::Or(a, b) => {
+                a.visit(see);
+                b.visit(see);
+            }
+            Self::Conditional(a, b, c) => [a, b, c].into_iter().for_each(|n| n.visit(see)),
+            Self::Call(call) => call.args.iter().for_each(|n| n.visit(see)),
+            Self::List(items) => items.iter().for_each(|(n, _)| n.visit(see)),
+            Self::Map(entries) => entries.iter().for_each(|(k, v, _)| {
+                k.visit(see);
+                v.visit(see);
+            }),
+            Self::Struct(_, fields) => fields.iter().for_each(|(_, n, _)| n.visit(see)),
+            Self::Fold(f) => [&f.range, &f.init, &f.condition, &f.step, &f.result]
+                .into_iter()
+                .for_each(|n| n.visit(see)),
+        }
+    }
+}

@@ -247,6 +247,21 @@ impl Program {
         self.used.contains(&variable)
     }
 
+    /// Whether a field of the variable at this place among the declarations is selected by its name somewhere:
+    /// `v.field`, `v.?field`, `has(v.field)`.
+    pub fn selects(&self, variable: usize, field: &str) -> bool {
+        let mut found = false;
+        self.root.visit(&mut |node| {
+            if let Node::Select(of, name) | Node::Has(of, name) | Node::OptionalSelect(of, name) =
+                node
+            {
+                let is_it = matches!(**of, Node::Variable(i) if i == variable);
+                found |= is_it && **name == *field;
+            }
+        });
+        found
+    }
+
     /// The expression's text.
     pub fn source(&self) -> &str {
         &self.source

@@ -87,6 +87,34 @@ pub fn escape(name: &str) -> String {
     out
 }
 
+/// The property that an escaped name stands for; `None` for names that are as they are. Upstream: `cel.Unescape`.
+pub fn unescape(name: &str) -> Option<String> {
+    if !name.contains("__") {
+        return None;
+    }
+    let word = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"));
+    if let Some(word) = word.filter(|w| RESERVED.contains(w)) {
+        return Some(word.to_string());
+    }
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(at) = rest.find("__") {
+        out.push_str(&rest[..at]);
+        let parts = [
+            ("__underscores__", "__"),
+            ("__dot__", "."),
+            ("__dash__", "-"),
+            ("__slash__", "/"),
+        ];
+        let found = parts.iter().find(|(e, _)| rest[at..].starts_with(e));
+        let (escaped, plain) = found?;
+        out.push_str(plain);
+        rest = &rest[at + escaped.len()..];
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
 /// Whether a property can be written in an expression at all: an identifier once it is escaped.
 pub fn can_escape(name: &str) -> bool {
     let mut chars = name.chars();

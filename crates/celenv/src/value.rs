@@ -51,6 +51,8 @@ pub struct Map {
     pub fields: BTreeMap<Arc<str>, Value>,
     pub others: BTreeMap<Key, Value>,
     pub type_name: Option<Arc<str>>,
+    /// Keys are found under their escaped names: `a__dot__b` is `a.b`. Upstream: unescapeMapper of the JWT authenticator.
+    pub unescapes: bool,
 }
 
 /// A key of a map that is no string.
@@ -321,13 +323,18 @@ impl Map {
 
     /// The entry of a string key.
     pub fn field(&self, name: &str) -> Option<&Value> {
+        if self.unescapes
+            && let Some(plain) = crate::schema::unescape(name)
+        {
+            return self.fields.get(plain.as_str());
+        }
         self.fields.get(name)
     }
 
     /// The entry of a key.
     pub fn get(&self, key: &Value) -> Option<&Value> {
         match key {
-            Value::String(s) => self.fields.get(s),
+            Value::String(s) => self.field(s),
             other => self.others.get(&Key::of(other)?),
         }
     }

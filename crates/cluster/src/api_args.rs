@@ -1,5 +1,6 @@
 //! `spec.api.extraArgs`: the flags of kube-apiserver that take effect. Others are refused by name.
 
+mod access;
 mod audit;
 
 use std::collections::BTreeMap;
@@ -10,12 +11,34 @@ use resources::Enablement;
 
 /// Flags that are known, besides those of audit.
 const KNOWN: &[&str] = &[
+    "anonymous-auth",
+    "authentication-config",
+    "authentication-token-webhook-cache-ttl",
+    "authentication-token-webhook-config-file",
+    "authentication-token-webhook-version",
+    "authorization-config",
+    "authorization-mode",
+    "authorization-webhook-cache-authorized-ttl",
+    "authorization-webhook-cache-unauthorized-ttl",
+    "authorization-webhook-config-file",
+    "authorization-webhook-version",
     "encryption-provider-config",
     "encryption-provider-config-automatic-reload",
     "feature-gates",
+    "oidc-ca-file",
+    "oidc-client-id",
+    "oidc-groups-claim",
+    "oidc-groups-prefix",
+    "oidc-issuer-url",
+    "oidc-required-claim",
+    "oidc-signing-algs",
+    "oidc-username-claim",
+    "oidc-username-prefix",
     "runtime-config",
     "tracing-config-file",
 ];
+pub use access::Authentication;
+
 /// Flags as they are given.
 #[derive(Clone, Copy)]
 pub struct ApiArgs<'a>(pub &'a BTreeMap<String, String>);
@@ -74,6 +97,7 @@ impl ApiArgs<'_> {
         for why in self.enablement().err().unwrap_or_default() {
             out.push(("runtime-config".into(), why));
         }
+        self.access_problems(&mut out);
         out
     }
 

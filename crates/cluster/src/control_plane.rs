@@ -10,11 +10,13 @@ use apiserver::trace::Tracer;
 use apiserver::{Aggregation, Identity, Plugins, Server, Tls};
 use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer};
+use machinery::series::Registry;
 use pki::{Pki, PkiOptions, TokenSigner};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::api_access::{self, Access};
 use crate::api_args::ApiArgs;
 use crate::components::Components;
 use crate::encryption::Keeper;
@@ -30,6 +32,9 @@ use crate::{
 const HISTORY: Duration = Duration::from_secs(300);
 /// Prefix length of a node's pod network (kube-controller-manager's --node-cidr-mask-size-ipv4).
 const NODE_MASK_V4: u8 = 24;
+
+/// The issuer of service account tokens, and their audience.
+const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// The common name of front proxies, and the file of their certificate.
 pub const FRONT_PROXY: &str = "front-proxy-client";
@@ -107,7 +112,7 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     let components = Components::default();
     let tokens = pki.token_signer();
     let tokens = Arc::new(tokens.map_err(|e| failed("load the token key")(&e))?);
-    let mut plugins = plugins(&server, &pki, tokens.clone())?;
+    let mut plugins = plugins(&server, &pki, tokens.clone(), args)?;
     plugins.components = components.checks();
     plugins.encryption = Some(encryption.encryption());
     plugins.tracer = tracer;
@@ -237,7 +242,7 @@ fn certificates(options: &Options, address: IpAddr) -> Result<Pki, Error> {
     if !api.external_address.is_empty() {
         sans.push(api.external_address.clone());
     }
-    let issuer = "https://kubernetes.default.svc".to_string();
+    let issuer = ISSUER.to_string();
     let wanted = PkiOptions {
         dir: options.paths.pki(),
         sans,
@@ -261,7 +266,39 @@ fn server_url(options: &Options, address: IpAddr) -> String {
     }
 }
 
-fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugins, Error> {
+/// Who is let in and who decides, and the token authenticators among the former; the files behind them are followed.
+fn access(
+    server: &Server,
+    (accounts, bootstrap): (Arc<dyn Authenticator>, Arc<dyn Authenticator>),
+    (rbac, audiences): (Arc<dyn Authorizer>, &[String]),
+    args: ApiArgs<'_>,
+    metrics: Arc<Registry>,
+) -> Result<Access, Error> {
+    let issuer = ISSUER.to_string();
+    let parts = api_access::Parts {
+        metrics,
+        server_id: format!("apiserver-{}", host::node_name()),
+        issuers: vec![issuer],
+        audiences: audiences.to_vec(),
+        known: vec![
+            Arc::new(auth::request_header::RequestHeader::new(&[FRONT_PROXY])),
+            Arc::new(auth::x509::X509::default()),
+            accounts,
+            bootstrap,
+        ],
+        node: Arc::new(auth::node::Node::new(server.reads())),
+        rbac,
+    };
+    let built = api_access::build(args, parts);
+    built.map_err(|e| failed("set up authentication and authorization")(&e))
+}
+
+fn plugins(
+    server: &Server,
+    pki: &Pki,
+    signer: Arc<TokenSigner>,
+    args: ApiArgs<'_>,
+) -> Result<Plugins, Error> {
     let reads = server.reads();
     let verifier = Arc::new(pki.token_verifier());
     let accounts = Arc::new(auth::service_account::ServiceAccounts::new(
@@ -269,21 +306,21 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         reads.clone(),
     ));
     let bootstrap = Arc::new(auth::bootstrap_token::BootstrapTokens::new(reads.clone()));
-    let anonymous = auth::anonymous::Anonymous::new(auth::anonymous::HEALTH_PATHS);
-    let authenticators: Vec<Arc<dyn Authenticator>> = vec![
-        Arc::new(auth::request_header::RequestHeader::new(&[FRONT_PROXY])),
-        Arc::new(auth::x509::X509::default()),
-        accounts.clone(),
-        bootstrap.clone(),
-        Arc::new(anonymous),
-    ];
     accounts.note_uses(server.client_for(auth::identity::api_server()));
     let rbac = Arc::new(auth::Rbac::new(reads.clone()));
-    let node: Arc<dyn Authorizer> = Arc::new(auth::node::Node::new(reads.clone()));
-    let authorizers: Vec<Arc<dyn Authorizer>> =
-        vec![Arc::new(auth::masters::Masters), node, rbac.clone()];
+    let metrics = Arc::new(Registry::default());
+    let own = (
+        accounts.clone() as Arc<dyn Authenticator>,
+        bootstrap.clone() as _,
+    );
+    let decides = (rbac.clone() as Arc<dyn Authorizer>, accounts.audiences());
+    let access = access(server, own, decides, args, metrics.clone())?;
+    let authenticators = vec![access.authenticator.clone()];
     // One union, so that reasons of refusals carry their authorizer's name as upstream's do.
-    let authorizer: Arc<dyn Authorizer> = Arc::new(auth::Authorizers(authorizers));
+    let authorizer = access.authorizer.clone();
+    let mut tokens: Vec<Arc<dyn Authenticator>> = vec![bootstrap];
+    tokens.extend(access.tokens.iter().cloned());
+    access.follow();
     let escalation = auth::rbac_escalation::Escalation::new(rbac, authorizer.clone());
     let mut admission: Vec<Arc<dyn Admission>> = vec![Arc::new(escalation)];
     let context = admission::Context {
@@ -308,7 +345,7 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         reads,
         signer,
         accounts,
-        tokens: vec![bootstrap],
+        tokens,
         authorizer: authorizer.clone(),
     };
     let mut creators: HashMap<_, _> = auth::creators::all(&parts)
@@ -350,6 +387,7 @@ fn plugins(server: &Server, pki: &Pki, signer: Arc<TokenSigner>) -> Result<Plugi
         flags: std::collections::BTreeMap::new(),
         hooks: Vec::new(),
         gates: Gates::default(),
+        metrics: Some(metrics),
     })
 }
 

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod api_access;
 mod api_args;
 mod audit_webhook;
 mod bootstrap;

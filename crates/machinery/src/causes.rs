@@ -243,6 +243,29 @@ impl Causes {
         self.push(kind, Some(value.into()), detail);
     }
 
+    /// Checks a path after a domain, `acme.io/foo`. Upstream: validation.IsDomainPrefixedPath.
+    pub fn domain_prefixed_path(&mut self, path: &str) {
+        if path.is_empty() {
+            return self.required("");
+        }
+        let (host, rest) = match path.split_once('/') {
+            Some((host, rest)) if !host.is_empty() && !rest.is_empty() => (host, rest),
+            _ => {
+                let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+                return self.shown(CauseKind::Invalid, go_quote(path), why);
+            }
+        };
+        for why in api::names::dns1123_subdomain(host) {
+            self.shown(CauseKind::Invalid, go_quote(host), why);
+        }
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+        if !rest.bytes().all(allowed) {
+            let expression = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+            let why = format!("Invalid path (regex used for validation is '{expression}')");
+            self.shown(CauseKind::Invalid, go_quote(rest), why);
+        }
+    }
+
     /// Adds an error built elsewhere.
     pub fn add(&mut self, cause: Cause) {
         self.list.push(cause);

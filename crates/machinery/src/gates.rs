@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 const TABLE: &str = include_str!("../data/gates.tsv");
 
 /// Gates that may be set to another value than their default.
-const SWITCHES: &[&str] = &["CBORServingAndStorage"];
+const SWITCHES: &[&str] = &["CBORServingAndStorage", "ConstrainedImpersonation"];
 
 /// Gates that stand for all of a stage.
 const STAGES: [(&str, &str); 2] = [("AllAlpha", "Alpha"), ("AllBeta", "Beta")];

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod object;
 pub mod patch;
 pub mod request;
+pub mod series;
 pub mod strategy;
 pub mod table;
 

@@ -39,6 +39,8 @@ pub struct Credentials<'a> {
     pub proxy_certificates: &'a [Vec<u8>],
     /// The bearer token, without the scheme.
     pub bearer: Option<&'a str>,
+    /// For whom the token must be; empty: for the server itself.
+    pub audiences: &'a [String],
     pub headers: &'a http::HeaderMap,
     /// The request's path: anonymous users are let in for some paths only.
     pub path: &'a str,
@@ -78,6 +80,13 @@ pub enum Decision {
     Allow(String),
     Deny(String),
     NoOpinion(String),
+    /// It could not be decided. Where that does not deny, the next authorizer is asked; if none allows, the
+    /// request is answered with a 500.
+    Failed {
+        denied: bool,
+        reason: String,
+        error: String,
+    },
 }
 
 /// One way of deciding whether a request is allowed.
@@ -87,6 +96,10 @@ pub trait Authorizer: Send + Sync {
     fn name(&self) -> &'static str;
     /// Decides.
     async fn authorize(&self, a: &Attributes) -> Decision;
+    /// Why the rules of a user are not all.
+    fn rules_problem(&self, _user: &User) -> Option<String> {
+        None
+    }
     /// The rules of a user in a namespace as (resourceRules, nonResourceRules, incomplete), for SelfSubjectRulesReview.
     async fn rules(&self, user: &User, namespace: &str) -> (Vec<Value>, Vec<Value>, bool);
 }

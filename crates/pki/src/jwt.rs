@@ -51,6 +51,9 @@ struct Header {
     alg: String,
     #[serde(default)]
     kid: String,
+    /// Extensions that must be understood; none are.
+    #[serde(default)]
+    crit: Option<Value>,
 }
 
 /// A token taken apart, not yet trusted.
@@ -224,6 +227,30 @@ impl Algorithm {
     }
 }
 
+// === Parsed ===
+
+impl Parsed<'_> {
+    /// The algorithm that the header names.
+    pub fn alg(&self) -> &str {
+        &self.alg
+    }
+
+    /// The key that the header names; may be empty.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// What is signed.
+    pub fn signed(&self) -> &str {
+        self.signed
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+}
+
 /// The document of `/openid/v1/jwks`.
 pub fn jwks(keys: &[PublicJwk]) -> Value {
     json!({"keys": keys.iter().map(PublicJwk::jwk).collect::<Vec<_>>()})
@@ -254,6 +281,9 @@ pub fn parse(token: &str) -> Option<Parsed<'_>> {
         return None;
     }
     let header: Header = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    if header.crit.is_some() {
+        return None;
+    }
     Some(Parsed {
         alg: header.alg,
         kid: header.kid,

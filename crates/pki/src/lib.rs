@@ -8,6 +8,7 @@ pub mod ca;
 pub mod csr;
 pub mod error;
 pub mod file;
+pub mod jwk;
 pub mod jwt;
 pub mod key;
 pub mod kubeconfig;

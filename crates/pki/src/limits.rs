@@ -20,3 +20,7 @@ pub const LEAF_VALIDITY_SECONDS: i64 = 365 * 24 * 3600;
 pub const BACKDATE_SECONDS: i64 = 300;
 /// A leaf is issued anew when less than this part of its life is left: 1/5.
 pub const RENEW_REMAINING_DIVISOR: i64 = 5;
+/// Most keys of another issuer's JWKS document.
+pub const JWKS_KEYS_MAX: usize = 1_000;
+/// Longest number of such a key as text: RSA with 8192 bits needs 1366 bytes.
+pub const JWK_NUMBER_BYTES_MAX: usize = 4 << 10;

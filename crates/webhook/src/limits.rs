@@ -16,3 +16,9 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 pub const ERROR_TEXT: usize = 2_048;
 /// Bytes of an answer's headers.
 pub const HEADER_BYTES: usize = 256 << 10;
+/// Redirects that a fetch follows (Go's client).
+pub const REDIRECTS: usize = 10;
+/// Hosts of one fetcher whose connections are kept.
+pub const FETCH_HOSTS: usize = 16;
+/// Bytes of a file of certificates or keys.
+pub const PEM_BYTES: u64 = 1 << 20;

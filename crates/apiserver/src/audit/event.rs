@@ -45,6 +45,8 @@ pub struct Event {
     pub user: Who,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<Who>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<Metadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -63,6 +65,14 @@ pub struct Event {
     pub stage_timestamp: Timestamp,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How the request was authenticated.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// The verb by which its sender may act as another, where that was constrained.
+    pub impersonation_constraint: &'static str,
 }
 
 /// A user.
@@ -141,6 +151,7 @@ impl Event {
             verb: info.verb.clone(),
             user: user.map(Who::of).unwrap_or_default(),
             impersonated_user: None,
+            authentication_metadata: None,
             sources: Vec::new(),
             user_agent: String::new(),
             object_ref: info.is_resource.then(object),

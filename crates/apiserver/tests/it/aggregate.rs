@@ -121,7 +121,7 @@ async fn server(env: &Env, manner: Manner) -> u16 {
     let request = LeafRequest::server("server", &[], vec!["s.default.svc".into()]);
     let identity = env.pki.ca.issue(&request).unwrap();
     let answer = move |request| async move { Ok(answer(manner, request).await) };
-    let address = fakes::serve(&identity, &env.pki.front_proxy_ca, answer).await;
+    let address = fakes::serve(&identity, Some(&env.pki.front_proxy_ca), answer).await;
     address.port()
 }
 

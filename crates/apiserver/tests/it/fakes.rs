@@ -71,29 +71,33 @@ pub async fn kubelet(pki: &Pki, node: &str) -> SocketAddr {
     let identity = pki
         .kubelet_server(&dir.path().join("kubelet"), node, vec![node.into()])
         .unwrap();
-    serve(&identity, &pki.ca, answer).await
+    serve(&identity, Some(&pki.ca), answer).await
 }
 
-/// A server over TLS that lets in only clients this CA vouches for; its address.
+/// A server over TLS that lets in only clients this CA vouches for, or anybody; its address.
 pub async fn serve<B, F>(
     identity: &Identity,
-    clients: &Ca,
+    clients: Option<&Ca>,
     answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
 ) -> SocketAddr
 where
     B: http_body::Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
 {
-    let mut roots = RootCertStore::empty();
-    roots.add(clients.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let config = builder
         .with_single_cert(identity.chain().unwrap(), identity.key().unwrap())
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));

@@ -1,6 +1,7 @@
 //! The server over a temporary store, through TLS with real kubectl and in process.
 #![allow(clippy::unwrap_used)] // A test may panic, in its helpers too.
 
+mod access;
 mod aggregate;
 mod apply;
 mod audit;

@@ -133,6 +133,7 @@ async fn certificate_ends_even_on_an_open_connection() {
         certificates: &chain,
         proxy_certificates: &[],
         bearer: None,
+        audiences: &[],
         headers: &http::HeaderMap::new(),
         path: "/",
     };
@@ -238,6 +239,7 @@ async fn union_adds_the_group_and_keeps_errors() {
         certificates: &[],
         proxy_certificates: &[],
         bearer: None,
+        audiences: &[],
         headers: &headers,
         path: "/api",
     };
@@ -262,6 +264,7 @@ async fn union_adds_the_group_and_keeps_errors() {
     let token = signer.sign(&old).unwrap();
     let expired = Credentials {
         bearer: Some(&token),
+        audiences: &[],
         ..nobody
     };
     let e = union.authenticate(&expired).await.unwrap_err();

@@ -5,7 +5,7 @@ use machinery::strategy::Strategy;
 use super::*;
 use crate::node::Node;
 use crate::rbac_escalation::Escalation;
-use crate::{Authorizers, Rbac};
+use crate::{Authorizers, Link, Rbac};
 
 struct Plain;
 impl Strategy for Plain {
@@ -357,9 +357,9 @@ fn node_loses_access_when_the_pod_goes() {
 async fn union_joins_reasons_with_names() {
     let reads = node_world();
     let union = Authorizers(vec![
-        Arc::new(crate::masters::Masters),
-        Arc::new(Node::new(reads.clone())),
-        Arc::new(Rbac::new(reads)),
+        Link::uncounted(Arc::new(crate::masters::Masters)),
+        Link::uncounted(Arc::new(Node::new(reads.clone()))),
+        Link::uncounted(Arc::new(Rbac::new(reads))),
     ]);
     let d = union
         .authorize(&attributes(&node_user("n2"), "get -/secrets d/pull"))

@@ -4,7 +4,7 @@ use super::authenticators::signer;
 use super::*;
 use crate::creators::{Parts, all};
 use crate::service_account::ServiceAccounts;
-use crate::{Authorizers, Rbac};
+use crate::{Authorizers, Link, Rbac};
 
 async fn ask(
     reads: &Arc<MemoryReads>,
@@ -28,7 +28,9 @@ async fn ask_with(
         signer: keys.0,
         accounts: Arc::new(ServiceAccounts::new(keys.1, reads.clone())),
         tokens: Vec::new(),
-        authorizer: Arc::new(Authorizers(vec![Arc::new(Rbac::new(reads.clone()))])),
+        authorizer: Arc::new(Authorizers(vec![Link::uncounted(Arc::new(Rbac::new(
+            reads.clone(),
+        )))])),
     };
     let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
     let entries = all(&parts);

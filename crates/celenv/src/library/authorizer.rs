@@ -224,12 +224,23 @@ fn check_resource(a: &[Value]) -> Answer {
     )))
 }
 
-/// Checks by an authorizer that answers without waiting, as those do that read the shared caches.
+/// Waits for an authorizer that asks others, where this thread may wait.
+fn waited(authorizer: &dyn Authorizer, a: &Attributes) -> Option<Decision> {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let handle = Handle::try_current().ok()?;
+    if handle.runtime_flavor() != RuntimeFlavor::MultiThread {
+        return None;
+    }
+    tokio::task::block_in_place(|| Some(handle.block_on(authorizer.authorize(a))))
+}
+
+/// Checks by an authorizer. Those that read the shared caches answer at once; for webhooks the thread waits.
 pub struct Immediate(pub Arc<dyn Authorizer>);
 
 impl Checks for Immediate {
     fn check(&self, a: &Attributes) -> Verdict {
-        match self.0.authorize(a).now_or_never() {
+        let decision = self.0.authorize(a).now_or_never();
+        match decision.or_else(|| waited(&*self.0, a)) {
             Some(Decision::Allow(reason)) => Verdict {
                 allowed: true,
                 reason,
@@ -237,6 +248,11 @@ impl Checks for Immediate {
             },
             Some(Decision::Deny(reason) | Decision::NoOpinion(reason)) => Verdict {
                 reason,
+                ..Verdict::default()
+            },
+            Some(Decision::Failed { reason, error, .. }) => Verdict {
+                reason,
+                error: Some(error),
                 ..Verdict::default()
             },
             None => Verdict {

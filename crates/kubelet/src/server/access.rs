@@ -56,6 +56,7 @@ async fn authenticate(
         certificates,
         proxy_certificates: &[],
         bearer,
+        audiences: &[],
         headers,
         path,
     };
@@ -80,8 +81,8 @@ async fn allowed(guard: &Guard, attributes: &Attributes) -> bool {
     for a in &guard.authorizers {
         match a.authorize(attributes).await {
             Decision::Allow(_) => return true,
-            Decision::Deny(_) => return false,
-            Decision::NoOpinion(_) => {}
+            Decision::Deny(_) | Decision::Failed { denied: true, .. } => return false,
+            Decision::NoOpinion(_) | Decision::Failed { .. } => {}
         }
     }
     false
