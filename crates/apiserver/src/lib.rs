@@ -39,6 +39,8 @@ mod scale;
 pub mod server;
 mod transform;
 pub mod transport;
+#[doc(hidden)]
+pub mod untrusted;
 mod verbs;
 mod zpages;
 

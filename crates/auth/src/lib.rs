@@ -20,6 +20,8 @@ pub mod reviews;
 pub mod service_account;
 pub mod token_request;
 pub mod union;
+#[doc(hidden)]
+pub mod untrusted;
 pub mod x509;
 
 pub use message::{forbidden, forbidden_message};
