@@ -401,3 +401,43 @@ impl fmt::Display for EvalError {
 }
 
 impl std::error::Error for EvalError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a worker thread has it.
+    const STACK: usize = 2 << 20;
+
+    #[test]
+    fn long_chains_are_refused_before_the_stack_ends() {
+        let compiled = |source: String| {
+            let work = move || Environment::new().compile(&source).map(drop);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
+            thread.expect("a thread").join().expect("no panic")
+        };
+        for link in [
+            "1+", "!", "-", "a.", "true?1:", "1-", "[0][", "a in ", "1==",
+        ] {
+            let long = compiled(link.repeat(10_000) + "1")
+                .expect_err(link)
+                .to_string();
+            assert!(
+                long.contains("recursion limit exceeded: 250"),
+                "{link}: {long}"
+            );
+        }
+        for link in ["1+", "!!", "true?true:", "1*", "'a.b-c'+"] {
+            let end = if link.contains('!') { "true" } else { "1" };
+            let end = if link.contains('\'') { "'x'" } else { end };
+            let end = if link.contains('?') { "true" } else { end };
+            let done = compiled(link.repeat(190) + end);
+            assert_eq!(done.map_err(|e| e.to_string()), Ok(()), "{link}");
+        }
+        // What logical operators and commas join is no chain; texts count for nothing.
+        let many = "'a.b.c.d'.size() == 7 && ".repeat(150) + "true";
+        assert_eq!(compiled(many).map_err(|e| e.to_string()), Ok(()));
+        let list = format!("[{}1].size() > 0", "1+2+3,".repeat(300));
+        assert_eq!(compiled(list).map_err(|e| e.to_string()), Ok(()));
+    }
+}
