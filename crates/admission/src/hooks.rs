@@ -5,7 +5,7 @@ mod call;
 pub mod conditions;
 mod configuration;
 mod matching;
-mod review;
+pub mod review;
 mod view;
 
 pub use call::{Failure, Said, call, failed_open, internal};

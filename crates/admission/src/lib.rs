@@ -37,6 +37,8 @@ mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+#[doc(hidden)]
+pub mod untrusted;
 mod validating_admission_policy;
 mod validating_admission_webhook;
 

@@ -4,9 +4,9 @@
 //! `kind` is the CRD resource itself, `validation` what may stand in one, `plan` decides names and conditions, `custom` makes the
 //! descriptors of the custom resources, `run` carries it all out.
 
-mod convert;
+pub mod convert;
 pub mod custom;
-mod jsonpath;
+pub mod jsonpath;
 pub mod kind;
 mod plan;
 mod run;

@@ -41,6 +41,8 @@ pub mod server;
 pub mod trace;
 mod transform;
 pub mod transport;
+#[doc(hidden)]
+pub mod untrusted;
 mod verbs;
 mod zpages;
 

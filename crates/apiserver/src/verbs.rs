@@ -5,7 +5,7 @@ mod component;
 mod create;
 mod delete;
 mod get;
-mod list;
+pub mod list;
 pub mod managed;
 mod patch;
 mod unsafe_delete;

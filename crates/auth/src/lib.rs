@@ -28,6 +28,8 @@ pub mod token_request;
 pub mod token_webhook;
 pub mod union;
 pub mod webhook_authorizer;
+#[doc(hidden)]
+pub mod untrusted;
 pub mod x509;
 
 pub use message::{forbidden, forbidden_message};

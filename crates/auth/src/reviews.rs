@@ -163,7 +163,7 @@ impl AccessReview {
         }
     }
 
-    fn validate(self, body: &Value, causes: &mut Causes) {
+    pub(crate) fn validate(self, body: &Value, causes: &mut Causes) {
         let (resource, other) = (
             at(body, "spec.resourceAttributes"),
             at(body, "spec.nonResourceAttributes"),
@@ -365,7 +365,7 @@ impl Creator for RulesReviews {
     }
 }
 
-fn subject_of(body: &Value) -> User {
+pub(crate) fn subject_of(body: &Value) -> User {
     let extra: BTreeMap<String, Vec<String>> = map_at(body, "spec.extra")
         .into_iter()
         .flatten()
@@ -384,7 +384,7 @@ fn subject_of(body: &Value) -> User {
     }
 }
 
-fn attributes_of(body: &Value, user: User) -> Attributes {
+pub(crate) fn attributes_of(body: &Value, user: User) -> Attributes {
     if let Some(n) = at(body, "spec.nonResourceAttributes") {
         return Attributes {
             user,

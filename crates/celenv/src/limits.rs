@@ -16,5 +16,8 @@ pub const PATTERNS_MAX: usize = 1024;
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of an expression's tree.
 pub const EXPRESSION_DEPTH_MAX: usize = 250;
+/// Longest chain of operators: each is a level of the tree, which the stack of a worker thread must hold. Upstream has no
+/// such bound, for its stacks grow.
+pub const EXPRESSION_CHAIN_MAX: usize = 400;
 /// Longest list that `lists.range` makes.
 pub const RANGE_ITEMS_MAX: i64 = 1_000_000;

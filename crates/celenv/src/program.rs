@@ -135,6 +135,10 @@ impl Environment {
             let max = limits::EXPRESSION_DEPTH_MAX;
             return Err(alone(format!("expression recursion limit exceeded: {max}")));
         }
+        if chained(source) > limits::EXPRESSION_CHAIN_MAX {
+            let max = limits::EXPRESSION_DEPTH_MAX;
+            return Err(alone(format!("expression recursion limit exceeded: {max}")));
+        }
         let parser = Parser::new()
             .enable_optional_syntax(self.knows(28))
             .enable_ident_escape_syntax(true);
@@ -179,6 +183,74 @@ fn nesting(source: &str) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
+}
+
+/// At most how deep the tree of an expression is: operators, selections and indexes that follow one another nest as brackets
+/// do. Texts and comments do not count, and neither does what a comma or a logical operator ended.
+fn chained(source: &str) -> usize {
+    let bytes = source.as_bytes();
+    let (mut open, mut depth, mut deepest, mut i) = (vec![(0usize, 0usize)], 0, 0, 0);
+    while let Some(b) = bytes.get(i) {
+        let twice = bytes.get(i + 1) == Some(b);
+        match b {
+            b'\'' | b'"' => {
+                i = after_text(bytes, i);
+                continue;
+            }
+            b'/' if twice => {
+                i += bytes[i..].iter().take_while(|b| **b != b'\n').count();
+                continue;
+            }
+            b')' | b']' | b'}' if open.len() > 1 => {
+                let (chain, logical) = open.pop().unwrap_or_default();
+                depth -= chain + logical;
+            }
+            b',' | b'&' | b'|' => {
+                if let Some((chain, logical)) = open.last_mut() {
+                    depth -= std::mem::take(chain);
+                    match b {
+                        b',' => depth -= std::mem::take(logical),
+                        _ => (*logical, depth) = (*logical + 1, depth + 1),
+                    }
+                }
+                i += usize::from(twice && *b != b',');
+            }
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'.' | b'!' | b'?' | b':' | b'<' | b'>' | b'='
+            | b'(' | b'[' | b'{' | b'i' => {
+                // The operator `in` is a word; no other ends so between blanks.
+                let word = *b == b'i' && !bytes[i..].starts_with(b"in ");
+                if let Some((chain, _)) = open.last_mut().filter(|_| !word) {
+                    (*chain, depth) = (*chain + 1, depth + 1);
+                }
+                if matches!(b, b'(' | b'[' | b'{') {
+                    open.push((0, 0));
+                }
+                i += usize::from(twice && *b == b'=');
+            }
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+        i += 1;
+    }
+    deepest
+}
+
+/// Where a text that begins here ended.
+fn after_text(bytes: &[u8], begin: usize) -> usize {
+    let quote = bytes[begin];
+    let raw = begin > 0 && matches!(bytes[begin - 1], b'r' | b'R');
+    let three = bytes[begin..].starts_with(&[quote; 3]);
+    let mut i = begin + if three { 3 } else { 1 };
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' if !raw => i += 1,
+            b if b == quote && !three => return i + 1,
+            _ if three && bytes[i..].starts_with(&[quote; 3]) => return i + 3,
+            _ => {}
+        }
+        i += 1;
+    }
+    bytes.len()
 }
 
 fn syntax_errors(errors: &cel::parser::ParseErrors, source: &str) -> CompileErrors {
@@ -344,3 +416,43 @@ impl fmt::Display for EvalError {
 }
 
 impl std::error::Error for EvalError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a worker thread has it.
+    const STACK: usize = 2 << 20;
+
+    #[test]
+    fn long_chains_are_refused_before_the_stack_ends() {
+        let compiled = |source: String| {
+            let work = move || Environment::new().compile(&source).map(drop);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
+            thread.expect("a thread").join().expect("no panic")
+        };
+        for link in [
+            "1+", "!", "-", "a.", "true?1:", "1-", "[0][", "a in ", "1==",
+        ] {
+            let long = compiled(link.repeat(10_000) + "1")
+                .expect_err(link)
+                .to_string();
+            assert!(
+                long.contains("recursion limit exceeded: 250"),
+                "{link}: {long}"
+            );
+        }
+        for link in ["1+", "!!", "true?true:", "1*", "'a.b-c'+"] {
+            let end = if link.contains('!') { "true" } else { "1" };
+            let end = if link.contains('\'') { "'x'" } else { end };
+            let end = if link.contains('?') { "true" } else { end };
+            let done = compiled(link.repeat(190) + end);
+            assert_eq!(done.map_err(|e| e.to_string()), Ok(()), "{link}");
+        }
+        // What logical operators and commas join is no chain; texts count for nothing.
+        let many = "'a.b.c.d'.size() == 7 && ".repeat(150) + "true";
+        assert_eq!(compiled(many).map_err(|e| e.to_string()), Ok(()));
+        let list = format!("[{}1].size() > 0", "1+2+3,".repeat(300));
+        assert_eq!(compiled(list).map_err(|e| e.to_string()), Ok(()));
+    }
+}

@@ -8,6 +8,8 @@ pub mod forward;
 mod index;
 pub mod limits;
 mod server;
+#[doc(hidden)]
+pub mod untrusted;
 mod zone;
 
 pub use error::Error;

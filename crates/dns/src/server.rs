@@ -25,7 +25,7 @@ pub(crate) struct Responder {
 }
 
 /// What a query gets: an answer now, or one that others must be asked for.
-enum Reply {
+pub(crate) enum Reply {
     Now(Box<Message>),
     /// Forward `question`, put its answer behind the records already in the message.
     Ask(Box<Message>, Query),
@@ -35,10 +35,10 @@ enum Reply {
 
 impl Responder {
     /// Starts to answer a query; `None` where nothing may be answered. Does not wait.
-    fn begin(&self, bytes: &[u8]) -> Option<Reply> {
-        let query = match Message::from_vec(bytes) {
-            Ok(query) => query,
-            Err(_) => return malformed(bytes).map(|m| Reply::Now(Box::new(m))),
+    pub(crate) fn begin(&self, bytes: &[u8]) -> Option<Reply> {
+        let query = match plausible(bytes).then(|| Message::from_vec(bytes)) {
+            Some(Ok(query)) => query,
+            _ => return malformed(bytes).map(|m| Reply::Now(Box::new(m))),
         };
         if query.metadata.message_type == MessageType::Response {
             return None;
@@ -152,6 +152,17 @@ fn add_forwarded(message: &mut Message, answer: Answer) {
     message.add_additionals(answer.additionals.into_iter().filter(plain));
 }
 
+/// Whether a packet may hold what its header counts: room is made for that many before any is read. A question takes five bytes
+/// or more, a record eleven.
+fn plausible(bytes: &[u8]) -> bool {
+    let count = |at: usize| match bytes.get(at..at + 2) {
+        Some(n) => usize::from(u16::from_be_bytes([n[0], n[1]])),
+        None => 0,
+    };
+    let records = count(6) + count(8) + count(10);
+    bytes.len() >= 12 + 5 * count(4) + 11 * records
+}
+
 /// FORMERR for what has a query's header, silence for the rest.
 fn malformed(bytes: &[u8]) -> Option<Message> {
     let head = bytes.get(..12)?;
@@ -163,7 +174,7 @@ fn malformed(bytes: &[u8]) -> Option<Message> {
 }
 
 /// A message's bytes, cut to a size: first without additional records, then with fewer answers and TC.
-fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
+pub(crate) fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
     loop {
         match message.to_vec() {
             Ok(bytes) if bytes.len() <= limit => return Some(bytes),
@@ -186,7 +197,7 @@ fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
 }
 
 /// The largest answer that a query's sender takes over UDP.
-fn udp_limit(message: &Message, query: &[u8]) -> usize {
+pub(crate) fn udp_limit(message: &Message, query: &[u8]) -> usize {
     let Some(_) = &message.edns else {
         return limits::UDP_BYTES_PLAIN;
     };

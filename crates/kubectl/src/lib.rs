@@ -22,6 +22,8 @@ mod streaming;
 mod tabwriter;
 mod three_way;
 mod unified;
+#[doc(hidden)]
+pub mod untrusted;
 mod yaml;
 
 use std::ffi::OsString;

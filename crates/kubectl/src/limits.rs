@@ -4,6 +4,8 @@
 pub const PAGE: usize = 500;
 /// Bytes of an answer that is held in memory as a whole.
 pub const ANSWER_BYTES: usize = 1 << 30;
+/// Values that a step of a JSONPath finds: each `..` finds those of all before it again.
+pub const JSON_PATH_VALUES: usize = 1 << 20;
 /// Lines of an object that a diff compares one by one; more are shown as replaced as a whole.
 pub const DIFF_LINES: usize = 4000;
 /// Bytes of the body of a request that goes through `kubectl proxy`.

@@ -15,6 +15,8 @@ pub mod reference;
 mod registry;
 mod store;
 mod unpack;
+#[doc(hidden)]
+pub mod untrusted;
 
 pub use digest::Digest;
 pub use error::Error;

@@ -9,6 +9,8 @@ pub mod limits;
 pub mod port_forward;
 pub mod remote_command;
 pub mod spdy;
+#[doc(hidden)]
+pub mod untrusted;
 mod websocket;
 
 use bytes::Bytes;

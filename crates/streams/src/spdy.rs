@@ -1,7 +1,7 @@
 //! A SPDY/3.1 connection as its server sees it: streams that the client opens. As upstream's library
 //! (moby/spdystream) it has no flow control of its own; a slow stream holds back the connection.
 
-mod frame;
+pub(crate) mod frame;
 mod headers;
 
 pub use frame::Frame;

@@ -6,10 +6,14 @@ mod bare_root;
 mod clients;
 mod crash;
 mod databases;
+mod disk;
 mod etcd;
+mod etcd_cluster;
 mod kubectls;
 mod leftovers;
+mod load;
 mod machine;
+mod memory;
 mod outside;
 
 use std::time::{Duration, Instant};
@@ -50,6 +54,22 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "a node keeps its objects in a real etcd",
         run: etcd::run,
+    },
+    Check {
+        name: "members of a three-member etcd are killed and cut off: nothing acknowledged is lost",
+        run: etcd_cluster::run,
+    },
+    Check {
+        name: "a full disk under write load loses nothing acknowledged",
+        run: disk::full,
+    },
+    Check {
+        name: "a disk that hangs under write load loses nothing acknowledged",
+        run: disk::slow,
+    },
+    Check {
+        name: "memory stays bounded with large lists, watchers that never read and large bodies",
+        run: memory::run,
     },
     Check {
         name: "the Python client does what its users do",
@@ -123,6 +143,18 @@ pub fn until<T>(what: &str, mut done: impl FnMut() -> Result<Option<T>>) -> Resu
         std::thread::sleep(Duration::from_millis(50));
     }
     bail!("{what}: not within {} s{last}", PATIENCE.as_secs())
+}
+
+/// The same for what is asked asynchronously.
+async fn until_async<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(found) = done().await {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bail!("{what}: not within {} s", PATIENCE.as_secs())
 }
 
 /// Waits until a pod runs; gives its first container's id and restarts.

@@ -61,7 +61,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn launch_in(dir: tempfile::TempDir, storage: &str) -> Result<Self> {
+    /// The same in a folder that may hold a data directory already.
+    pub fn launch_in(dir: tempfile::TempDir, storage: &str) -> Result<Self> {
         let port = free_port()?;
         let config = format!("spec: {{api: {{port: {port}}}, storage: {storage}}}\n");
         std::fs::write(dir.path().join("k0s.yaml"), config)?;
@@ -105,6 +106,11 @@ impl Cluster {
         self.child.wait()?;
         self.child = spawn(self.dir.path())?;
         self.wait_ready()
+    }
+
+    /// Sends SIGKILL and does not wait for the end.
+    pub fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill()?)
     }
 
     /// Stops the node as asked and starts it anew on the same data.

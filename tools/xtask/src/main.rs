@@ -6,6 +6,7 @@ mod bench;
 mod clients;
 mod conformance;
 mod differential;
+mod fuzz;
 mod host;
 mod images;
 mod layers;
@@ -59,6 +60,11 @@ const COMMANDS: &[Command] = &[
         name: "clients",
         about: "run client-go and the Python client against a node",
         run: clients::run,
+    },
+    Command {
+        name: "fuzz",
+        about: "look for input that parsers cannot stand [TARGET] [SECONDS]",
+        run: fuzz::run,
     },
     Command {
         name: "vm",

@@ -79,7 +79,7 @@ impl ConversionWebhook {
 }
 
 /// The objects of an answer; the error is upstream's text.
-fn answered(mut answer: Value, review: &str, uid: &str) -> Result<Vec<Value>, String> {
+pub fn answered(mut answer: Value, review: &str, uid: &str) -> Result<Vec<Value>, String> {
     let (version, kind) = (str_at(&answer, "apiVersion"), str_at(&answer, "kind"));
     if review == "v1" && (version != format!("{GROUP}/v1") || kind != "ConversionReview") {
         let version = if version.contains('/') {
@@ -159,7 +159,7 @@ impl Converter for ConversionWebhook {
 }
 
 /// Whether a converted object is the same one in the wanted version.
-fn check(before: &Value, after: &Value, api_version: &str) -> Result<(), String> {
+pub fn check(before: &Value, after: &Value, api_version: &str) -> Result<(), String> {
     let of = |v: &Value, path: &str| str_at(v, path).to_string();
     let version = of(after, "apiVersion");
     if version != api_version {
@@ -185,7 +185,7 @@ fn check(before: &Value, after: &Value, api_version: &str) -> Result<(), String>
 }
 
 /// Puts the metadata back as it was, but for labels and annotations.
-fn restore(before: &Value, after: &mut Value) -> Result<(), String> {
+pub fn restore(before: &Value, after: &mut Value) -> Result<(), String> {
     let given = after
         .get("metadata")
         .cloned()

@@ -263,6 +263,11 @@ fn encode_token(c: &Continue) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(c).unwrap_or_default())
 }
 
+/// Whether a text says where a list goes on.
+pub fn is_token(text: &str) -> bool {
+    parse_token(text).is_ok()
+}
+
 fn parse_token(text: &str) -> Result<Continue, ApiError> {
     let bad = |why: &str| {
         ApiError::bad_request(format!(

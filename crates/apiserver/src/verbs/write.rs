@@ -252,6 +252,10 @@ pub async fn visible(call: &Call, obj: &mut Value, revision: u64) -> Result<(), 
 pub fn store_error(e: store::Error) -> ApiError {
     match e {
         store::Error::TooLarge(text) => ApiError::too_large(text),
+        // etcd's text, with the code and no reason, as upstream passes it on.
+        store::Error::NoSpace => {
+            ApiError::new(500, "", "etcdserver: mvcc: database space exceeded")
+        }
         store::Error::Closed => ApiError::unavailable("the store is closed"),
         other => ApiError::internal(other),
     }

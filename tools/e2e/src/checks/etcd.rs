@@ -154,7 +154,7 @@ fn certificates(dir: &Path) -> Result<()> {
 }
 
 /// A program of etcd's: upstream's build, else the host's.
-fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|h| Path::new(&h).join(".cache/upstream/bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = home.into_iter().chain(std::env::split_paths(&path));

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Node, Operand, Step};
+use crate::limits;
 use crate::object;
 use crate::printers::json_line;
 
@@ -45,6 +46,12 @@ pub fn find<'a>(steps: &[Step], root: &'a Value, at: &'a Value) -> Found<Vec<&'a
         let mut next = Vec::new();
         for value in now {
             advance(step, root, value, &mut next)?;
+        }
+        if next.len() > limits::JSON_PATH_VALUES {
+            return Err(format!(
+                "more than {} values are found",
+                limits::JSON_PATH_VALUES
+            ));
         }
         now = next;
     }

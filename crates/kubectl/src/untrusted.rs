@@ -1,0 +1,12 @@
+//! What users write and servers answer: where the fuzz target enters (`tools/fuzz`).
+
+use serde_json::Value;
+
+use crate::printers::jsonpath::{Template, relaxed};
+
+/// A JSONPath template and what it prints of an object; gives the length.
+pub fn json_path(template: &str, object: &Value) -> usize {
+    let of = |text: &str| Template::parse(text).and_then(|t| t.render(object));
+    let relaxed = relaxed(template).and_then(|t| of(&t));
+    of(template).or(relaxed).map_or(0, |text| text.len())
+}
