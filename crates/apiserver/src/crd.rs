@@ -11,7 +11,7 @@ pub mod kind;
 mod plan;
 mod run;
 pub mod structural;
-mod validation;
+pub mod validation;
 
 pub use run::{run, serve_established};
 

@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use machinery::Causes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::crd::convert;
 use crate::crd::jsonpath::JsonPath;
-use crate::crd::structural::Structural;
+use crate::crd::structural::{Check, Structural};
+use crate::crd::validation;
 use crate::negotiate::Media;
 use crate::query::Query;
 use crate::{decode, request_info, response, verbs};
@@ -25,15 +26,28 @@ pub fn body(data: &Bytes, media: Media) -> bool {
 
 /// A CRD's schema, and an object that is pruned, defaulted and validated by it, alone and as its own successor.
 pub fn custom_object(schema: &Value, object: &Value) -> bool {
-    let Ok(schema) = Structural::parse(schema, &mut Causes::new()) else {
+    let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {"group": "example.com",
+        "scope": "Namespaced", "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    let mut wrong = Causes::new();
+    validation::validate(&definition, None, &mut wrong);
+    if !wrong.is_empty() {
         return false;
-    };
+    }
+    let schema = Structural::parse(schema);
     let mut object = object.clone();
-    schema.prune(&mut object);
+    schema.prune(&mut object, true);
     schema.set_defaults(&mut object);
     let mut causes = Causes::new();
-    schema.validate(&object, None, &mut causes);
-    schema.validate(&object, Some(&object), &mut causes);
+    for before in [None, Some(&object)] {
+        let check = Check {
+            object: &object,
+            before,
+            status: false,
+            scale: None,
+        };
+        schema.validate(&check, &mut causes);
+    }
     causes.is_empty()
 }
 

@@ -27,9 +27,9 @@ pub mod token_cache;
 pub mod token_request;
 pub mod token_webhook;
 pub mod union;
-pub mod webhook_authorizer;
 #[doc(hidden)]
 pub mod untrusted;
+pub mod webhook_authorizer;
 pub mod x509;
 
 pub use message::{forbidden, forbidden_message};

@@ -97,6 +97,21 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
+/// Those that take minutes: they run only where a pattern names them.
+const LONG: &[&str] = &[
+    "members of a three-member etcd",
+    "a full disk",
+    "a disk that hangs",
+    "memory stays bounded",
+];
+
+impl Check {
+    /// Whether it takes minutes.
+    pub fn is_long(&self) -> bool {
+        LONG.iter().any(|part| self.name.starts_with(part))
+    }
+}
+
 /// Pods in these tests must not wait longer for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 

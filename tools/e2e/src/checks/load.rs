@@ -37,8 +37,6 @@ pub struct Load {
 /// What is known at the end.
 pub struct Done {
     pub writes: usize,
-    /// The longest time in which nothing was acknowledged.
-    pub stall: Duration,
 }
 
 /// What the API acknowledged.
@@ -145,7 +143,6 @@ impl Load {
         }
         Ok(Done {
             writes: acknowledged.writes.len(),
-            stall: acknowledged.stall,
         })
     }
 }

@@ -89,7 +89,7 @@ pub fn sequence(seed: u64) -> Sequence {
     let mut second = properties.clone();
     for (name, s) in second.as_object_mut().into_iter().flatten() {
         if name.starts_with('p') && d.once_in(2) {
-            generate::tighten(&mut d, s);
+            generate::tighten(s);
         }
     }
     let mut crd = definition(seed, &second, "second", &chosen);

@@ -220,7 +220,7 @@ fn special(d: &mut Dice, depth: u64) -> Value {
 }
 
 /// Makes a schema take less, or other things.
-pub fn tighten(d: &mut Dice, s: &mut Value) {
+pub fn tighten(s: &mut Value) {
     match s["type"].as_str() {
         Some("string") => s["maxLength"] = json!(1),
         Some("integer") => s["maximum"] = json!(1),
@@ -230,15 +230,15 @@ pub fn tighten(d: &mut Dice, s: &mut Value) {
             // Keys of maps need their defaults.
             let keyed = s["x-kubernetes-list-type"] == "map";
             if let Some(items) = s.get_mut("items").filter(|_| !keyed) {
-                tighten(d, items);
+                tighten(items);
             }
         }
         Some("object") => {
             if let Some(fields) = s.get_mut("properties").and_then(Value::as_object_mut) {
-                fields.values_mut().for_each(|f| tighten(d, f));
+                fields.values_mut().for_each(tighten);
             }
             if let Some(values) = s.get_mut("additionalProperties").filter(|v| v.is_object()) {
-                tighten(d, values);
+                tighten(values);
             }
         }
         _ => {}
