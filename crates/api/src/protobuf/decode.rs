@@ -299,15 +299,32 @@ fn schema_or(s: &Schema, data: &[u8], depth: usize) -> Result<Value, ProtobufErr
 fn time(seconds: i64, nanos: i64, micro: bool) -> Result<Value, ProtobufError> {
     let nanos = i32::try_from(nanos).map_err(|_| ProtobufError::new("nanoseconds"))?;
     let t = jiff::Timestamp::new(seconds, nanos).map_err(|e| ProtobufError(e.to_string()))?;
-    if micro {
-        let micros = t.subsec_microsecond() + t.subsec_millisecond() * 1_000;
-        let whole = jiff::Timestamp::from_second(t.as_second()).unwrap_or(t);
-        let text = whole.to_string();
-        return Ok(json!(format!(
-            "{}.{micros:06}Z",
-            text.trim_end_matches('Z')
-        )));
+    let form = if micro {
+        "%Y-%m-%dT%H:%M:%S.%6fZ"
+    } else {
+        "%Y-%m-%dT%H:%M:%SZ"
+    };
+    Ok(json!(t.strftime(form).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn times_keep_their_microseconds() {
+        for (seconds, nanos, micro, text) in [
+            (
+                1_767_225_600,
+                123_456_000,
+                true,
+                "2026-01-01T00:00:00.123456Z",
+            ),
+            (1_767_225_600, 7_000, true, "2026-01-01T00:00:00.000007Z"),
+            (1_767_225_600, 999_999_999, false, "2026-01-01T00:00:00Z"),
+            (0, 0, true, "1970-01-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(time(seconds, nanos, micro), Ok(text.into()));
+        }
     }
-    let whole = jiff::Timestamp::from_second(t.as_second()).unwrap_or(t);
-    Ok(json!(whole.to_string()))
 }
