@@ -16,6 +16,10 @@ pub const PATTERNS_MAX: usize = 1024;
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of an expression's tree.
 pub const EXPRESSION_DEPTH_MAX: usize = 250;
+/// How deep an expression may be that is parsed on the stack of the thread that asks.
+pub const EXPRESSION_DEPTH_SHALLOW: usize = 32;
+/// The stack that the parser gets for a deeper one.
+pub const PARSER_STACK_BYTES: usize = 16 << 20;
 /// Longest chain of operators: each is a level of the tree, which the stack of a worker thread must hold. Upstream has no
 /// such bound, for its stacks grow.
 pub const EXPRESSION_CHAIN_MAX: usize = 400;

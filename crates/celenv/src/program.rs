@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cel::parser::Parser;
+use cel::common::ast::SourceInfo;
+use cel::parser::{Expression, Parser};
 
 use crate::check::Checker;
 use crate::estimate::{self, Range, Sizes, Sketch};
@@ -135,16 +136,12 @@ impl Environment {
             let max = limits::EXPRESSION_DEPTH_MAX;
             return Err(alone(format!("expression recursion limit exceeded: {max}")));
         }
-        if chained(source) > limits::EXPRESSION_CHAIN_MAX {
+        let chain = chained(source);
+        if chain > limits::EXPRESSION_CHAIN_MAX {
             let max = limits::EXPRESSION_DEPTH_MAX;
             return Err(alone(format!("expression recursion limit exceeded: {max}")));
         }
-        let parser = Parser::new()
-            .enable_optional_syntax(self.knows(28))
-            .enable_ident_escape_syntax(true);
-        let (expr, info) = parser
-            .parse_with_source_info(source)
-            .map_err(|e| syntax_errors(&e, source))?;
+        let (expr, info) = self.parsed(source, chain)?;
         let mut checker = Checker::new(self, &info, source);
         let (root, output) = checker.check_root(&expr);
         if !checker.issues.is_empty() {
@@ -168,6 +165,27 @@ impl Environment {
             used,
         };
         Ok((program, sketch))
+    }
+
+    /// The syntax tree of an expression that is at most `depth` deep. The parser takes several kilobytes a level.
+    fn parsed(
+        &self,
+        source: &str,
+        depth: usize,
+    ) -> Result<(Expression, SourceInfo), CompileErrors> {
+        let max = u16::try_from(limits::EXPRESSION_DEPTH_MAX).unwrap_or(u16::MAX);
+        let parser = Parser::new()
+            .max_recursion_depth(max)
+            .enable_optional_syntax(self.knows(28))
+            .enable_ident_escape_syntax(true);
+        let parse = move || {
+            let done = parser.parse_with_source_info(source);
+            done.map_err(|e| syntax_errors(&e, source))
+        };
+        if depth > limits::EXPRESSION_DEPTH_SHALLOW {
+            return stacker::grow(limits::PARSER_STACK_BYTES, parse);
+        }
+        parse()
     }
 }
 

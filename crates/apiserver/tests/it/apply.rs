@@ -178,7 +178,7 @@ async fn unknown_and_repeated_fields_are_told_as_asked() {
         .await;
     assert_eq!(
         reply.json()["message"],
-        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: line 6: key \"a\" already set in map"
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: yaml: unmarshal errors:\n  line 6: key \"a\" already set in map"
     );
     let wrong = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"t"},"data":{"a":1}}"#;
     let reply = env

@@ -97,7 +97,7 @@ async fn objects_lists_tables_and_failures_are_answered_in_cbor() {
 async fn bodies_are_applied_and_refused_as_upstream_does() {
     let env = gated().await;
     let apply = "application/apply-patch+cbor";
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}, "data": {"a": "b"}});
     let path = format!("{MAPS}/applied?fieldManager=m");
     let made = send(&env, "PATCH", &path, apply, encode(&map, Order::Any)).await;
     assert_eq!(made.code, 201, "{made:?}");

@@ -92,7 +92,7 @@ async fn custom_objects_are_checked_against_their_schema() {
     assert_eq!(reply.code, 422);
     assert_eq!(
         reply.json()["message"],
-        "Foo.example.com \"a\" is invalid: [spec.color: Unsupported value: \"green\": supported values: \"blue\", \"red\", spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0]"
+        "Foo.example.com \"a\" is invalid: [spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\", spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0, .spec.replicas: Invalid value: -1: should be a non-negative integer]"
     );
     let mut odd = foo("a");
     odd["spec"]["odd"] = json!(1);

@@ -46,7 +46,7 @@ fn values_are_checked_with_upstreams_texts() {
         (
             object(json!({"x": {"type": "string", "enum": ["b", "a"]}})),
             json!({"x": "c"}),
-            "spec.x: Unsupported value: \"c\": supported values: \"a\", \"b\"",
+            "spec.x: Unsupported value: \"c\": supported values: \"b\", \"a\"",
         ),
         (
             object(json!({"x": {"type": "string", "maxLength": 5}})),
