@@ -142,6 +142,12 @@ async fn measure(kubelet: &Kubelet) -> Left {
 async fn reclaim(kubelet: &Arc<Kubelet>, s: &Shortage, thresholds: &Eviction) {
     let text = format!("Attempting to reclaim {}", s.resource);
     kubelet.node_event(EventType::Warning, "EvictionThresholdMet", &text);
+    tracing::warn!(
+        resource = s.resource,
+        available = s.available,
+        threshold = s.threshold,
+        "eviction threshold met: no new pods until more is free"
+    );
     if s.condition == "DiskPressure" {
         crate::image_gc::free(kubelet, u64::MAX).await;
         let again = shortages(&measure(kubelet).await, thresholds);

@@ -178,7 +178,7 @@ fn running(cluster: &Cluster, pod: &str) -> Result<(String, u64)> {
         let pod = get(cluster, "pod", pod)?;
         let status = &pod["status"]["containerStatuses"][0];
         if status["state"]["running"].is_null() {
-            return Ok(None);
+            bail!("its status is {}", pod["status"]);
         }
         let id = status["containerID"].as_str().unwrap_or_default();
         let restarts = status["restartCount"].as_u64().unwrap_or_default();

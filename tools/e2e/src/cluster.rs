@@ -12,6 +12,11 @@ use crate::binary;
 /// How long a node may take to become ready.
 const START: Duration = Duration::from_secs(60);
 
+/// `spec.workerProfiles` of a node under test. A machine that builds and tests may have less of its disk free than a node
+/// wants before it takes pods (15 %), and that is no matter of the test.
+pub const PROFILES: &str = r#"[{name: default, values: {imageGCHighThresholdPercent: 100, imageGCLowThresholdPercent: 99,
+ evictionHard: {memory.available: 100Mi, nodefs.available: "1%", nodefs.inodesFree: "1%", imagefs.available: "1%"}}}]"#;
+
 /// A running single node; stopped and removed when dropped.
 pub struct Cluster {
     child: Child,
@@ -64,7 +69,9 @@ impl Cluster {
     /// The same in a folder that may hold a data directory already.
     pub fn launch_in(dir: tempfile::TempDir, storage: &str) -> Result<Self> {
         let port = free_port()?;
-        let config = format!("spec: {{api: {{port: {port}}}, storage: {storage}}}\n");
+        let config = format!(
+            "spec: {{api: {{port: {port}}}, storage: {storage}, workerProfiles: {PROFILES}}}\n"
+        );
         std::fs::write(dir.path().join("k0s.yaml"), config)?;
         let child = spawn(dir.path())?;
         Ok(Self { child, dir, port })

@@ -75,11 +75,11 @@ fn own_kubectl(cluster: &Cluster) -> Result<()> {
     let nodes = cluster.k0s(&["kubectl", "get", "nodes"])?;
     ensure!(nodes.contains(" Ready "), "k0s kubectl printed {nodes}");
     web(&ours(cluster))?;
-    let missing = cluster.k0s(&["kubectl", "kustomize", "."]).err();
-    let missing = missing.context("k0s kubectl kustomize did not fail")?;
+    let missing = cluster.k0s(&["kubectl", "kuberc", "view"]).err();
+    let missing = missing.context("k0s kubectl kuberc did not fail")?;
     ensure!(
         missing.to_string().contains("is not there yet"),
-        "k0s kubectl kustomize said {missing}"
+        "k0s kubectl kuberc said {missing}"
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Running programs: each command is printed before it starts, and a failure names it.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -33,17 +33,8 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
 pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     println!("$ {program} {}", args.join(" "));
     let begun = Instant::now();
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        if is_of_this_package(&name.to_string_lossy()) {
-            command.env_remove(name);
-        }
-    }
-    let status = command
-        .args(args)
+    let status = command(program, args)
         .envs(env.iter().copied())
-        .current_dir(root())
-        .stdin(Stdio::null())
         .status()
         .with_context(|| format!("starting {program}"))?;
     println!("  {:.1} s", begun.elapsed().as_secs_f64());
@@ -51,6 +42,18 @@ pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()
         bail!("{program} {} ended with {status}", args.join(" "));
     }
     Ok(())
+}
+
+/// A program to run in the repository's root.
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if is_of_this_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).current_dir(root()).stdin(Stdio::null());
+    command
 }
 
 /// Whether `cargo xtask` set a variable for this program. Build scripts (ring's) look at them: left to another
@@ -90,8 +93,62 @@ pub fn is_root() -> bool {
     output("id", &["-u"]).is_ok_and(|o| o.trim() == "0")
 }
 
+const RELEASE: [&str; 4] = ["build", "--release", "--package", "k0s"];
+
 /// Builds the release binary and gives its path.
 pub fn build_release() -> Result<PathBuf> {
-    run("cargo", &["build", "--release", "--package", "k0s"])?;
+    run("cargo", &RELEASE)?;
     Ok(release_binary())
+}
+
+/// A build of the release binary that goes on beside other work, which comes first; ended where it is dropped.
+pub struct ReleaseBuild {
+    child: Child,
+    begun: Instant,
+    said: PathBuf,
+}
+
+impl ReleaseBuild {
+    /// Starts it.
+    pub fn begin() -> Result<Self> {
+        println!("$ cargo {} (beside what follows)", RELEASE.join(" "));
+        std::fs::create_dir_all(target_dir())?;
+        let said = target_dir().join("release-build.log");
+        let file = std::fs::File::create(&said)?;
+        let mut args = vec!["-n", "10", "cargo"];
+        args.extend(RELEASE);
+        let child = command("nice", &args)
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .context("starting nice")?;
+        Ok(Self {
+            child,
+            begun: Instant::now(),
+            said,
+        })
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        let seconds = self.begun.elapsed().as_secs_f64();
+        println!(
+            "$ cargo {}\n  {seconds:.1} s after its start",
+            RELEASE.join(" ")
+        );
+        if !status.success() {
+            let said = std::fs::read_to_string(&self.said).unwrap_or_default();
+            bail!("the release build ended with {status}:\n{said}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ReleaseBuild {
+    fn drop(&mut self) {
+        // One that has ended already is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

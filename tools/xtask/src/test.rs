@@ -2,15 +2,18 @@
 
 use anyhow::Result;
 
+use crate::shell::ReleaseBuild;
 use crate::{conformance, host, images, layers, licences, shell};
 
 /// Checks, then all tests, then the end-to-end tests on the release binary.
 pub fn run(_args: &[String]) -> Result<()> {
     host::ready_to_test()?;
+    host::ready_to_build()?;
+    let release = ReleaseBuild::begin()?;
     check(&[])?;
     images::run(&[])?;
     shell::run("cargo", &["test", "--workspace"])?;
-    shell::build_release()?;
+    release.end()?;
     conformance::end_to_end()
 }
 

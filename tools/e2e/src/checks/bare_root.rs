@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{Outcome, until};
 use crate::binary;
-use crate::cluster::run as program;
+use crate::cluster::{PROFILES, run as program};
 
 const POD: &str = r#"apiVersion: v1
 kind: Pod
@@ -42,6 +42,7 @@ pub fn run() -> Result<Outcome> {
         .arg(&root.chroot)
         .arg(&root.path)
         .args(["/k0s", "controller", "--single", "--data-dir", "/data"])
+        .args(["--config", "/data/k0s.yaml"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(&log_file)?)
@@ -88,6 +89,8 @@ impl Root {
         }
         std::fs::copy(binary::k0s(), path.join("k0s"))?;
         std::fs::write(path.join("data/manifests/once/pod.yaml"), POD)?;
+        let config = format!("spec: {{workerProfiles: {PROFILES}}}\n");
+        std::fs::write(path.join("data/k0s.yaml"), config)?;
         let busybox = binary::images().join("busybox.tar");
         std::fs::copy(&busybox, path.join("data/images/busybox.tar"))
             .with_context(|| format!("{}: run cargo xtask images", busybox.display()))?;
