@@ -270,7 +270,7 @@ impl Env {
 
     /// Asks until `done` likes the answer.
     pub async fn until(&self, path: &str, done: impl Fn(&Reply) -> bool) -> Reply {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             let reply = self.get(path).await;
             if done(&reply) {

@@ -85,7 +85,7 @@ fn values_are_checked_with_upstreams_texts() {
             json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
             "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}),
             json!({"a": "1", "b": "2"}),
-            "spec: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
+            "<nil>: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
         ),
     ] {
         assert_eq!(problems(&schema(spec), value), [expected]);
