@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::outside::Outside;
@@ -50,7 +50,7 @@ impl Outside for Server {
     fn restart(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.child = spawn(self.kind, &self.programs, self.dir.path(), self.port)?;
+        self.spawn_again()?;
         self.wait()
     }
 }
@@ -91,7 +91,7 @@ impl Server {
         program(&mut make)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = spawn(kind, &programs, dir.path(), port)?;
-        let server = Self {
+        let mut server = Self {
             kind,
             programs,
             child,
@@ -102,8 +102,18 @@ impl Server {
         Ok(Some(server))
     }
 
-    fn wait(&self) -> Result<()> {
+    fn spawn_again(&mut self) -> Result<()> {
+        self.child = spawn(self.kind, &self.programs, self.dir.path(), self.port)?;
+        Ok(())
+    }
+
+    /// A server ends at once where a killed one's processes still hold its shared memory: it is started until it stays.
+    fn wait(&mut self) -> Result<()> {
         until("the database answers", || {
+            if let Some(status) = self.child.try_wait()? {
+                self.spawn_again()?;
+                bail!("it ended with {status}");
+            }
             Ok(TcpStream::connect(("127.0.0.1", self.port)).ok())
         })
         .map(drop)
