@@ -16,7 +16,7 @@ struct Used {
     kinds: HashSet<String>,
 }
 
-fn used(others: &[Value], group: &str) -> Used {
+fn used(others: &[&Value], group: &str) -> Used {
     let mut out = Used::default();
     for other in others.iter().filter(|o| str_at(o, "spec.group") == group) {
         let text =
@@ -33,7 +33,7 @@ fn used(others: &[Value], group: &str) -> Used {
 }
 
 /// Names that are accepted, and the NamesAccepted condition (status, reason, message).
-fn names(crd: &Value, others: &[Value]) -> (Value, (bool, &'static str, String)) {
+fn names(crd: &Value, others: &[&Value]) -> (Value, (bool, &'static str, String)) {
     let used = used(others, str_at(crd, "spec.group"));
     let mut accepted = crd
         .get("status")
@@ -132,7 +132,7 @@ pub fn bundle_problem(crd: &Value) -> Option<String> {
 }
 
 /// The CRD with the status it should have, among the group's other CRDs.
-pub fn planned(crd: &Value, others: &[Value], now: &str) -> Value {
+pub fn planned(crd: &Value, others: &[&Value], now: &str) -> Value {
     let mut out = crd.clone();
     let (accepted, (fine, reason, message)) = names(crd, others);
     set(&mut out, "status.acceptedNames", accepted);
@@ -179,7 +179,7 @@ mod tests {
         let first = planned(&crd("foos", "Foo", &["f"]), &[], "t");
         assert!(is_true(&first, "NamesAccepted") && is_true(&first, "Established"));
         assert_eq!(first["status"]["acceptedNames"]["plural"], "foos");
-        let others = [first.clone()];
+        let others = [&first];
         for (second, reason, message) in [
             (
                 crd("bars", "Foo", &[]),

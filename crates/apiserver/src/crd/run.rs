@@ -1,15 +1,16 @@
 //! The loop behind CRDs: accepts names, serves what is accepted, removes what is deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Cache, Reads};
+use client::{Cache, Entry, Reads};
 use http::Request;
 use machinery::object::{is_deleting, list_at, name, set, str_at};
 use machinery::request::User;
 use machinery::{ApiError, GroupResource};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{FINALIZER, GROUP, RESOURCE, custom, plan};
 use crate::server::{Inner, Server};
@@ -18,19 +19,30 @@ use crate::server::{Inner, Server};
 const AGAIN: Duration = Duration::from_secs(1);
 const BASE: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-/// What the loop knows of one CRD.
+/// What the loop knows of one CRD that it serves.
 struct Known {
     group: String,
     plural: String,
-    /// What it serves: versions, and the content they were made from.
+    /// What it serves: versions, and a digest of the content they were made from.
     served: Vec<String>,
-    made_from: Value,
+    made_from: [u8; 32],
+}
+
+/// The group that a CRD's name ends with: validation holds the two together.
+fn group_of(name: &str) -> &str {
+    name.split_once('.').map_or("", |(_, group)| group)
+}
+
+fn digest(content: &Value) -> [u8; 32] {
+    Sha256::digest(content.to_string()).into()
 }
 
 struct Loop {
     server: Server,
     client: client::Client,
     known: BTreeMap<String, Known>,
+    /// CRDs that need no look before they, or others of their group, change: name and revision.
+    settled: BTreeMap<String, u64>,
 }
 
 fn cache(inner: &Inner) -> Option<Arc<dyn Cache>> {
@@ -66,6 +78,7 @@ pub async fn run(server: Server) {
     let mut looped = Loop {
         client: server.client_for(user),
         known: BTreeMap::new(),
+        settled: BTreeMap::new(),
         server,
     };
     let mut down = looped.server.inner.shutdown.subscribe();
@@ -104,47 +117,61 @@ impl Loop {
         }
     }
 
-    /// Looks at every CRD; tells whether to look again soon.
+    /// Looks at every CRD that changed or whose group did; tells whether to look again soon.
     async fn all(&mut self, cache: &Arc<dyn Cache>) -> bool {
-        let crds: Vec<Value> = cache
-            .list(None)
-            .iter()
-            .filter_map(|e| e.value().ok())
-            .collect();
-        let mut again = false;
-        let gone: Vec<String> = self
-            .known
-            .keys()
-            .filter(|n| !crds.iter().any(|c| name(c) == n.as_str()))
-            .cloned()
-            .collect();
+        let entries = cache.list(None);
+        let gone: Vec<String> = {
+            let there: HashSet<&str> = entries.iter().map(|e| &*e.name).collect();
+            let known = self.known.keys().chain(self.settled.keys());
+            known
+                .filter(|n| !there.contains(n.as_str()))
+                .cloned()
+                .collect()
+        };
+        let mut changed: BTreeSet<String> = gone.iter().map(|n| group_of(n).to_string()).collect();
         for n in gone {
+            self.settled.remove(&n);
             if let Some(k) = self.known.remove(&n) {
                 self.server.inner.registry.remove(&k.group, &k.plural).await;
             }
         }
-        for crd in &crds {
-            let others: Vec<Value> = crds
-                .iter()
-                .filter(|o| name(o) != name(crd))
-                .cloned()
-                .collect();
-            match self.one(crd, &others).await {
-                Ok(more) => again |= more,
-                Err(error) => {
-                    tracing::warn!(
-                        crd = name(crd),
-                        error,
-                        "custom resource definition is tried again"
-                    );
-                    again = true;
-                }
-            }
+        let fresh = entries
+            .iter()
+            .filter(|e| self.settled.get(&*e.name) != Some(&e.revision));
+        changed.extend(fresh.map(|e| group_of(&e.name).to_string()));
+        let mut again = false;
+        for group in changed {
+            let members = entries.iter().filter(|e| group_of(&e.name) == group);
+            again |= self.group(members).await;
         }
         again
     }
 
-    async fn one(&mut self, crd: &Value, others: &[Value]) -> Result<bool, String> {
+    /// Looks at the CRDs of one group.
+    async fn group(&mut self, members: impl Iterator<Item = &Arc<Entry>>) -> bool {
+        let members: Vec<(u64, Value)> = members
+            .filter_map(|e| Some((e.revision, e.value().ok()?)))
+            .collect();
+        let mut again = false;
+        for (revision, crd) in &members {
+            let others = members.iter().map(|(_, o)| o);
+            let others: Vec<&Value> = others.filter(|o| name(o) != name(crd)).collect();
+            let more = self.one(crd, &others).await.unwrap_or_else(|error| {
+                let crd = name(crd);
+                tracing::warn!(crd, error, "custom resource definition is tried again");
+                true
+            });
+            if more {
+                self.settled.remove(name(crd));
+            } else {
+                self.settled.insert(name(crd).to_string(), *revision);
+            }
+            again |= more;
+        }
+        again
+    }
+
+    async fn one(&mut self, crd: &Value, others: &[&Value]) -> Result<bool, String> {
         let now = crate::verbs::timestamp(jiff::Timestamp::now());
         let planned = plan::planned(crd, others, &now);
         if plan::is_true(&planned, "NamesAccepted") || plan::is_true(&planned, "Established") {
@@ -161,11 +188,11 @@ impl Loop {
     }
 
     async fn serve(&mut self, crd: &Value) -> Result<(), String> {
-        let made_from = json!([
+        let made_from = digest(&json!([
             crd["spec"],
             crd["status"]["acceptedNames"],
             is_deleting(crd)
-        ]);
+        ]));
         let before = self.known.get(name(crd));
         if before.is_some_and(|k| k.made_from == made_from) {
             return Ok(());
