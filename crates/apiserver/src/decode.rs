@@ -6,6 +6,7 @@ use machinery::{ApiError, Causes, conform};
 use serde_json::Value;
 
 use crate::call::{Call, Validation};
+use crate::limits;
 use crate::negotiate::{self, Media};
 
 mod cbor;
@@ -118,7 +119,9 @@ fn texts(value: &Value) -> Result<(), String> {
 /// YAML to a value: its first document. The last of repeated keys counts, and the first repetition is told.
 pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
     let text = first_document(text);
-    let strict = match serde_saphyr::from_str::<Yaml>(text) {
+    let mut options = serde_saphyr::Options::default();
+    options.alias_limits.max_total_replayed_events = aliased_max(text);
+    let strict = match serde_saphyr::from_str_with_options::<Yaml>(text, options.clone()) {
         Ok(Yaml(value)) => return Ok((value, Vec::new())),
         Err(e) => e,
     };
@@ -131,12 +134,18 @@ pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
         location.line(),
         key.as_deref().unwrap_or_default()
     );
-    let options = serde_saphyr::options! {
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-    };
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
     let Yaml(value) =
         serde_saphyr::from_str_with_options(text, options).map_err(|e| yaml_error(&e))?;
     Ok((value, vec![found]))
+}
+
+/// How much aliases may bring again. To upstream's parser, a document that is mostly aliases is an attack; this is at
+/// most what a text of this length can hold by itself, so often.
+fn aliased_max(text: &str) -> usize {
+    // No part of a document is shorter than a character and what separates it from the next.
+    (text.len() / 2 * limits::YAML_ALIASED_TIMES)
+        .clamp(limits::YAML_ALIASED_MIN, limits::YAML_ALIASED_MAX)
 }
 
 /// What stands before the second document's mark. A line that begins with the mark is one wherever it stands.
@@ -157,6 +166,9 @@ fn first_document(text: &str) -> &str {
 
 /// Go's words where they are known, else the parser's own.
 fn yaml_error(e: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::AliasReplayLimitExceeded { .. } = e.without_snippet() {
+        return "yaml: document contains excessive aliasing".into();
+    }
     let text = e.without_snippet().to_string();
     if let Some(literal) = text.strip_prefix("non-finite float `") {
         let shown = match literal.to_lowercase() {
@@ -415,6 +427,19 @@ pub fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_that_are_mostly_aliases_are_refused() {
+        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x]\n");
+        for n in 1..6 {
+            let below = format!("*a{},", n - 1).repeat(8);
+            text += &format!("a{n}: &a{n} [{below}]\n");
+        }
+        let refused = yaml(&text).expect_err("nine thousand from eighty");
+        assert_eq!(refused, "yaml: document contains excessive aliasing");
+        let few = format!("a: &a {{b: 1}}\nc: [{}]", "*a,".repeat(100));
+        assert!(yaml(&few).is_ok());
+    }
 
     #[test]
     fn bodies_that_are_no_objects_are_errors() {

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 /// Largest request body, as upstream's `--max-request-body-bytes`.
 pub const BODY_BYTES: usize = 3 << 20;
+/// What is let come of a body that nobody reads, and for how long, before the connection is closed.
+pub const FORGOTTEN_BYTES: usize = 4 * BODY_BYTES;
+pub const FORGOTTEN_WAIT: Duration = Duration::from_secs(10);
+/// What aliases of a YAML body may bring again: always as much, this often what the body can hold itself, and never more.
+/// Upstream: go.yaml.in/yaml decode.go, `allowedAliasRatio`, whose last bound is 400,000.
+pub const YAML_ALIASED_MIN: usize = 1_000;
+pub const YAML_ALIASED_TIMES: usize = 99;
+pub const YAML_ALIASED_MAX: usize = 100_000;
 /// Events of one resource kept for watches that resume.
 pub const RING_EVENTS: usize = 1_024;
 /// Events a network watcher may lag behind before it is cut off.

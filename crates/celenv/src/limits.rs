@@ -16,12 +16,17 @@ pub const PATTERNS_MAX: usize = 1024;
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of an expression's tree.
 pub const EXPRESSION_DEPTH_MAX: usize = 250;
-/// How deep an expression may be that is parsed on the stack of the thread that asks.
-pub const EXPRESSION_DEPTH_SHALLOW: usize = 32;
-/// The stack that the parser gets for a deeper one.
-pub const PARSER_STACK_BYTES: usize = 16 << 20;
-/// Longest chain of operators: each is a level of the tree, which the stack of a worker thread must hold. Upstream has no
-/// such bound, for its stacks grow.
-pub const EXPRESSION_CHAIN_MAX: usize = 400;
+/// The stack that a level of an expression's tree may take while it is compiled (the parser alone takes 160 KiB for a pair
+/// of brackets without optimisation) and while it is evaluated, and what there must be besides. Only what is used is memory.
+pub const COMPILE_LEVEL_BYTES: usize = 192 << 10;
+pub const EVALUATE_LEVEL_BYTES: usize = 32 << 10;
+pub const STACK_BASE_BYTES: usize = 256 << 10;
+/// Longest chain of operators: each is a level of the tree, which that stack must hold. Upstream has no such bound, for
+/// its stacks grow.
+pub const EXPRESSION_CHAIN_MAX: usize = 800;
 /// Longest list that `lists.range` makes.
 pub const RANGE_ITEMS_MAX: i64 = 1_000_000;
+/// Most errors of an expression that are told, and the longest line that is shown with one. Upstream: cel-go
+/// common/errors.go and common/error.go.
+pub const ISSUES_MAX: usize = 100;
+pub const SNIPPET_BYTES_MAX: usize = 16_384;

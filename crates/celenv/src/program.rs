@@ -32,6 +32,8 @@ pub struct Program {
     output: Type,
     source: String,
     used: BTreeSet<usize>,
+    /// Of the expression, as `chained` counts.
+    depth: usize,
 }
 
 /// Why an expression does not compile: one per place, in upstream's words.
@@ -105,43 +107,28 @@ impl Environment {
         source: &str,
         sizes: &dyn Sizes,
     ) -> Result<(Program, Range), CompileErrors> {
-        let (program, sketch) = self.compiled(source)?;
-        let estimate = sketch.map_or(Range::default(), |s| estimate::cost(&s, sizes));
-        Ok((program, estimate))
+        let depth = depth(source)?;
+        with_stack(depth, limits::COMPILE_LEVEL_BYTES, || {
+            let (program, sketch) = self.compiled(source, depth)?;
+            let estimate = sketch.map_or(Range::default(), |s| estimate::cost(&s, sizes));
+            Ok((program, estimate))
+        })
     }
 
     /// Compiles an expression.
     pub fn compile(&self, source: &str) -> Result<Program, CompileErrors> {
-        self.compiled(source).map(|(program, _)| program)
+        let depth = depth(source)?;
+        with_stack(depth, limits::COMPILE_LEVEL_BYTES, || {
+            self.compiled(source, depth).map(|(p, _)| p)
+        })
     }
 
-    fn compiled(&self, source: &str) -> Result<(Program, Option<Sketch>), CompileErrors> {
-        let alone = |message: String| CompileErrors {
-            issues: vec![Issue {
-                line: 1,
-                column: 0,
-                message,
-            }],
-            source: source.to_string(),
-            instantiation: None,
-        };
-        let points = source.chars().count();
-        if points > limits::EXPRESSION_CODE_POINTS_MAX {
-            return Err(alone(format!(
-                "expression code point size exceeds limit: size: {points}, limit {}",
-                limits::EXPRESSION_CODE_POINTS_MAX
-            )));
-        }
-        if nesting(source) > limits::EXPRESSION_DEPTH_MAX {
-            let max = limits::EXPRESSION_DEPTH_MAX;
-            return Err(alone(format!("expression recursion limit exceeded: {max}")));
-        }
-        let chain = chained(source);
-        if chain > limits::EXPRESSION_CHAIN_MAX {
-            let max = limits::EXPRESSION_DEPTH_MAX;
-            return Err(alone(format!("expression recursion limit exceeded: {max}")));
-        }
-        let (expr, info) = self.parsed(source, chain)?;
+    fn compiled(
+        &self,
+        source: &str,
+        depth: usize,
+    ) -> Result<(Program, Option<Sketch>), CompileErrors> {
+        let (expr, info) = self.parsed(source)?;
         let mut checker = Checker::new(self, &info, source);
         let (root, output) = checker.check_root(&expr);
         if !checker.issues.is_empty() {
@@ -163,30 +150,54 @@ impl Environment {
             output,
             source: source.to_string(),
             used,
+            depth,
         };
         Ok((program, sketch))
     }
 
-    /// The syntax tree of an expression that is at most `depth` deep. The parser takes several kilobytes a level.
-    fn parsed(
-        &self,
-        source: &str,
-        depth: usize,
-    ) -> Result<(Expression, SourceInfo), CompileErrors> {
+    /// The syntax tree of an expression.
+    fn parsed(&self, source: &str) -> Result<(Expression, SourceInfo), CompileErrors> {
         let max = u16::try_from(limits::EXPRESSION_DEPTH_MAX).unwrap_or(u16::MAX);
         let parser = Parser::new()
             .max_recursion_depth(max)
             .enable_optional_syntax(self.knows(28))
             .enable_ident_escape_syntax(true);
-        let parse = move || {
-            let done = parser.parse_with_source_info(source);
-            done.map_err(|e| syntax_errors(&e, source))
-        };
-        if depth > limits::EXPRESSION_DEPTH_SHALLOW {
-            return stacker::grow(limits::PARSER_STACK_BYTES, parse);
-        }
-        parse()
+        let done = parser.parse_with_source_info(source);
+        done.map_err(|e| syntax_errors(&e, source))
     }
+}
+
+/// Works on a stack of its own where the thread's might not hold an expression of this depth: every step from the parser to
+/// the evaluation recurses on its tree.
+fn with_stack<T>(depth: usize, level: usize, work: impl FnOnce() -> T) -> T {
+    let needed = limits::STACK_BASE_BYTES + depth * level;
+    stacker::maybe_grow(needed, needed, work)
+}
+
+/// At most how deep the tree of an expression is; an error if it is too long or too deep to be looked at.
+fn depth(source: &str) -> Result<usize, CompileErrors> {
+    let alone = |message: String| CompileErrors {
+        issues: vec![Issue {
+            line: 1,
+            column: 0,
+            message,
+        }],
+        source: source.to_string(),
+        instantiation: None,
+    };
+    let points = source.chars().count();
+    if points > limits::EXPRESSION_CODE_POINTS_MAX {
+        return Err(alone(format!(
+            "expression code point size exceeds limit: size: {points}, limit {}",
+            limits::EXPRESSION_CODE_POINTS_MAX
+        )));
+    }
+    let depth = chained(source);
+    if nesting(source) > limits::EXPRESSION_DEPTH_MAX || depth > limits::EXPRESSION_CHAIN_MAX {
+        let max = limits::EXPRESSION_DEPTH_MAX;
+        return Err(alone(format!("expression recursion limit exceeded: {max}")));
+    }
+    Ok(depth)
 }
 
 /// How deep brackets nest: the parser recurses on them.
@@ -299,6 +310,8 @@ fn syntax_errors(errors: &cel::parser::ParseErrors, source: &str) -> CompileErro
     if issues.is_empty() {
         issues = errors.errors.iter().map(issue).collect();
     }
+    // Upstream's parser gives up with the next.
+    issues.truncate(limits::ISSUES_MAX + 1);
     CompileErrors {
         issues,
         source: source.to_string(),
@@ -359,12 +372,14 @@ impl Program {
 
     /// Evaluates. `lookup` gives the values of variables by the order of their declarations.
     pub fn evaluate(&self, lookup: &dyn Lookup) -> Outcome {
-        let mut e = Evaluation::new(lookup, limits::PER_CALL_COST);
-        let result = e.run(&self.root);
-        Outcome {
-            result,
-            cost: e.cost(),
-        }
+        with_stack(self.depth, limits::EVALUATE_LEVEL_BYTES, || {
+            let mut e = Evaluation::new(lookup, limits::PER_CALL_COST);
+            let result = e.run(&self.root);
+            Outcome {
+                result,
+                cost: e.cost(),
+            }
+        })
     }
 }
 
@@ -386,6 +401,10 @@ impl fmt::Display for CompileErrors {
             return write!(f, "program instantiation failed: {why}");
         }
         for (n, i) in self.issues.iter().enumerate() {
+            if n == limits::ISSUES_MAX {
+                let more = self.issues.len() - n;
+                return write!(f, "\n{more} more errors were truncated");
+            }
             if n > 0 {
                 f.write_str("\n")?;
             }
@@ -396,7 +415,8 @@ impl fmt::Display for CompileErrors {
                 i.column + 1,
                 i.message
             )?;
-            if let Some(line) = self.source.lines().nth(i.line - 1) {
+            let line = self.source.lines().nth(i.line - 1);
+            if let Some(line) = line.filter(|l| l.len() <= limits::SNIPPET_BYTES_MAX) {
                 let line = line.replace('\t', " ");
                 let dots = line.chars().take(i.column);
                 let dots: String = dots
@@ -442,10 +462,43 @@ mod tests {
     /// As a worker thread has it.
     const STACK: usize = 2 << 20;
 
+    struct Nothing;
+
+    impl Lookup for Nothing {
+        fn variable(&self, _: usize) -> Result<Value, EvalError> {
+            Err(EvalError::of("no such variable"))
+        }
+    }
+
+    #[test]
+    fn errors_are_told_within_bounds() {
+        let told = |source: String| {
+            let wrong = Environment::new().compile(&source).expect_err("nonsense");
+            wrong.to_string()
+        };
+        let many = told("a,".repeat(150));
+        assert!(many.len() < 200_000, "{} bytes", many.len());
+        let names = told(format!("[{}]", "a,".repeat(150)));
+        assert!(
+            names.ends_with("\n50 more errors were truncated"),
+            "{names}"
+        );
+        let long = told(format!("[{} b]", "1,".repeat(20_000)));
+        assert!(
+            long.contains("undeclared reference to 'b'") && !long.contains('|'),
+            "{long}"
+        );
+    }
+
     #[test]
     fn long_chains_are_refused_before_the_stack_ends() {
         let compiled = |source: String| {
-            let work = move || Environment::new().compile(&source).map(drop);
+            let work = move || {
+                let program = Environment::new().compile(&source)?;
+                // What it gives is no matter: that it ends is.
+                drop(program.evaluate(&Nothing));
+                Ok::<_, CompileErrors>(())
+            };
             let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
             thread.expect("a thread").join().expect("no panic")
         };
@@ -460,12 +513,22 @@ mod tests {
                 "{link}: {long}"
             );
         }
-        for link in ["1+", "!!", "true?true:", "1*", "'a.b-c'+"] {
+        let long = compiled("1+".repeat(limits::EXPRESSION_CHAIN_MAX) + "1");
+        assert_eq!(long.map_err(|e| e.to_string()), Ok(()));
+        for link in ["!!", "true?true:", "1*", "'a.b-c'+"] {
             let end = if link.contains('!') { "true" } else { "1" };
             let end = if link.contains('\'') { "'x'" } else { end };
             let end = if link.contains('?') { "true" } else { end };
             let done = compiled(link.repeat(190) + end);
             assert_eq!(done.map_err(|e| e.to_string()), Ok(()), "{link}");
+        }
+        // As deep as brackets may nest.
+        for (open, inside, close) in [("(", "1", ")"), ("{1:", "1", "}"), ("[1].map(x,", "x", ")")]
+        {
+            // A macro takes more than a level.
+            let n = if open.contains('.') { 100 } else { 249 };
+            let done = compiled(open.repeat(n) + inside + &close.repeat(n));
+            assert_eq!(done.map_err(|e| e.to_string()), Ok(()), "{open}");
         }
         // What logical operators and commas join is no chain; texts count for nothing.
         let many = "'a.b.c.d'.size() == 7 && ".repeat(150) + "true";

@@ -61,7 +61,10 @@ pub const CEL: Target = Target {
             "'a'+",
         ];
         let chains = chains.map(|c| {
-            c.repeat(399 / c.bytes().filter(u8::is_ascii_punctuation).count().max(1)) + "1"
+            c.repeat(
+                (limits::EXPRESSION_CHAIN_MAX - 1)
+                    / c.bytes().filter(u8::is_ascii_punctuation).count().max(1),
+            ) + "1"
         });
         let mut all: Vec<Vec<u8>> = all.iter().map(|s| s.as_bytes().to_vec()).collect();
         all.extend(chains.map(String::into_bytes));

@@ -2,7 +2,7 @@
 
 use api::{protobuf, schema};
 use apiserver::negotiate::Media;
-use apiserver::untrusted;
+use apiserver::{limits, untrusted};
 use bytes::Bytes;
 use machinery::conform;
 use serde_json::{Value, json};
@@ -78,7 +78,11 @@ pub const YAML: Target = Target {
         vec![POD.into(), yaml11.into(), merged.into(), laughs.into()]
     },
     input_max: BODY,
-    memory: TREE,
+    memory: crate::Memory {
+        // What aliases may bring, as values and in three texts.
+        base: TREE.base + 512 * limits::YAML_ALIASED_MAX,
+        ..TREE
+    },
 };
 
 pub const CUSTOM_OBJECT: Target = Target {
