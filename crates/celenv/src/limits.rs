@@ -30,3 +30,5 @@ pub const RANGE_ITEMS_MAX: i64 = 1_000_000;
 /// common/errors.go and common/error.go.
 pub const ISSUES_MAX: usize = 100;
 pub const SNIPPET_BYTES_MAX: usize = 16_384;
+/// Threads that may wait at a time for authorizers that ask others (tokio gives out 512 such threads).
+pub const WAITING_CHECKS: usize = 64;

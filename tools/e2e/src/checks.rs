@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod databases;
 mod disk;
+mod elsewhere;
 mod etcd;
 mod etcd_cluster;
 mod kubectls;
@@ -15,6 +16,7 @@ mod load;
 mod machine;
 mod memory;
 mod outside;
+mod sample_apiserver;
 
 use std::time::{Duration, Instant};
 
@@ -72,6 +74,10 @@ pub const CHECKS: &[Check] = &[
         run: memory::run,
     },
     Check {
+        name: "users, decisions, audit events and keys of servers elsewhere, which may hang or lie",
+        run: elsewhere::run,
+    },
+    Check {
         name: "the Python client does what its users do",
         run: clients::python,
     },
@@ -82,6 +88,14 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "client-go informs, elects, applies and executes",
         run: clients::go,
+    },
+    Check {
+        name: "client-go extends: a controller with a conversion and admission webhooks",
+        run: clients::extension,
+    },
+    Check {
+        name: "the sample API server plugs in",
+        run: sample_apiserver::run,
     },
     Check {
         name: "a node keeps its objects in a real PostgreSQL",

@@ -68,10 +68,21 @@ impl Cluster {
 
     /// The same in a folder that may hold a data directory already.
     pub fn launch_in(dir: tempfile::TempDir, storage: &str) -> Result<Self> {
+        Self::launch_configured(dir, storage, &[])
+    }
+
+    /// The same with flags of the API server.
+    pub fn launch_configured(
+        dir: tempfile::TempDir,
+        storage: &str,
+        flags: &[(&str, String)],
+    ) -> Result<Self> {
         let port = free_port()?;
-        let config = format!(
-            "spec: {{api: {{port: {port}}}, storage: {storage}, workerProfiles: {PROFILES}}}\n"
-        );
+        let flag = |(name, value): &(&str, String)| format!("{name}: {value:?}");
+        let flags: Vec<String> = flags.iter().map(flag).collect();
+        let api = format!("{{port: {port}, extraArgs: {{{}}}}}", flags.join(", "));
+        let config =
+            format!("spec: {{api: {api}, storage: {storage}, workerProfiles: {PROFILES}}}\n");
         std::fs::write(dir.path().join("k0s.yaml"), config)?;
         let child = spawn(dir.path())?;
         Ok(Self { child, dir, port })

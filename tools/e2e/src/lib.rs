@@ -16,6 +16,7 @@ pub mod isolate;
 pub mod known;
 pub mod level;
 pub mod operations;
+pub mod outsiders;
 pub mod pods;
 pub mod program;
 pub mod reference;

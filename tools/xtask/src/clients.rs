@@ -7,6 +7,9 @@ use crate::{conformance, images, shell};
 /// The Python client of Kubernetes v1.37.
 const PYTHON: &str = "kubernetes==37.0.2";
 
+/// Real software, from the Go module proxy.
+const SOFTWARE: &[&str] = &["k8s.io/sample-apiserver@v0.37.2"];
+
 /// Fetches the clients from PyPI and the Go module proxy, builds what uses them, and runs it.
 pub fn run(_args: &[String]) -> Result<()> {
     images::run(&[])?;
@@ -18,9 +21,21 @@ pub fn run(_args: &[String]) -> Result<()> {
     shell::run("python3", &["-m", "venv", &python])?;
     let pip = format!("{python}/bin/pip");
     shell::run(&pip, &["install", "--quiet", PYTHON])?;
-    let client = format!("{dir}/client-go");
-    let build = ["-C", "tools/e2e/clients/go", "build", "-o", &client, "."];
-    shell::run("go", &build)?;
-    let pattern = "^client-go|^the Python client|^kubectls";
+    for (name, package) in [("client-go", "."), ("extension", "./extension")] {
+        let client = format!("{dir}/{name}");
+        let build = [
+            "-C",
+            "tools/e2e/clients/go",
+            "build",
+            "-o",
+            &client,
+            package,
+        ];
+        shell::run("go", &build)?;
+    }
+    for module in SOFTWARE {
+        shell::run_with("go", &["install", module], &[("GOBIN", dir)])?;
+    }
+    let pattern = "^client-go|^the Python client|^kubectls|^the sample API server";
     conformance::checks(pattern, &[("K0S_KUBECTLS", "all")])
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use machinery::request::{Attributes, Authorizer, Decision, User};
+use tokio::sync::Semaphore;
 
 use super::{Answer, Foreign, Row, fail, foreign, none, text};
+use crate::limits;
 use crate::program::EvalError;
 use crate::value::Value;
 
@@ -224,14 +226,21 @@ fn check_resource(a: &[Value]) -> Answer {
     )))
 }
 
-/// Waits for an authorizer that asks others, where this thread may wait.
-fn waited(authorizer: &dyn Authorizer, a: &Attributes) -> Option<Decision> {
+/// Threads that wait for authorizers that ask others. Requests beyond them are told so: a webhook that hangs must not
+/// take all threads there are.
+static WAITING: Semaphore = Semaphore::const_new(limits::WAITING_CHECKS);
+
+/// The decision of an authorizer that asks others, where this thread may wait for it.
+fn waited(decision: impl Future<Output = Decision>) -> Result<Decision, &'static str> {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    let handle = Handle::try_current().ok()?;
+    let at_once = "does not answer at once";
+    let handle = Handle::try_current().map_err(|_| at_once)?;
     if handle.runtime_flavor() != RuntimeFlavor::MultiThread {
-        return None;
+        return Err(at_once);
     }
-    tokio::task::block_in_place(|| Some(handle.block_on(authorizer.authorize(a))))
+    let too_many = "is being waited for by too many already";
+    let _one = WAITING.try_acquire().map_err(|_| too_many)?;
+    Ok(tokio::task::block_in_place(|| handle.block_on(decision)))
 }
 
 /// Checks by an authorizer. Those that read the shared caches answer at once; for webhooks the thread waits.
@@ -239,29 +248,80 @@ pub struct Immediate(pub Arc<dyn Authorizer>);
 
 impl Checks for Immediate {
     fn check(&self, a: &Attributes) -> Verdict {
-        let decision = self.0.authorize(a).now_or_never();
-        match decision.or_else(|| waited(&*self.0, a)) {
-            Some(Decision::Allow(reason)) => Verdict {
+        let mut asked = self.0.authorize(a);
+        let decision = match (&mut asked).now_or_never() {
+            Some(decision) => Ok(decision),
+            None => waited(asked),
+        };
+        match decision {
+            Ok(Decision::Allow(reason)) => Verdict {
                 allowed: true,
                 reason,
                 error: None,
             },
-            Some(Decision::Deny(reason) | Decision::NoOpinion(reason)) => Verdict {
+            Ok(Decision::Deny(reason) | Decision::NoOpinion(reason)) => Verdict {
                 reason,
                 ..Verdict::default()
             },
-            Some(Decision::Failed { reason, error, .. }) => Verdict {
+            Ok(Decision::Failed { reason, error, .. }) => Verdict {
                 reason,
                 error: Some(error),
                 ..Verdict::default()
             },
-            None => Verdict {
-                error: Some(format!(
-                    "authorizer {} does not answer at once",
-                    self.0.name()
-                )),
+            Err(why) => Verdict {
+                error: Some(format!("authorizer {} {why}", self.0.name())),
                 ..Verdict::default()
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// Answers when somebody else has had a turn.
+    struct Elsewhere;
+
+    #[async_trait]
+    impl Authorizer for Elsewhere {
+        fn name(&self) -> &'static str {
+            "elsewhere"
+        }
+
+        async fn authorize(&self, _: &Attributes) -> Decision {
+            tokio::task::yield_now().await;
+            Decision::Allow("asked".into())
+        }
+
+        async fn rules(
+            &self,
+            _: &User,
+            _: &str,
+        ) -> (Vec<serde_json::Value>, Vec<serde_json::Value>, bool) {
+            Default::default()
+        }
+    }
+
+    #[test]
+    fn a_thread_waits_for_those_that_ask_others_but_not_too_many_do() {
+        let check = || Immediate(Arc::new(Elsewhere)).check(&Attributes::default());
+        let why = |v: Verdict| v.error.unwrap_or_default();
+        assert!(why(check()).contains("does not answer at once"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let checked = tokio::spawn(async move { check() }).await.unwrap();
+            assert_eq!((checked.allowed, &*checked.reason), (true, "asked"));
+            let all = u32::try_from(limits::WAITING_CHECKS).unwrap();
+            let taken = WAITING.try_acquire_many(all).unwrap();
+            let refused = tokio::spawn(async move { check() }).await.unwrap();
+            drop(taken);
+            assert!(why(refused).contains("too many"));
+        });
     }
 }

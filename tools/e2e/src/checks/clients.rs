@@ -12,12 +12,12 @@ use crate::cluster::{Cluster, run as program};
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-2";
 
 /// The clients' own part of the repository.
-fn sources() -> PathBuf {
+pub(super) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
 /// Where `cargo xtask clients` puts what it fetches and builds.
-fn built() -> PathBuf {
+pub(super) fn built() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients")
 }
 
@@ -37,6 +37,15 @@ pub fn go() -> Result<Outcome> {
         return Ok(Outcome::Skipped("run `cargo xtask clients` first".into()));
     }
     against_a_node(Command::new(client))
+}
+
+/// A controller with a conversion and admission webhooks.
+pub fn extension() -> Result<Outcome> {
+    let extension = built().join("extension");
+    if !extension.exists() {
+        return Ok(Outcome::Skipped("run `cargo xtask clients` first".into()));
+    }
+    against_a_node(Command::new(extension))
 }
 
 /// The client gets a kubeconfig and an image, and says `done` at the end.
