@@ -1,5 +1,6 @@
 //! The chain every request passes, network and in-process alike, in upstream's order:
-//! panic, audit id, request info, deadline, authentication, impersonation, priority and fairness, authorization.
+//! panic, audit id, request info, deadline, authentication, impersonation, priority and fairness, authorization; only then
+//! is the body read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -198,7 +199,7 @@ async fn identified(
 
 async fn authorized(
     server: Arc<Inner>,
-    i: Incoming,
+    mut i: Incoming,
     query: Query,
     info: RequestInfo,
     user: User,
@@ -223,6 +224,9 @@ async fn authorized(
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             return response::error(&forbidden(&asked, &reason), &PLAIN);
         }
+    }
+    if let Err(e) = i.read().await {
+        return response::error(&e, &PLAIN);
     }
     if let Some(remote) = server.aggregator.route(&i.path) {
         return crate::aggregate::serve(&server, &remote, i, &info, &user).await;

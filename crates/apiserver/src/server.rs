@@ -412,7 +412,9 @@ pub struct Incoming {
     /// The path as it was sent.
     pub raw_path: String,
     pub headers: HeaderMap,
+    /// Empty until the request is authorized.
     pub body: Bytes,
+    pub(crate) upload: Option<crate::body::Upload>,
     pub peer: Peer,
     /// For connects: the request whose connection can be upgraded.
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
@@ -435,6 +437,19 @@ impl Incoming {
         }
     }
 
+    /// Reads the body.
+    pub(crate) async fn read(&mut self) -> Result<(), ApiError> {
+        let Some(upload) = self.upload.take() else {
+            return Ok(());
+        };
+        let read = tokio::time::timeout(limits::REQUEST_TIMEOUT, upload.read());
+        self.body = read.await.unwrap_or_else(|_| {
+            let text = "the request's body did not come in time";
+            Err(ApiError::timeout(text, 0))
+        })?;
+        Ok(())
+    }
+
     /// The parts of a request, without its body.
     pub fn of<B>(request: &mut Request<B>, peer: Peer) -> Self {
         let upgrade = request
@@ -447,6 +462,7 @@ impl Incoming {
             raw_query: request.uri().query().unwrap_or("").to_string(),
             headers: request.headers().clone(),
             body: Bytes::new(),
+            upload: None,
             peer,
             upgrade,
             begun: std::time::Instant::now(),

@@ -13,7 +13,6 @@ use hyper::body::Incoming as HyperBody;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use machinery::ApiError;
 use machinery::request::User;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
@@ -27,7 +26,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::{self, Body};
 use crate::filters;
 use crate::limits;
-use crate::response;
 use crate::server::{Incoming, Inner, Peer, Server};
 
 /// Certificates the server shows and trusts.
@@ -281,21 +279,20 @@ async fn network(
     Ok(answer(inner, incoming, request.into_body()).await)
 }
 
-/// Reads the body, and answers.
+/// Answers. Who waits for leave to send a body is not made to send one that nobody reads.
 async fn answer<B>(inner: Arc<Inner>, mut incoming: Incoming, body: B) -> Response<Body>
 where
-    B: http_body::Body<Data = bytes::Bytes>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match tokio::time::timeout(limits::REQUEST_TIMEOUT, body::read(body)).await {
-        Ok(Ok(bytes)) => incoming.body = bytes,
-        Ok(Err(e)) => return response::error(&e, &response::PLAIN),
-        Err(_) => {
-            let e = ApiError::timeout("the request's body did not come in time", 0);
-            return response::error(&e, &response::PLAIN);
-        }
+    let upload = body::Upload::new(body);
+    incoming.upload = Some(upload.clone());
+    let asks = incoming.headers.contains_key(http::header::EXPECT);
+    let answer = filters::handle(inner, incoming).await;
+    if !asks {
+        upload.forget().await;
     }
-    filters::handle(inner, incoming).await
+    answer
 }
 
 /// The tower service behind the clients of in-process parts.

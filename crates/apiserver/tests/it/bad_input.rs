@@ -544,3 +544,31 @@ async fn connections_that_make_no_sense_end_and_others_go_on() {
     let answer = env.client.kube().send(request).await.unwrap();
     assert_eq!(answer.status(), 200);
 }
+
+/// Who writes a whole body before it reads hears why nobody wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_nobody_reads_are_answered_in_words() {
+    let env = Env::start().await;
+    let text = format!(
+        r#"{{"metadata":{{"name":"a"}},"data":{{"a":"{}"}}}}"#,
+        "x".repeat(2 << 20)
+    );
+    let nobody = "authorization: Bearer a.b.c\r\n";
+    for (who, body, code) in [
+        (nobody, text.clone(), "401"),
+        ("", text.clone(), "403"),
+        (nobody, text.repeat(2), "401"),
+    ] {
+        let length = body.len();
+        let head = format!(
+            "POST {MAPS} HTTP/1.1\r\nhost: a\r\n{who}content-type: {JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        let answer = raw(&env, true, (head + &body).as_bytes()).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert_eq!(
+            answer.split(' ').nth(1),
+            Some(code),
+            "{who}{length}: {answer}"
+        );
+    }
+}
