@@ -473,6 +473,14 @@ async fn raw(env: &Env, tls: bool, bytes: &[u8]) -> Vec<u8> {
         let _ = tokio::time::timeout(wait, stream.read_to_end(&mut answer)).await;
         return answer;
     }
+    let mut stream = encrypted(env, stream).await;
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let _ = tokio::time::timeout(wait, stream.read_to_end(&mut answer)).await;
+    answer
+}
+
+async fn encrypted(env: &Env, stream: TcpStream) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from(env.pki.ca.der().to_vec()))
@@ -485,11 +493,7 @@ async fn raw(env: &Env, tls: bool, bytes: &[u8]) -> Vec<u8> {
         .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    let mut stream = connector.connect(name, stream).await.unwrap();
-    let _ = stream.write_all(bytes).await;
-    let _ = stream.shutdown().await;
-    let _ = tokio::time::timeout(wait, stream.read_to_end(&mut answer)).await;
-    answer
+    connector.connect(name, stream).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -519,7 +523,8 @@ async fn connections_that_make_no_sense_end_and_others_go_on() {
         (header(2 << 20), &["431", "400"]),
         (format!("GET /livez HTTP/1.1\r\n{many}\r\n"), &["431", "400"]),
         ("POST /api/v1/pods HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n".into(), &["400"]),
-        ("POST /api/v1/pods HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".into(), &["400"]),
+        // Nobody, before the body is looked at.
+        ("POST /api/v1/pods HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".into(), &["401"]),
         ("GET /livez HTTP/1.1\r\nhost: a\r\nauthorization: Bearer \u{1}\r\nconnection: close\r\n\r\n".into(), &["400", "401"]),
         ("GET /api HTTP/1.1\r\nhost: a\r\nauthorization: Bearer a.b.c\r\nconnection: close\r\n\r\n".into(), &["401"]),
         ("GET /api HTTP/1.1\r\nhost: a\r\nauthorization: Basic !!!\r\nconnection: close\r\n\r\n".into(), &["401"]),
@@ -553,22 +558,17 @@ async fn bodies_that_nobody_reads_are_answered_in_words() {
         r#"{{"metadata":{{"name":"a"}},"data":{{"a":"{}"}}}}"#,
         "x".repeat(2 << 20)
     );
-    let nobody = "authorization: Bearer a.b.c\r\n";
-    for (who, body, code) in [
-        (nobody, text.clone(), "401"),
-        ("", text.clone(), "403"),
-        (nobody, text.repeat(2), "401"),
-    ] {
+    for body in [text.clone(), text.repeat(2)] {
         let length = body.len();
         let head = format!(
-            "POST {MAPS} HTTP/1.1\r\nhost: a\r\n{who}content-type: {JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            "POST {MAPS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer a.b.c\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
         );
-        let answer = raw(&env, true, (head + &body).as_bytes()).await;
+        let stream = TcpStream::connect(env.address).await.unwrap();
+        let mut stream = encrypted(&env, stream).await;
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        assert_eq!(
-            answer.split(' ').nth(1),
-            Some(code),
-            "{who}{length}: {answer}"
-        );
+        assert_eq!(answer.split(' ').nth(1), Some("401"), "{length}: {answer}");
     }
 }
