@@ -63,22 +63,23 @@ async fn run() -> Result<bool> {
     let pattern = args.first().filter(|a| !a.starts_with("--"));
     let pattern = pattern.map(|p| Regex::new(p)).transpose()?;
     let seeds = option("--seeds").map(|n| n.parse()).transpose()?;
-    let Some(peer) = Reference::start().await? else {
+    let given = option("--kubeconfig").map(PathBuf::from);
+    // Both start at once.
+    let starting = given
+        .is_none()
+        .then(|| tokio::task::spawn_blocking(Cluster::start));
+    let peer = Reference::start().await?;
+    let cluster = match starting {
+        Some(starting) => Some(starting.await??),
+        None => None,
+    };
+    let Some(peer) = peer else {
         println!("SKIPPED: upstream's server is not built (../shared/upstream/build)");
         return Ok(true);
     };
-    let mut cluster = None;
-    let kubeconfig = match option("--kubeconfig") {
-        Some(file) => PathBuf::from(file),
-        None => {
-            let started = tokio::task::spawn_blocking(Cluster::start).await??;
-            cluster.insert(started).kubeconfig()
-        }
-    };
-    let ours = client(&kubeconfig).await?;
-    for client in [&ours, &peer.client] {
-        define(client).await?;
-    }
+    let kubeconfig = given.or(cluster.as_ref().map(Cluster::kubeconfig));
+    let ours = client(&kubeconfig.context("a kubeconfig")?).await?;
+    tokio::try_join!(define(&ours), define(&peer.client))?;
     let base = option("--base").map(|n| n.parse()).transpose()?;
     let mut all = families::all(seeds, base.unwrap_or(0));
     all.retain(|s| pattern.as_ref().is_none_or(|p| p.is_match(&s.name)));
