@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::aggregate::priorities::{self, Priority};
+use crate::negotiate;
+use crate::query::Query;
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
 
@@ -115,10 +117,18 @@ pub fn api(server: &Inner, i: &Incoming) -> Answer {
     if is_aggregated(i) {
         return aggregate(server, i, true);
     }
-    response::json(
-        200,
-        &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses(i)}),
-    )
+    let versions = json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses(i)});
+    document(server, i, &versions)
+}
+
+/// A document in the format that the client asks for.
+fn document(server: &Inner, i: &Incoming, document: &Value) -> Answer {
+    let query = Query::parse(&i.raw_query);
+    let cbor = server.serves_cbor();
+    match negotiate::response(&i.headers, &query, negotiate::document(cbor)) {
+        Ok(format) => response::value(200, document, &format),
+        Err(e) => response::error(&e, &negotiate::error(&i.headers, &query, cbor)),
+    }
 }
 
 /// Where clients reach the server: as this one did.
@@ -138,19 +148,20 @@ pub fn apis(server: &Inner, i: &Incoming) -> Answer {
         .filter(|(g, _)| !g.is_empty())
         .map(|(g, v)| group_value(g, v, false))
         .collect();
-    response::json(
-        200,
+    document(
+        server,
+        i,
         &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}),
     )
 }
 
 /// `/apis/<group>`.
-pub fn group(server: &Inner, name: &str) -> Answer {
+pub fn group(server: &Inner, i: &Incoming, name: &str) -> Answer {
     match groups(server)
         .iter()
         .find(|(g, _)| g == name && !g.is_empty())
     {
-        Some((g, v)) => response::json(200, &group_value(g, v, true)),
+        Some((g, v)) => document(server, i, &group_value(g, v, true)),
         None => response::text(404, "404 page not found"),
     }
 }
@@ -167,7 +178,7 @@ fn group_value(name: &str, versions: &[String], alone: bool) -> Value {
 }
 
 /// `/api/v1` and `/apis/<group>/<version>`.
-pub fn resources(server: &Inner, group: &str, version: &str) -> Answer {
+pub fn resources(server: &Inner, i: &Incoming, group: &str, version: &str) -> Answer {
     let mut list = Vec::new();
     for s in server.registry.all() {
         if s.descriptor.group == group && s.descriptor.version == version {
@@ -193,7 +204,7 @@ pub fn resources(server: &Inner, group: &str, version: &str) -> Answer {
     if !group.is_empty() {
         out["apiVersion"] = json!("v1");
     }
-    response::json(200, &out)
+    document(server, i, &out)
 }
 
 /// What is not served: upstream's web service of the group says so, or the plain mux where there is none.
@@ -447,7 +458,38 @@ fn discovered(server: &Inner, group: &str, version: &str) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::priority;
+
+    #[test]
+    fn documents_have_a_protobuf_form() {
+        let version = json!({"groupVersion": "g/v1", "version": "v1"});
+        let group = json!({"name": "g", "versions": [version], "preferredVersion": version});
+        let mut alone = group.clone();
+        alone["kind"] = json!("APIGroup");
+        alone["apiVersion"] = json!("v1");
+        let resource = json!({"name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod",
+            "verbs": ["get", "list"], "shortNames": ["po"], "categories": ["all"], "storageVersionHash": "x="});
+        let scale = json!({"name": "pods/scale", "singularName": "", "namespaced": true, "kind": "Scale",
+            "group": "autoscaling", "version": "v1", "verbs": ["get"]});
+        for document in [
+            alone,
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]}),
+            json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "g/v1", "resources": [resource, scale]}),
+        ] {
+            let data = api::protobuf::encode(&document).expect("a form");
+            let read = api::protobuf::decode(&data).expect("the same");
+            assert_eq!(read, document);
+        }
+        for core in [
+            json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource]}),
+            json!({"kind": "APIVersions", "versions": ["v1"],
+                "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "a"}]}),
+        ] {
+            assert!(api::protobuf::encode(&core).is_ok(), "{core}");
+        }
+    }
 
     #[test]
     fn versions_are_ordered_as_upstream_orders_them() {

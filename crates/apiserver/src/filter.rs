@@ -2,9 +2,10 @@
 
 use api::selector::{FieldSelector, LabelSelector};
 use client::Entry;
-use machinery::{ApiError, Descriptor};
+use machinery::ApiError;
 
 use crate::call::Call;
+use crate::list_options::ListOptions;
 
 /// Namespace, labels and fields that an object must have.
 #[derive(Clone, Debug, Default)]
@@ -18,24 +19,20 @@ pub struct Filter {
 // === Filter ===
 
 impl Filter {
-    /// The filter of a request; 400 for selectors that are wrong or name unknown fields.
+    /// The filter of a request; an error where its options are wrong.
     pub fn of(call: &Call) -> Result<Self, ApiError> {
-        let labels = LabelSelector::parse(call.query.get("labelSelector").unwrap_or(""))
-            .map_err(ApiError::bad_request)?;
-        let mut fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or(""))
-            .map_err(ApiError::bad_request)?;
-        let d = call.descriptor();
-        check_fields(d, &fields)?;
-        for r in &mut fields.requirements {
-            r.field = d.strategy.selects_as(&r.field).to_string();
-        }
+        Ok(Self::with(call, &ListOptions::of(call)?))
+    }
+
+    /// The filter of a request with these options.
+    pub fn with(call: &Call, options: &ListOptions) -> Self {
         let namespace = call.info.namespace.clone();
-        let namespace = (d.namespaced() && !namespace.is_empty()).then_some(namespace);
-        Ok(Self {
-            namespace,
-            labels,
-            fields,
-        })
+        let namespaced = call.descriptor().namespaced() && !namespace.is_empty();
+        Self {
+            namespace: namespaced.then_some(namespace),
+            labels: options.labels.clone(),
+            fields: options.fields.clone(),
+        }
     }
 
     /// Whether an object is meant.
@@ -70,6 +67,20 @@ impl Filter {
     pub fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
+
+    /// Whether at most one object can be meant: upstream then reads one key.
+    pub fn is_single(&self, namespaced: bool) -> bool {
+        let namespace = self.namespace.as_deref();
+        let namespace = namespace.or_else(|| self.fields.requires("metadata.namespace"));
+        let name = self.fields.requires("metadata.name");
+        let is_segment = |n: &str| !n.is_empty() && is_path_segment(n);
+        name.is_some_and(is_segment) && (!namespaced || namespace.is_some_and(is_segment))
+    }
+}
+
+/// Whether a name can stand in a path. Upstream: content.IsPathSegmentName.
+pub fn is_path_segment(name: &str) -> bool {
+    ![".", ".."].contains(&name) && !name.contains(['/', '%'])
 }
 
 fn field<'a>(e: &'a Entry, name: &str) -> Option<&'a str> {
@@ -82,19 +93,4 @@ fn field<'a>(e: &'a Entry, name: &str) -> Option<&'a str> {
             .find(|(k, _)| *k == other)
             .map(|(_, v)| &**v),
     }
-}
-
-fn check_fields(d: &Descriptor, fields: &FieldSelector) -> Result<(), ApiError> {
-    for r in &fields.requirements {
-        let known = r.field == "metadata.name"
-            || (r.field == "metadata.namespace" && d.namespaced())
-            || d.strategy.selectable_keys().contains(&r.field.as_str());
-        if !known {
-            return Err(ApiError::bad_request(format!(
-                "field label not supported: {}",
-                r.field
-            )));
-        }
-    }
-    Ok(())
 }

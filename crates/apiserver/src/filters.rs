@@ -39,12 +39,13 @@ pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
         Ok(info) => info,
         Err(request_info::NoKind) => {
             let path = &incoming.path;
-            return response::text(
-                500,
-                &format!(
-                    "Internal Server Error: \"{path}\": failed to create RequestInfo: unable to determine kind and namespace from url, {path}"
-                ),
+            let text = format!(
+                "Internal Server Error: \"{path}\": failed to create RequestInfo: unable to determine kind and namespace from url, {path}"
             );
+            let mut answer = response::text(500, &text);
+            // Upstream has not come to the filter that sets it.
+            answer.headers_mut().remove(http::header::CACHE_CONTROL);
+            return answer;
         }
     };
     let applies = info.verb == "patch"
@@ -482,6 +483,7 @@ async fn resource(
         cbor: server.serves_cbor(),
         // What is only ever created has no table and no metadata.
         transforms: d.verbs.contains(&machinery::Verb::Get),
+        server_version: true,
     };
     let errors = negotiate::error(&i.headers, &query, server.serves_cbor());
     let format = match negotiate::response(&i.headers, &query, offer) {

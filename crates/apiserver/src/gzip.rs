@@ -1,27 +1,35 @@
-//! gzip of large answers. Upstream: responsewriters; api-semantics §3.2.
+//! gzip of large answers, and of watches that begin with a list. Upstream: responsewriters, WatchListCompression;
+//! api-semantics §3.2.
 
 use std::io::Write;
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, VARY};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use crate::body;
+use crate::body::{self, Body};
 use crate::limits;
 use crate::response::Answer;
 
+/// Frames that are compressed together at most.
+const FRAMES: usize = 64;
+
+/// Whether a client accepts exactly `gzip`.
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    // Of several headers upstream reads the first.
+    let accepts = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok());
+    let mut accepts = accepts.unwrap_or("").split(',');
+    accepts.any(|t| t.trim() == "gzip")
+}
+
 /// Compresses an answer of known size above the limit where the client accepts exactly `gzip`.
 pub async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
-    let accepts = headers
-        .get_all(ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
-    let wanted = accepts
-        .flat_map(|v| v.split(','))
-        .any(|t| t.trim() == "gzip");
+    let wanted = is_wanted(headers);
     let large = answer
         .body()
         .size_hint()
@@ -35,18 +43,62 @@ pub async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
         return crate::response::text(500, "the answer could not be read");
     };
     let plain = whole.to_bytes();
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let packed = encoder.write_all(&plain).and_then(|()| encoder.finish());
-    match packed {
+    match packed([plain.as_ref()]) {
         Ok(packed) => {
-            parts
-                .headers
-                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            parts
-                .headers
-                .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+            mark(&mut parts.headers);
             Answer::from_parts(parts, body::full(packed))
         }
         Err(_) => Answer::from_parts(parts, body::full(plain)),
+    }
+}
+
+/// Compresses a stream of frames: those that are there at a time as one member, which the client can read at once.
+pub fn stream<S>(frames: S) -> Body
+where
+    S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+{
+    let each = |frames: Vec<Result<Bytes, std::io::Error>>| {
+        let frames: Vec<Bytes> = frames.into_iter().collect::<Result<_, _>>()?;
+        packed(frames.iter().map(AsRef::as_ref)).map(Bytes::from)
+    };
+    body::stream(frames.ready_chunks(FRAMES).map(each))
+}
+
+/// The headers of an answer that is compressed.
+pub fn mark(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let varies = headers.get_all(VARY).iter();
+    if !varies.into_iter().any(|v| v == "Accept-Encoding") {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
+fn packed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    for part in parts {
+        encoder.write_all(part)?;
+    }
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_are_members_that_make_one_text() {
+        let frames = ["one\n", "two\n", "three\n"].map(|f| Ok(Bytes::from(f)));
+        let later = futures::stream::iter(frames).then(|f| async {
+            tokio::task::yield_now().await;
+            f
+        });
+        let body = stream(later);
+        let data = body.collect().await.expect("a body").to_bytes();
+        let mut text = String::new();
+        let mut decoder = flate2::read::MultiGzDecoder::new(data.as_ref());
+        decoder.read_to_string(&mut text).expect("gzip");
+        assert_eq!(text, "one\ntwo\nthree\n");
     }
 }

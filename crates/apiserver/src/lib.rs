@@ -28,6 +28,7 @@ mod health;
 pub mod identity;
 mod impersonate;
 pub mod limits;
+mod list_options;
 mod metrics;
 pub mod negotiate;
 mod openapi;

@@ -40,6 +40,18 @@ pub struct Offer {
     pub protobuf: bool,
     pub cbor: bool,
     pub transforms: bool,
+    /// Whether `sv=v1` may be asked for.
+    pub server_version: bool,
+}
+
+/// What documents and errors are offered in: any format, but as they are.
+pub fn document(cbor: bool) -> Offer {
+    Offer {
+        protobuf: true,
+        cbor,
+        transforms: false,
+        server_version: false,
+    }
 }
 
 // === Media ===
@@ -70,12 +82,7 @@ fn names(cbor: bool) -> &'static [&'static str] {
 /// How an error is written: by the first clause that asks for no transform, and as indented JSON where
 /// there is none. Upstream: responsewriters.ErrorNegotiated.
 pub fn error(headers: &HeaderMap, query: &Query, cbor: bool) -> Format {
-    let offer = Offer {
-        protobuf: true,
-        cbor,
-        transforms: false,
-    };
-    response(headers, query, offer).unwrap_or(Format {
+    response(headers, query, document(cbor)).unwrap_or(Format {
         media: Media::Json,
         transform: Transform::None,
         pretty: true,
@@ -83,54 +90,88 @@ pub fn error(headers: &HeaderMap, query: &Query, cbor: bool) -> Format {
 }
 
 struct Clause<'a> {
-    media: &'a str,
-    q: f32,
+    kind: &'a str,
+    subtype: &'a str,
+    q: f64,
     parameters: Vec<(&'a str, &'a str)>,
 }
 
-fn clauses(accept: &str) -> Vec<Clause<'_>> {
-    let mut out: Vec<Clause<'_>> = accept
-        .split(',')
-        .map(|part| {
-            let mut words = part.split(';').map(str::trim);
-            let media = words.next().unwrap_or("");
-            let parameters: Vec<(&str, &str)> = words
-                .filter_map(|w| w.split_once('='))
-                .map(|(k, v)| (k.trim(), v.trim().trim_matches('"')))
-                .collect();
-            let q = parameters
-                .iter()
-                .find(|(k, _)| *k == "q")
-                .and_then(|(_, v)| v.parse().ok());
-            Clause {
-                media,
-                q: q.unwrap_or(1.0),
-                parameters,
+// === Clause ===
+
+impl<'a> Clause<'a> {
+    /// One clause as upstream's goautoneg reads it; what has no type and subtype is none.
+    fn parse(part: &'a str) -> Option<Self> {
+        let space = |t: &'a str| t.trim_matches(' ');
+        let (media, parameters) = part.split_once(';').unwrap_or((part, ""));
+        let media = space(media);
+        let (kind, subtype) = match media.strip_suffix('/').unwrap_or(media) {
+            "*" => ("*", "*"),
+            media => media.split_once('/')?,
+        };
+        if subtype.contains('/') {
+            return None;
+        }
+        let mut clause = Self {
+            kind: space(kind),
+            subtype: space(subtype),
+            q: 1.0,
+            parameters: Vec::new(),
+        };
+        for parameter in parameters.split(';') {
+            let (name, value) = parameter.split_once('=').unwrap_or_default();
+            let (value, rest) = value.split_once('=').unwrap_or((value, ""));
+            match space(name) {
+                _ if value.is_empty() || !rest.is_empty() => {}
+                "q" => clause.q = value.parse().unwrap_or(0.0),
+                name => clause.parameters.push((name, space(value))),
             }
-        })
-        .filter(|c| !c.media.is_empty())
-        .collect();
-    out.sort_by(|a, b| b.q.total_cmp(&a.q));
+        }
+        Some(clause)
+    }
+
+    fn before(&self, other: &Self) -> bool {
+        self.q > other.q
+            || (self.kind != "*" && other.kind == "*")
+            || (self.subtype != "*" && other.subtype == "*")
+    }
+
+    fn takes(&self, media: Media) -> bool {
+        let (kind, subtype) = media.text().split_once('/').unwrap_or_default();
+        match (self.kind, self.subtype) {
+            ("*", "*") => true,
+            (k, "*") => k == kind,
+            (k, s) => k == kind && s == subtype,
+        }
+    }
+}
+
+/// The clauses of a header, in the order that upstream's sort makes of an order that is none.
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut out: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
+    for i in 1..out.len() {
+        let mut j = i;
+        while j > 0 && out[j].before(&out[j - 1]) {
+            out.swap(j, j - 1);
+            j -= 1;
+        }
+    }
     out
 }
 
 /// Chooses the response's format, or 406.
 pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Format, ApiError> {
-    let all: Vec<&str> = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .collect();
-    let accept = all.join(",");
+    // Of several headers upstream reads the first.
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+    let accept = accept.unwrap_or("").trim_matches([' ', '\t']);
     let default = Format {
         media: Media::Json,
         transform: Transform::None,
         pretty: false,
     };
-    let mut format = if accept.trim().is_empty() {
+    let mut format = if accept.is_empty() {
         default
     } else {
-        clauses(&accept)
+        clauses(accept)
             .iter()
             .find_map(|c| choose(c, offer))
             .ok_or_else(|| ApiError::not_acceptable(names(offer.cbor)))?
@@ -150,18 +191,17 @@ pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form
 
 fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
     let parameter = |name: &str| {
-        c.parameters
-            .iter()
-            .find(|(k, _)| *k == name)
-            .map(|(_, v)| *v)
+        let mut all = c.parameters.iter().rev();
+        all.find(|(k, _)| *k == name).map(|(_, v)| *v)
     };
     let said = |name: &str| parameter(name).filter(|v| !v.is_empty());
     let streams = said("stream");
-    if streams.is_some_and(|s| s != "watch") || said("sv").is_some_and(|v| v != "v1") {
+    let version = if offer.server_version { "v1" } else { "" };
+    if streams.is_some_and(|s| s != "watch") || said("sv").is_some_and(|v| v != version) {
         return None;
     }
     let transform = match (parameter("as"), parameter("g"), parameter("v")) {
-        (None, _, _) => Transform::None,
+        (None, None, None) => Transform::None,
         (Some(_), _, _) if !offer.transforms => return None,
         (Some(kind), Some("meta.k8s.io"), Some(v @ ("v1" | "v1beta1"))) => match kind {
             "Table" => Transform::Table(v.into()),
@@ -171,24 +211,24 @@ fn choose(c: &Clause<'_>, offer: Offer) -> Option<Format> {
         },
         _ => return None,
     };
-    let protobuf = match transform {
-        Transform::None => offer.protobuf,
-        Transform::Table(_) => false,
+    let (protobuf, cbor) = match transform {
+        Transform::None => (offer.protobuf, offer.cbor),
+        Transform::Table(_) => (false, false),
         // Metadata has a protobuf form, whatever the object is.
-        Transform::PartialMetadata(_) | Transform::PartialMetadataList(_) => true,
+        Transform::PartialMetadata(_) | Transform::PartialMetadataList(_) => (true, offer.cbor),
     };
     let offered = [
         (Media::Json, true),
         // YAML has no form of a stream.
         (Media::Yaml, streams.is_none()),
         (Media::Protobuf, protobuf),
-        (Media::Cbor, offer.cbor),
+        (Media::Cbor, cbor),
     ];
     let media = offered
         .iter()
         .filter(|(_, on)| *on)
         .map(|(m, _)| *m)
-        .find(|m| c.media == m.text() || c.media == "*/*" || (c.media == "application/*"))?;
+        .find(|m| c.takes(*m))?;
     Some(Format {
         media,
         transform,
@@ -227,6 +267,7 @@ mod tests {
             protobuf: true,
             cbor,
             transforms: true,
+            server_version: true,
         };
         response(&headers, &Query::default(), offer)
             .ok()
@@ -258,6 +299,18 @@ mod tests {
                 Some((Media::Yaml, Transform::None)),
             ),
             ("text/html", None),
+            (
+                "*/*, application/yaml",
+                Some((Media::Yaml, Transform::None)),
+            ),
+            ("*", Some((Media::Json, Transform::None))),
+            ("application", None),
+            ("application/*;v=v1", None),
+            ("application/json;as=\"Table\";v=v1;g=meta.k8s.io", None),
+            (
+                "application/json;q=x, application/yaml;q=0.1",
+                Some((Media::Yaml, Transform::None)),
+            ),
         ] {
             assert_eq!(of(accept), expected, "{accept}");
         }
@@ -266,7 +319,7 @@ mod tests {
     #[test]
     fn cbor_is_offered_where_its_gate_is_on() {
         let cbor = Some((Media::Cbor, Transform::None));
-        let table = Some((Media::Cbor, Transform::Table("v1".into())));
+        let metadata = Some((Media::Cbor, Transform::PartialMetadata("v1".into())));
         let json = Some((Media::Json, Transform::None));
         assert_eq!(of("application/cbor"), None);
         assert_eq!(of("application/cbor, */*;q=0.1"), json);
@@ -275,7 +328,11 @@ mod tests {
             ("*/*", json),
             ("application/cbor-seq", None),
             ("application/cbor;stream=watch", cbor),
-            ("application/cbor;as=Table;v=v1;g=meta.k8s.io", table),
+            ("application/cbor;as=Table;v=v1;g=meta.k8s.io", None),
+            (
+                "application/cbor;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+                metadata,
+            ),
         ] {
             assert_eq!(with(accept, true), expected, "{accept}");
         }

@@ -201,8 +201,13 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
         return response::json(200, &json!({"paths": paths}));
     }
     let Some(hash) = hashes.get(path) else {
-        return response::bytes(404, "text/plain; charset=utf-8", Bytes::new());
+        return empty(404);
     };
+    if !accepts_json(i) {
+        let mut answer = empty(406);
+        vary(answer.headers_mut(), &["Accept"]);
+        return answer;
+    }
     let asked = query.get("hash").filter(|h| !h.is_empty());
     if asked.is_some_and(|a| !a.eq_ignore_ascii_case(hash)) {
         let mut answer = response::bytes(301, "text/plain; charset=utf-8", Bytes::new());
@@ -218,7 +223,7 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
     };
     let headers = answer.headers_mut();
     insert(headers, ETAG, &tag);
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    vary(headers, &["Accept"]);
     if asked.is_some() {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
         let until = jiff::Timestamp::now().as_second() + FOREVER_SECONDS;
@@ -227,6 +232,29 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
         insert(headers, http::header::EXPIRES, &text);
     }
     crate::gzip::compressed(answer, &i.headers).await
+}
+
+/// An answer without a body.
+fn empty(code: u16) -> Answer {
+    let mut answer = response::bytes(code, "", Bytes::new());
+    answer.headers_mut().remove(CONTENT_TYPE);
+    answer
+}
+
+fn vary(headers: &mut HeaderMap, by: &[&'static str]) {
+    for name in by {
+        headers.append(VARY, HeaderValue::from_static(name));
+    }
+}
+
+/// Whether a client takes JSON. (Upstream has protobuf of v3 too.)
+fn accepts_json(i: &Incoming) -> bool {
+    let accept = i.headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+    let accept = accept.filter(|a| !a.trim().is_empty()).unwrap_or("*/*");
+    accept.split(',').any(|clause| {
+        let media = clause.split(';').next().unwrap_or("").trim();
+        ["application/json", "application/*", "*/*", "*"].contains(&media)
+    })
 }
 
 /// `/openapi/v2`.
@@ -242,7 +270,9 @@ pub async fn v2(server: &Inner, i: &Incoming) -> Answer {
         _ => None,
     });
     let Some(protobuf) = choice else {
-        return response::bytes(406, "text/plain; charset=utf-8", Bytes::new());
+        let mut answer = empty(406);
+        vary(answer.headers_mut(), &["Accept-Encoding", "Accept"]);
+        return answer;
     };
     let made = server.openapi.v2(server);
     let (kind, data) = if protobuf {
@@ -257,7 +287,7 @@ pub async fn v2(server: &Inner, i: &Incoming) -> Answer {
     };
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    vary(headers, &["Accept-Encoding", "Accept"]);
     insert(headers, ETAG, &made.tag);
     crate::gzip::compressed(answer, &i.headers).await
 }

@@ -49,9 +49,9 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
         }
         ["api"] => crate::discovery::api(server, i),
         ["apis"] => crate::discovery::apis(server, i),
-        ["api", version] => crate::discovery::resources(server, "", version),
-        ["apis", group] => crate::discovery::group(server, group),
-        ["apis", group, version] => crate::discovery::resources(server, group, version),
+        ["api", version] => crate::discovery::resources(server, i, "", version),
+        ["apis", group] => crate::discovery::group(server, i, group),
+        ["apis", group, version] => crate::discovery::resources(server, i, group, version),
         ["openapi", "v3", rest @ ..] => crate::openapi::v3(server, &rest.join("/"), i, query).await,
         ["openapi", "v2"] => crate::openapi::v2(server, i).await,
         [""] | [] | ["index.html"] => root(server),

@@ -11,9 +11,10 @@ pub struct Query {
 // === Query ===
 
 impl Query {
-    /// Decodes a query string; never fails (bad escapes stay as they are).
+    /// Decodes a query string; never fails: pairs with bad escapes or semicolons are left out, as Go's are.
     pub fn parse(text: &str) -> Self {
-        let pairs = text.split('&').filter(|p| !p.is_empty()).map(|pair| {
+        let good = |p: &&str| !p.is_empty() && !p.contains(';') && escapes_well(p);
+        let pairs = text.split('&').filter(good).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(name, true), decode(value, true))
         });
@@ -30,9 +31,14 @@ impl Query {
             .map(|(_, v)| v.as_str())
     }
 
-    /// A whole number; `None` where the name is absent or empty.
+    /// A whole number; `None` where the name is absent, 400 where it is given and no number.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.get(name).filter(|t| !t.is_empty()) else {
+        self.number(name).map_err(ApiError::bad_request)
+    }
+
+    /// The same with Go's text as the error.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, String> {
+        let Some(text) = self.get(name) else {
             return Ok(None);
         };
         let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -43,9 +49,8 @@ impl Query {
             }
             Err(_) => "invalid syntax",
         };
-        Err(ApiError::bad_request(format!(
-            "strconv.ParseInt: parsing {text:?}: {why}"
-        )))
+        let text = api::go::quote(text);
+        Err(format!("strconv.ParseInt: parsing {text}: {why}"))
     }
 
     /// All values of a name.
@@ -68,6 +73,13 @@ impl Query {
         self.get(name)
             .is_some_and(|v| ["1", "t", "T", "true", "TRUE", "True"].contains(&v))
     }
+}
+
+/// Whether each `%` begins an escape.
+fn escapes_well(text: &str) -> bool {
+    let mut parts = text.split('%');
+    parts.next();
+    parts.all(|p| p.len() >= 2 && p.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Percent-decodes; in queries `+` is a space.
@@ -99,19 +111,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_decoded_and_bad_ones_kept() {
-        let q = Query::parse("a=b%2Cc&d=1+2&e=%zz&f&%61=x&g=%");
+    fn escapes_are_decoded_and_bad_pairs_left_out() {
+        let q = Query::parse("a=b%2Cc&d=1+2&e=%zz&f&%61=x&g=%&h=1;i=2");
         assert_eq!(q.get("a"), Some("b,c"));
         assert_eq!(q.get("d"), Some("1 2"));
-        assert_eq!(q.get("e"), Some("%zz"));
         assert_eq!(q.get("f"), Some(""));
-        assert_eq!(q.get("g"), Some("%"));
+        for bad in ["e", "g", "h"] {
+            assert_eq!(q.get(bad), None);
+        }
         assert_eq!(q.all("a").count(), 2);
         let q = Query::parse("a=7&b=-1&c=x&d=99999999999999999999&e=");
         assert_eq!(q.integer("a").unwrap(), Some(7));
         assert_eq!(q.integer("b").unwrap(), Some(-1));
-        assert_eq!(q.integer("e").unwrap(), None);
+        assert_eq!(q.integer("f").unwrap(), None);
         for (name, why) in [
+            ("e", "strconv.ParseInt: parsing \"\": invalid syntax"),
             ("c", "strconv.ParseInt: parsing \"x\": invalid syntax"),
             (
                 "d",

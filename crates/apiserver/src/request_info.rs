@@ -3,6 +3,8 @@
 
 use http::Method;
 
+use crate::filter::is_path_segment;
+use crate::list_options::ListOptions;
 use crate::query::Query;
 
 /// Upstream's RequestInfo.
@@ -77,13 +79,13 @@ pub fn parse(method: &Method, path: &str, query: &Query) -> Result<RequestInfo, 
     }
     info.rest = rest.get(3..).map(|r| r.join("/")).unwrap_or_default();
     if info.name.is_empty() && info.verb == "get" {
-        let watch = query
-            .get("watch")
-            .is_some_and(|w| !["false", "0", ""].contains(&w.to_lowercase().as_str()));
+        // Options that cannot be read name nothing.
+        let options = ListOptions::decode(query);
+        let watch = query.flag("watch");
         info.verb = if watch { "watch" } else { "list" }.into();
-        let selector = query.get("fieldSelector").unwrap_or("");
-        if let Ok(fields) = api::selector::FieldSelector::parse(selector)
-            && let Some(name) = fields.requires("metadata.name")
+        if let Ok(options) = options
+            && let Some(name) = options.fields.requires("metadata.name")
+            && is_path_segment(name)
         {
             info.name = name.to_string();
         }
@@ -184,6 +186,11 @@ mod tests {
                 "GET",
                 "/api/v1/pods?fieldSelector=metadata.name%3Da",
                 "list||v1||pods|a||",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?watch&fieldSelector=metadata.name%3Da&limit=x",
+                "watch||v1||pods|||",
             ),
         ] {
             assert_eq!(line(method, url), expected, "{method} {url}");

@@ -339,13 +339,13 @@ impl Inner {
         let wanted = match version {
             None | Some("") => self.store.revision().await.map_err(ApiError::internal)?,
             Some("0") => return Ok(()),
-            Some(text) => text.parse().map_err(|_| bad_version(text))?,
+            Some(text) => parse_version(text)?,
         };
         if cache.revision() >= wanted {
             return Ok(());
         }
         let waited = tokio::time::timeout(limits::FRESH_WAIT, self.caught_up(cache, wanted)).await;
-        waited.map_err(|_| too_large(wanted, cache.revision()))?
+        waited.map_err(|_| too_large(wanted, cache.revision(), 1))?
     }
 
     /// Waits until a cache is at a revision. Where others write to the same etcd, or this server's own write
@@ -377,22 +377,16 @@ impl Inner {
     }
 }
 
-/// Upstream's answer to a resourceVersion that is no number: a plain 500.
-pub fn bad_version(text: &str) -> ApiError {
-    ApiError::new(
-        500,
-        "",
-        format!(
-            "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-        ),
-    )
+/// A resourceVersion as a number; upstream's answer where it is none: a plain 500.
+pub fn parse_version(text: &str) -> Result<u64, ApiError> {
+    crate::list_options::parse_version(text).map_err(|why| ApiError::new(500, "", why))
 }
 
 /// Upstream's answer to a revision that is not there yet.
-pub fn too_large(asked: u64, current: u64) -> ApiError {
+pub fn too_large(asked: u64, current: u64, retry_seconds: i32) -> ApiError {
     let mut e = ApiError::timeout(
-        format!("Too large resource version: {asked}, current: {current}"),
-        1,
+        format!("Timeout: Too large resource version: {asked}, current: {current}"),
+        retry_seconds,
     );
     if let Some(d) = e.details.as_mut() {
         d.causes.push(machinery::error::StatusCause {

@@ -36,10 +36,15 @@ pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
         "patch" => Verb::Patch,
         "delete" => Verb::Delete,
         "deletecollection" => Verb::DeleteCollection,
-        _ => return Err(no_method()),
+        _ => return Err(no_verb(call)),
     };
-    if !call.descriptor().verbs.contains(&verb) || (verb == Verb::Create && !info.name.is_empty()) {
-        return Err(no_method());
+    let custom = call.is_custom();
+    let named = verb == Verb::Create && !info.name.is_empty();
+    if !call.descriptor().verbs.contains(&verb) || (named && !custom) {
+        return Err(no_verb(call));
+    }
+    if verb == Verb::Update && custom {
+        check_name(call)?;
     }
     match verb {
         Verb::Get if !call.descriptor().stored => component::get(call).await,
@@ -63,7 +68,13 @@ async fn subresource(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
         .iter()
         .find(|s| s.name == name)
     else {
-        return Err(ApiError::path_not_found());
+        return Err(match call.is_custom() {
+            true => {
+                let d = call.descriptor();
+                ApiError::not_found(&d.group, &d.resource, &call.info.name)
+            }
+            false => ApiError::path_not_found(),
+        });
     };
     match (&sub.kind, call.info.verb.as_str()) {
         (SubresourceKind::Status | SubresourceKind::Object, "get") => get::get(call).await,
@@ -78,7 +89,23 @@ async fn subresource(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
             crate::scale::scale(call, &body, &sub.kind).await
         }
         (SubresourceKind::Connect { .. }, "create") => create::connect(call, &body).await,
-        _ => Err(no_method()),
+        _ => Err(no_verb(call)),
+    }
+}
+
+/// 400 where a custom resource's path names no object: no router stands before those.
+pub fn check_name(call: &Call) -> Result<(), ApiError> {
+    match call.info.name.is_empty() {
+        true => Err(ApiError::bad_request("name must be provided")),
+        false => Ok(()),
+    }
+}
+
+/// 405 for a verb that the resource has not.
+fn no_verb(call: &Call) -> ApiError {
+    match call.is_custom() {
+        true => call.not_allowed(&call.info.verb),
+        false => no_method(),
     }
 }
 

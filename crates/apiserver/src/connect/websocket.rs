@@ -52,6 +52,35 @@ pub fn handshake(headers: &HeaderMap, protocol: &str) -> Result<Answer, ApiError
     Ok(answer)
 }
 
+/// The answer to the handshake of a watch, or a refusal. Upstream: golang.org/x/net/websocket, whose refusals have
+/// no headers of their own.
+pub fn plain_handshake(headers: &HeaderMap) -> Result<Answer, Answer> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let refused = |code, why: &'static str| {
+        let mut answer = Answer::new(body::full(why));
+        *answer.status_mut() = code;
+        answer
+    };
+    if text("sec-websocket-key").is_none_or(str::is_empty) {
+        let why = "mismatch challenge/response";
+        return Err(refused(StatusCode::BAD_REQUEST, why));
+    }
+    if text("sec-websocket-version") != Some("13") {
+        let mut answer = refused(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version");
+        let known = HeaderValue::from_static("13");
+        answer.headers_mut().insert("sec-websocket-version", known);
+        return Err(answer);
+    }
+    if text("origin").is_none_or(str::is_empty) {
+        return Err(refused(StatusCode::FORBIDDEN, ""));
+    }
+    let protocol = text("sec-websocket-protocol").unwrap_or("").trim();
+    if protocol.contains(',') {
+        return Err(refused(StatusCode::BAD_REQUEST, ""));
+    }
+    handshake(headers, protocol).map_err(|_| refused(StatusCode::BAD_REQUEST, ""))
+}
+
 /// RFC 6455: SHA-1 of the key and a fixed GUID.
 fn accept_key(key: &[u8]) -> String {
     let mut sha = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
@@ -69,11 +98,6 @@ pub fn offered(headers: &HeaderMap) -> Vec<String> {
         .map(|p| p.trim().to_string())
         .filter(|p| !p.is_empty())
         .collect()
-}
-
-/// The first subprotocol a client offers; `""` where it offers none.
-pub fn first_offered(headers: &HeaderMap) -> String {
-    offered(headers).into_iter().next().unwrap_or_default()
 }
 
 /// Whether a request's `Upgrade` header names WebSocket.
@@ -133,7 +157,7 @@ pub async fn send(upgrade: OnUpgrade, mut data: Body, messages: Messages) {
             };
             let frame = match messages {
                 Messages::Binary => Frame::binary(Payload::Borrowed(&chunk)),
-                Messages::Text => Frame::text(Payload::Borrowed(chunk.trim_ascii_end())),
+                Messages::Text => Frame::text(Payload::Borrowed(&chunk)),
                 Messages::Framed => Frame::binary(Payload::Borrowed(chunk.get(4..).unwrap_or(&[]))),
                 Messages::Base64 => {
                     let text = BASE64_STANDARD.encode(&chunk).into_bytes();

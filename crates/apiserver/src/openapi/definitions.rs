@@ -110,15 +110,18 @@ impl Definitions {
     fn custom(&mut self, d: &Descriptor, mut schema: Value) {
         let meta = self.kind_ref("meta.k8s.io", "v1", "ObjectMeta");
         let list_meta = self.kind_ref("meta.k8s.io", "v1", "ListMeta");
-        if self.dialect == Dialect::V2 {
-            if schema["x-kubernetes-preserve-unknown-fields"] == true {
-                schema = json!({"type": "object"});
+        let v2 = self.dialect == Dialect::V2;
+        if v2 && schema["x-kubernetes-preserve-unknown-fields"] == true {
+            // With any property kubectl would refuse all others.
+            schema = json!({"type": "object"});
+        } else {
+            if v2 {
+                plain(&mut schema);
             }
-            plain(&mut schema);
-        }
-        schema["properties"]["metadata"] = described(self.dialect, meta);
-        for name in ["apiVersion", "kind"] {
-            schema["properties"][name] = text(name);
+            schema["properties"]["metadata"] = described(self.dialect, meta);
+            for name in ["apiVersion", "kind"] {
+                schema["properties"][name] = text(name);
+            }
         }
         let name = kind_name(d, &d.kind);
         schema["x-kubernetes-group-version-kind"] = json!([gvk(&d.group, &d.version, &d.kind)]);

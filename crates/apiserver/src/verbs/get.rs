@@ -64,6 +64,10 @@ pub fn object(call: &Call, code: u16, value: serde_json::Value) -> Result<Answer
             transform::table(transform::columns(d), vec![row], v, meta)
         }
         Transform::PartialMetadata(v) => transform::partial(&value, v),
+        Transform::PartialMetadataList(_) if call.is_custom() => {
+            // Upstream takes what is unstructured for a list until it looks for the items.
+            return Err(ApiError::new(500, "", "content is not a list"));
+        }
         Transform::PartialMetadataList(_) => {
             let text = format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use api::cbor::{List, Order};
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::{BufMut, Bytes, BytesMut};
 use client::Entry;
-use machinery::{ApiError, Causes};
-use serde::{Deserialize, Serialize};
+use machinery::ApiError;
+use serde::Serialize;
 use serde_json::{Value, json};
 use store::Range;
 
@@ -17,15 +17,25 @@ use crate::body;
 use crate::call::Call;
 use crate::filter::Filter;
 use crate::limits;
+use crate::list_options::ListOptions;
 use crate::negotiate::{Media, Transform};
 use crate::registry::storage_prefix;
 use crate::response::{self, Answer};
 use crate::transform::{self, IncludeObject};
 
+/// Of tokens.
+const VERSION: &str = "meta.k8s.io/v1";
+/// Their encoding: Go does not mind bits that are left over.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// Where a list goes on: upstream's token, base64 of this as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(default)]
-#[derive(Default)]
+#[derive(Debug, Default, Serialize)]
 struct Continue {
     v: String,
     rv: i64,
@@ -42,108 +52,92 @@ struct Page {
 
 /// Answers with the objects that match.
 pub async fn list(call: &Call) -> Result<Answer, ApiError> {
-    let filter = Filter::of(call)?;
-    let page = page(call, &filter).await?;
+    let options = ListOptions::of(call)?;
+    let filter = Filter::with(call, &options);
+    let page = page(call, &options, &filter).await?;
     write(call, page)
 }
 
-async fn page(call: &Call, filter: &Filter) -> Result<Page, ApiError> {
-    let cache = call.cache()?;
-    let limit = call.query.integer("limit")?.unwrap_or(0);
-    let limit = usize::try_from(limit).unwrap_or(0);
-    let version = call.query.get("resourceVersion").unwrap_or("");
-    let matching = call.query.get("resourceVersionMatch").unwrap_or("");
-    check_options(call, version, matching)?;
-    if let Some(token) = call.query.get("continue").filter(|t| !t.is_empty()) {
-        let token = parse_token(token)?;
-        if !version.is_empty() && version != "0" {
+/// Where a list reads.
+enum From {
+    /// At a revision, from a key on.
+    Older(Continue),
+    /// What the cache has, once it is as new as a version: `""` is the newest write.
+    Cache(String),
+    /// The newest revision, which must not be below one.
+    Store(u64),
+}
+
+/// Upstream: storage.ValidateListOptions and delegator.ShouldDelegateList.
+fn plan(o: &ListOptions, single: bool) -> Result<From, ApiError> {
+    if !o.token.is_empty() {
+        let token = parse_token(&o.token)
+            .map_err(|why| ApiError::bad_request(format!("invalid continue token: {why}")))?;
+        if !["", "0"].contains(&o.version.as_str()) {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        return older(call, filter, &token, limit).await;
+        return Ok(From::Older(token));
     }
-    if !version.is_empty() && version.parse::<u64>().is_err() {
-        return Err(bad_version(version));
-    }
+    let rv = crate::list_options::parse_version(&o.version)
+        .map_err(|why| ApiError::bad_request(format!("invalid resource version: {why}")))?;
+    let legacy = o.matching.is_empty() && o.limit > 0 && rv > 0;
+    Ok(match o.matching.as_str() {
+        _ if legacy && single => From::Store(rv),
+        "Exact" => From::Older(Continue::at(rv)),
+        _ if legacy => From::Older(Continue::at(rv)),
+        _ => From::Cache(o.version.clone()),
+    })
+}
+
+async fn page(call: &Call, o: &ListOptions, filter: &Filter) -> Result<Page, ApiError> {
+    let cache = call.cache()?;
+    let single = o.token.is_empty() && filter.is_single(call.descriptor().namespaced());
     // Whatever is there: paging would make it consistent, which nobody asked for.
-    let limit = if version == "0" { 0 } else { limit };
-    let exactly = matching.is_empty() && limit > 0 && !version.is_empty();
-    if matching == "Exact" || exactly {
-        let rv = version.parse().map_err(|_| bad_version(version))?;
-        let start = Continue {
-            v: "meta.k8s.io/v1".into(),
-            rv,
-            start: String::new(),
-        };
-        return older(call, filter, &start, limit).await;
+    let limit = if o.version == "0" { 0 } else { o.limit };
+    let limit = usize::try_from(limit).unwrap_or(0);
+    match plan(o, single)? {
+        From::Older(start) => return older(call, filter, &start, limit).await,
+        From::Cache(version) => call.server.wait_fresh(cache, Some(&version)).await?,
+        From::Store(least) => {
+            let current = call.server.store.revision().await;
+            let current = current.map_err(ApiError::internal)?;
+            if least > current {
+                return Err(crate::server::too_large(least, current, 0));
+            }
+            call.server.wait_fresh(cache, None).await?;
+        }
     }
-    call.server.wait_fresh(cache, Some(version)).await?;
     if let Some((key, why)) = cache.any_broken(filter.namespace.as_deref()) {
         let text = format!("unable to transform key {key:?}: {why}");
         return Err(ApiError::internal(text));
     }
     let (all, revision) = cache.snapshot(filter.namespace.as_deref());
     let all = call.selectable(all, filter).await?;
-    let mut matching = all.into_iter().filter(|e| filter.matches(e));
-    if limit == 0 {
-        return Ok(Page {
-            entries: matching.collect(),
-            revision,
-            next: None,
-            remaining: None,
-        });
+    let mut taken = Taken::new(limit);
+    let everything = filter.is_everything();
+    let count = all.len();
+    for e in all {
+        let meant = filter.matches(&e);
+        if taken.full() {
+            // One key at most is read of a single one.
+            taken.more |= !single;
+            break;
+        }
+        if meant {
+            taken.entries.push(e);
+        }
     }
-    let entries: Vec<Arc<Entry>> = matching.by_ref().take(limit).collect();
-    let left = matching.count();
-    let next = match (left, entries.last()) {
-        (0, _) | (_, None) => None,
-        (_, Some(last)) => Some(token(revision, &relative_key(call, filter, last))),
-    };
-    let remaining = (left > 0 && filter.is_everything()).then_some(left);
+    let next = taken.entries.last().filter(|_| taken.more);
+    let next = next.map(|last| token(revision, &relative_key(call, filter, last)));
+    let left = count.saturating_sub(limit);
     Ok(Page {
-        entries,
+        remaining: (taken.more && everything).then_some(left),
+        entries: taken.entries,
         revision,
         next,
-        remaining,
     })
-}
-
-/// Upstream: metainternalversion validation of ListOptions.
-fn check_options(call: &Call, version: &str, matching: &str) -> Result<(), ApiError> {
-    let mut causes = Causes::new();
-    let continues = call.query.get("continue").is_some_and(|c| !c.is_empty());
-    if !matching.is_empty() {
-        causes.at("resourceVersionMatch", |c| {
-            if version.is_empty() {
-                c.forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
-            }
-            if continues {
-                c.forbidden("resourceVersionMatch is forbidden when continue is provided");
-            }
-            if !["Exact", "NotOlderThan"].contains(&matching) {
-                let known = ["Exact", "NotOlderThan", ""];
-                c.not_supported_in_order(&json!(matching), &known);
-            }
-            if matching == "Exact" && version == "0" {
-                c.forbidden(
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                );
-            }
-        });
-    }
-    if call.query.get("sendInitialEvents").is_some() {
-        causes.at("sendInitialEvents", |c| {
-            c.forbidden("sendInitialEvents is forbidden for list");
-        });
-    }
-    crate::call::refuse("ListOptions", &causes)
-}
-
-fn bad_version(text: &str) -> ApiError {
-    ApiError::bad_request(format!(
-        "invalid resource version: resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-    ))
 }
 
 /// A page at an older revision, read from the store until it is full.
@@ -167,50 +161,70 @@ async fn older(
     };
     let end = store::prefix_end(prefix.as_bytes());
     let mut start = format!("{prefix}{}", from.start);
-    let mut entries = Vec::new();
-    loop {
+    let mut taken = Taken::new(limit);
+    let mut last = String::new();
+    let remaining = loop {
         let range = Range {
-            key: start.clone().into(),
+            key: start.into(),
             end: end.clone(),
             limit: if limit == 0 { limits::PAGE } else { limit },
             revision,
             ..Range::default()
         };
-        let found = call
-            .server
-            .store
-            .range(range)
-            .await
-            .map_err(|e| read_error(e, from))?;
-        let last = found.kvs.last().map(|kv| kv.key.clone());
+        let found = call.server.store.range(range).await;
+        let found = found.map_err(|e| read_error(e, from))?;
         let mut read = Vec::with_capacity(found.kvs.len());
-        for kv in found.kvs {
-            read.push(Arc::new(cache_entry(cache, &kv)?));
+        for kv in &found.kvs {
+            read.push(Arc::new(cache_entry(cache, kv)?));
         }
         let read = call.selectable(read, filter).await?;
-        entries.extend(read.into_iter().filter(|e| filter.matches(e)));
-        let Some(last) = last.filter(|_| found.more) else {
-            return Ok(Page {
-                entries,
-                revision,
-                next: None,
-                remaining: None,
-            });
-        };
-        let last = String::from_utf8_lossy(&last).into_owned();
-        if limit != 0 && entries.len() >= limit {
-            let relative = last.strip_prefix(&prefix).unwrap_or(&last);
-            let rest = found.count.saturating_sub(limit);
-            let next = Some(token(revision, relative));
-            let remaining = filter.is_everything().then_some(rest);
-            return Ok(Page {
-                entries,
-                revision,
-                next,
-                remaining,
-            });
+        for (e, kv) in read.into_iter().zip(&found.kvs) {
+            if taken.full() {
+                taken.more = true;
+                break;
+            }
+            last = String::from_utf8_lossy(&kv.key).into_owned();
+            if filter.matches(&e) {
+                taken.entries.push(e);
+            }
+        }
+        taken.more |= found.more && taken.full();
+        if taken.more || !found.more {
+            break found.count.saturating_sub(limit);
         }
         start = format!("{last}\0");
+    };
+    let relative = last.strip_prefix(&prefix).unwrap_or(&last);
+    let everything = filter.is_everything();
+    Ok(Page {
+        next: taken.more.then(|| token(revision, relative)),
+        remaining: (taken.more && everything).then_some(remaining),
+        entries: taken.entries,
+        revision,
+    })
+}
+
+/// Entries up to a limit.
+struct Taken {
+    entries: Vec<Arc<Entry>>,
+    limit: usize,
+    /// Whether there are more keys, be they meant or not.
+    more: bool,
+}
+
+// === Taken ===
+
+impl Taken {
+    fn new(limit: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            limit,
+            more: false,
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.limit > 0 && self.entries.len() >= self.limit
     }
 }
 
@@ -225,7 +239,7 @@ fn read_error(e: store::Error, from: &Continue) -> ApiError {
         }
         store::Error::Compacted { .. } => {
             let fresh = Continue {
-                v: from.v.clone(),
+                v: VERSION.into(),
                 rv: -1,
                 start: from.start.clone(),
             };
@@ -235,7 +249,9 @@ fn read_error(e: store::Error, from: &Continue) -> ApiError {
             e.continue_token = Some(encode_token(&fresh));
             e
         }
-        store::Error::FutureRevision { asked, current } => crate::server::too_large(asked, current),
+        store::Error::FutureRevision { asked, current } => {
+            crate::server::too_large(asked, current, 1)
+        }
         other => ApiError::internal(other),
     }
 }
@@ -253,14 +269,14 @@ fn relative_key(call: &Call, filter: &Filter, e: &Entry) -> String {
 fn token(revision: u64, last_key: &str) -> String {
     let rv = i64::try_from(revision).unwrap_or(0);
     encode_token(&Continue {
-        v: "meta.k8s.io/v1".into(),
+        v: VERSION.into(),
         rv,
         start: format!("/{last_key}\0"),
     })
 }
 
 fn encode_token(c: &Continue) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(c).unwrap_or_default())
+    TOKENS.encode(serde_json::to_vec(c).unwrap_or_default())
 }
 
 /// Whether a text says where a list goes on.
@@ -268,36 +284,100 @@ pub fn is_token(text: &str) -> bool {
     parse_token(text).is_ok()
 }
 
-fn parse_token(text: &str) -> Result<Continue, ApiError> {
-    let bad = |why: &str| {
-        ApiError::bad_request(format!(
-            "invalid continue token: continue key is not valid{why}"
-        ))
-    };
-    let data = BASE64_URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|e| bad(&format!(": {e}")))?;
-    let mut c: Continue = serde_json::from_slice(&data).map_err(|e| bad(&format!(": {e}")))?;
-    if c.v != "meta.k8s.io/v1" {
-        return Err(bad(&format!(
-            ": server does not recognize this encoded version {}",
-            c.v
-        )));
+/// Upstream: storage.DecodeContinue.
+fn parse_token(text: &str) -> Result<Continue, String> {
+    let invalid = "continue key is not valid";
+    if let Some(why) = api::go::base64_error(text) {
+        return Err(format!("{invalid}: {why}"));
+    }
+    let text: String = text.chars().filter(|c| !['\r', '\n'].contains(c)).collect();
+    let data = TOKENS.decode(text).unwrap_or_default();
+    if let Some(why) = api::go::json::syntax_error(&data) {
+        return Err(format!("{invalid}: {why}"));
+    }
+    let mut c = Continue::of(&data).map_err(|why| format!("{invalid}: {why}"))?;
+    if c.v != VERSION {
+        let version = &c.v;
+        return Err(format!(
+            "{invalid}: server does not recognize this encoded version {version}"
+        ));
     }
     if c.rv == 0 {
-        return Err(bad(
-            ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+        return Err(format!(
+            "{invalid}: incorrect encoded start resourceVersion (version {VERSION})"
         ));
     }
     if c.start.is_empty() {
-        return Err(bad(": encoded start key empty (version meta.k8s.io/v1)"));
-    }
-    if c.start.split('/').any(|p| p == ".." || p == ".") {
-        return Err(bad(&format!(": {}", c.start)));
+        return Err(format!(
+            "{invalid}: encoded start key empty (version {VERSION})"
+        ));
     }
     // Those of older servers begin without a slash.
-    c.start = c.start.trim_start_matches('/').to_string();
+    let start = c.start.strip_prefix('/').unwrap_or(&c.start);
+    let clean = start.split('/').all(|p| !["", ".", ".."].contains(&p));
+    if !clean && !start.is_empty() {
+        return Err(format!("{invalid}: {}", c.start));
+    }
+    c.start = start.to_string();
     Ok(c)
+}
+
+// === Continue ===
+
+impl Continue {
+    /// The beginning at a revision.
+    fn at(revision: u64) -> Self {
+        Self {
+            v: VERSION.into(),
+            rv: i64::try_from(revision).unwrap_or(i64::MAX),
+            start: String::new(),
+        }
+    }
+
+    /// Reads a token's JSON; an error is Go's text.
+    fn of(data: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(data).map_err(|e| e.to_string())?;
+        let kind = |v: &Value| match v {
+            Value::String(_) => "string".into(),
+            Value::Number(n) => format!("number {n}"),
+            Value::Bool(_) => "bool".into(),
+            Value::Array(_) => "array".into(),
+            _ => String::from("object"),
+        };
+        if value.is_null() {
+            return Ok(Self::default());
+        }
+        let Value::Object(map) = &value else {
+            let kind = kind(&value);
+            let kind = kind.split(' ').next().unwrap_or_default();
+            return Err(format!(
+                "json: cannot unmarshal {kind} into Go value of type storage.continueToken"
+            ));
+        };
+        let mut out = Self::default();
+        for (key, value) in map.iter().filter(|(_, v)| !v.is_null()) {
+            let (name, wanted, good) = match key.to_lowercase().as_str() {
+                "v" => ("v", "string", value.as_str().map(|t| out.v = t.into())),
+                "rv" => ("rv", "int64", value.as_i64().map(|n| out.rv = n)),
+                "start" => (
+                    "start",
+                    "string",
+                    value.as_str().map(|t| out.start = t.into()),
+                ),
+                _ => continue,
+            };
+            if good.is_none() {
+                let mut kind = kind(value);
+                if wanted == "string" && value.is_number() {
+                    kind = "number".into();
+                }
+                return Err(format!(
+                    "json: cannot unmarshal {kind} into Go struct field continueToken.{name} of type {wanted}"
+                ));
+            }
+        }
+        Ok(out)
+    }
 }
 
 /// Answers with objects that are not stored: their list has no version.
@@ -434,4 +514,89 @@ fn raw(d: &machinery::Descriptor, meta: &Value, entries: &[Arc<Entry>]) -> Answe
         body::chunks(parts)
     };
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_refused_as_upstream_refuses_them() {
+        let of = |json: &str| TOKENS.encode(json);
+        let whole = "{\"v\":\"meta.k8s.io/v1\",\"rv\":5,\"start\":\"S\"}";
+        let start = |s: &str| of(&whole.replace('S', s));
+        for (token, why) in [
+            (
+                "garbage".into(),
+                ": invalid character '\\u0081' looking for beginning of value",
+            ),
+            ("e30=".into(), ": illegal base64 data at input byte 3"),
+            (of("{"), ": unexpected end of JSON input"),
+            (
+                of("{}"),
+                ": server does not recognize this encoded version ",
+            ),
+            (
+                of("7"),
+                ": json: cannot unmarshal number into Go value of type storage.continueToken",
+            ),
+            (
+                of("{\"rv\":\"x\"}"),
+                ": json: cannot unmarshal string into Go struct field continueToken.rv of type int64",
+            ),
+            (
+                of("{\"v\":\"meta.k8s.io/v1\"}"),
+                ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (
+                start(""),
+                ": encoded start key empty (version meta.k8s.io/v1)",
+            ),
+            (start("/../x"), ": /../x"),
+            (start("a//b"), ": a//b"),
+            (start("a/"), ": a/"),
+        ] {
+            let expected = format!("continue key is not valid{why}");
+            assert_eq!(parse_token(&token).map(|c| c.start), Err(expected));
+        }
+        for text in ["a/b", "/a/b"] {
+            assert_eq!(parse_token(&start(text)).map(|c| c.start), Ok("a/b".into()));
+        }
+    }
+
+    #[test]
+    fn options_choose_where_a_list_reads() {
+        let options = |query: &str| {
+            let query = crate::query::Query::parse(query);
+            ListOptions::decode(&query).expect("options")
+        };
+        for (query, single, expected) in [
+            ("", false, "cache "),
+            ("limit=1", false, "cache "),
+            ("resourceVersion=0&limit=1", false, "cache 0"),
+            ("resourceVersion=5", false, "cache 5"),
+            (
+                "resourceVersion=5&resourceVersionMatch=NotOlderThan&limit=1",
+                false,
+                "cache 5",
+            ),
+            ("resourceVersion=5&limit=1", false, "older 5"),
+            ("resourceVersion=5&limit=1", true, "store 5"),
+            (
+                "resourceVersion=5&resourceVersionMatch=Exact",
+                true,
+                "older 5",
+            ),
+            ("resourceVersion=x", false, "400"),
+            ("continue=x", false, "400"),
+        ] {
+            let found = match plan(&options(query), single) {
+                Ok(From::Older(c)) => format!("older {}", c.rv),
+                Ok(From::Cache(version)) => format!("cache {version}"),
+                Ok(From::Store(rv)) => format!("store {rv}"),
+                Err(e) => e.code.to_string(),
+            };
+            assert_eq!(found, expected, "{query}");
+        }
+    }
 }

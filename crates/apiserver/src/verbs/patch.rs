@@ -36,6 +36,7 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     if !types.contains(&kind) {
         return Err(ApiError::unsupported_media_type(types));
     }
+    super::check_name(call)?;
     let dry_run = call.write_options()?;
     if call.applies() {
         return apply(call, body, sub, dry_run).await;

@@ -2,52 +2,42 @@
 //! watch cache; api-semantics §7.
 
 mod options;
+mod writer;
 
 use std::sync::Arc;
 
-use api::cbor::Order;
 use bytes::Bytes;
-use client::{Change, ChangeKind, Entry};
+use client::ChangeKind;
 use machinery::ApiError;
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::body;
-use crate::cache::{
-    Begun, Broken, CacheEvent, History, Start, Step, TooOld, WatchCache, frame, frame_named,
-};
+use crate::cache::{Begun, Broken, History, Start, Step, TooOld, WatchCache};
 use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
 use crate::conversion;
 use crate::fairness::Seat;
 use crate::filter::Filter;
+use crate::gzip;
 use crate::limits;
+use crate::list_options::ListOptions;
 use crate::negotiate::{Media, Transform};
 use crate::response::{self, Answer};
 use crate::server::Inner;
-use crate::transform::{self, IncludeObject};
-use options::{From, Options, options};
-
-/// How events are written.
-struct Writer {
-    media: Media,
-    filter: Filter,
-    transform: Transform,
-    include: IncludeObject,
-    descriptor: Arc<machinery::Descriptor>,
-    /// Whether this version differs from what is stored.
-    converts: bool,
-    /// Columns are sent with the first row only.
-    columns_sent: bool,
-    /// Counts what is sent.
-    sent: Arc<crate::metrics::streams::Sent>,
-    /// Set where selectors must see objects as this version shows them.
-    shown_by: Option<Arc<Inner>>,
-}
+use crate::transform::IncludeObject;
+use options::{From, Options};
+use writer::Writer;
 
 /// Begins a watch and streams it: as chunks, or as messages where the client asks for a WebSocket.
 pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
+    let list_options = ListOptions::of(call)?;
+    let options = Options::of(&list_options)?;
+    let filter = Filter::with(call, &list_options);
+    let include = match call.format.transform {
+        Transform::Table(_) => IncludeObject::parse(call.query.get("includeObject"))?,
+        _ => IncludeObject::Metadata,
+    };
     let media = call.format.media;
     if media == Media::Yaml {
         let json = "application/json;stream=watch";
@@ -56,8 +46,6 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         let known = if call.server.serves_cbor() { 3 } else { 2 };
         return Err(ApiError::not_acceptable(&all[..known]));
     }
-    let filter = Filter::of(call)?;
-    let options = options(call)?;
     let cache = call.cache()?.clone();
     let shows = conversion::selects_shown(call.descriptor())
         && (filter.names_fields() || call.descriptor().strategy.converter().is_some());
@@ -66,23 +54,24 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         media,
         filter,
         transform: call.format.transform.clone(),
-        include: IncludeObject::parse(call.query.get("includeObject"))?,
+        include,
         descriptor: call.descriptor().clone(),
         converts: call.descriptor().strategy.converts(),
         columns_sent: false,
         sent: call.server.streams.of(call.descriptor()),
     };
-    let start = match options.start {
-        From::Snapshot(version) => {
-            let version = version.map(|v| v.to_string());
-            call.server.wait_fresh(&cache, version.as_deref()).await?;
-            Start::Snapshot
-        }
-        From::Now => Start::After(client::Cache::revision(&*cache)),
-        From::After(version) => Start::After(version),
-    };
     let (to, from) = mpsc::channel::<Result<Bytes, std::io::Error>>(64);
-    let begun = cache.begin(start);
+    // What is wrong from here on is an event.
+    let begun = match place(call, &cache, options.start).await {
+        Ok(start) => cache.begin(start),
+        Err(error) => {
+            let frame = writer.named("ERROR", &error.to_status());
+            let answer = answer(call, from, options);
+            // There is room for the first.
+            let _ = send(&to, frame).await;
+            return Ok(answer);
+        }
+    };
     let server = call.server.clone();
     let seat = call.take_seat();
     tokio::spawn(async move {
@@ -108,16 +97,44 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
             }
         }
     });
-    let frames = body::stream(tokio_stream::wrappers::ReceiverStream::new(from));
+    Ok(answer(call, from, options))
+}
+
+/// Where in the cache a watch begins, once the cache is as new as it must be.
+async fn place(call: &Call, cache: &WatchCache, start: From) -> Result<Start, ApiError> {
+    Ok(match start {
+        From::Snapshot(version) => {
+            let version = version.map(|v| v.to_string());
+            call.server.wait_fresh(cache, version.as_deref()).await?;
+            Start::Snapshot
+        }
+        From::Now => {
+            let newest = call.server.store.revision().await;
+            Start::After(newest.map_err(ApiError::internal)?)
+        }
+        From::CacheNow => Start::After(client::Cache::revision(cache)),
+        From::After(version) => Start::After(version),
+    })
+}
+
+type Receiver = mpsc::Receiver<Result<Bytes, std::io::Error>>;
+
+/// The answer that streams frames.
+fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
+    let media = call.format.media;
+    let frames = tokio_stream::wrappers::ReceiverStream::new(from);
     if let Some(upgrade) = call.take_websocket() {
-        let answer = websocket::handshake(&call.headers, &websocket::first_offered(&call.headers))?;
+        let answer = match websocket::plain_handshake(&call.headers) {
+            Ok(answer) => answer,
+            Err(refused) => return refused,
+        };
         let messages = match media {
             Media::Protobuf => Messages::Framed,
             Media::Cbor => Messages::Binary,
             _ => Messages::Text,
         };
-        tokio::spawn(websocket::send(upgrade, frames, messages));
-        return Ok(answer);
+        tokio::spawn(websocket::send(upgrade, body::stream(frames), messages));
+        return answer;
     }
     let content = match media {
         Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -126,8 +143,13 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         _ => Media::Json.text(),
     };
     let mut answer = response::bytes(200, content, Bytes::new());
-    *answer.body_mut() = frames;
-    Ok(answer)
+    if options.initial && gzip::is_wanted(&call.headers) {
+        gzip::mark(answer.headers_mut());
+        *answer.body_mut() = gzip::stream(frames);
+    } else {
+        *answer.body_mut() = body::stream(frames);
+    }
+    answer
 }
 
 type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
@@ -141,6 +163,10 @@ async fn send(to: &Sender, frame: Bytes) -> Result<(), Gone> {
 
 /// Sends an event, which is counted.
 async fn send_event(w: &Writer, to: &Sender, frame: Bytes) -> Result<(), Gone> {
+    if let Transform::PartialMetadataList(_) = w.transform {
+        // An object is no list: upstream ends a watch with the first event that it cannot write.
+        return Err(Gone);
+    }
     w.sent.event(frame.len());
     send(to, frame).await
 }
@@ -207,7 +233,7 @@ async fn run(
             send_event(w, to, frame).await?;
         }
     }
-    if options.initial && options.bookmarks {
+    if options.initial {
         let frame = w.bookmark(begun.revision, true);
         send_event(w, to, frame).await?;
         server
@@ -248,174 +274,5 @@ async fn run(
             }
             () = to.closed() => return Ok(()),
         }
-    }
-}
-
-/// An encoded object under another revision.
-fn under(object: &[u8], revision: u64) -> Vec<u8> {
-    match serde_json::from_slice::<Value>(object) {
-        Ok(mut value) => {
-            let text = json!(revision.to_string());
-            machinery::object::set(&mut value, "metadata.resourceVersion", text);
-            value.to_string().into_bytes()
-        }
-        Err(_) => object.to_vec(),
-    }
-}
-
-// === Writer ===
-
-impl Writer {
-    /// Entries as selectors must see them. Where they cannot be converted the watch ends with the reason.
-    async fn shown(&self, entries: Vec<Arc<Entry>>, to: &Sender) -> Result<Vec<Arc<Entry>>, Gone> {
-        let Some(server) = &self.shown_by else {
-            return Ok(entries);
-        };
-        match conversion::entries(server, &self.descriptor, entries).await {
-            Ok(shown) => Ok(shown),
-            Err(error) => {
-                tracing::warn!(%error, "a watch ends: objects cannot be converted");
-                send(to, self.named("ERROR", &error.to_status())).await?;
-                Err(Gone)
-            }
-        }
-    }
-
-    async fn event(&mut self, e: &CacheEvent, to: &Sender) -> Result<(), Gone> {
-        if self.shown_by.is_none() {
-            return self.plain_event(e, to).await;
-        }
-        let mut both = vec![e.change.entry.clone()];
-        both.extend(e.change.before.clone());
-        let mut both = self.shown(both, to).await?.into_iter();
-        let Some(entry) = both.next() else {
-            return Ok(());
-        };
-        let change = Change {
-            kind: e.change.kind,
-            entry,
-            before: both.next(),
-        };
-        self.plain_event(&CacheEvent::new(change, e.revision), to)
-            .await
-    }
-
-    async fn plain_event(&mut self, e: &CacheEvent, to: &Sender) -> Result<(), Gone> {
-        let now = self.filter.matches(&e.change.entry);
-        let before = e
-            .change
-            .before
-            .as_ref()
-            .is_some_and(|b| self.filter.matches(b));
-        let kind = match (e.change.kind, before, now) {
-            (ChangeKind::Added, _, true) => ChangeKind::Added,
-            (ChangeKind::Added, _, false) => return Ok(()),
-            (ChangeKind::Deleted, true, _) => ChangeKind::Deleted,
-            (ChangeKind::Deleted, false, _) => return Ok(()),
-            (ChangeKind::Modified, true, true) => ChangeKind::Modified,
-            (ChangeKind::Modified, false, true) => ChangeKind::Added,
-            (ChangeKind::Modified, true, false) => ChangeKind::Deleted,
-            (ChangeKind::Modified, false, false) => return Ok(()),
-        };
-        let left = kind == ChangeKind::Deleted && e.change.kind == ChangeKind::Modified;
-        let shared = kind == e.change.kind && !self.converts && self.transform == Transform::None;
-        let frame = match &e.change.before {
-            // It left the selection: what the client knew, under the change's revision.
-            Some(before) if left => self.frame(kind, &under(&before.bytes, e.revision)),
-            _ if shared && self.media == Media::Json => e.json(),
-            _ if shared && self.media == Media::Cbor => match e.cbor() {
-                Some(frame) => frame,
-                None => return Ok(()),
-            },
-            _ if shared => match e.protobuf() {
-                Some(frame) => frame,
-                None => return Ok(()),
-            },
-            _ => self.frame(kind, &e.change.entry.bytes),
-        };
-        send_event(self, to, frame).await
-    }
-
-    fn frame(&mut self, kind: ChangeKind, object: &[u8]) -> Bytes {
-        let plain = self.transform == Transform::None && !self.converts;
-        if plain && self.media == Media::Json {
-            return frame(kind, object);
-        }
-        match serde_json::from_slice::<Value>(object) {
-            Ok(mut value) => {
-                self.descriptor.strategy.from_stored(&mut value);
-                let shown = self.transformed(&value);
-                self.named(kind.name(), &shown)
-            }
-            Err(error) => {
-                tracing::error!(%error, "an object of the cache does not parse");
-                frame(kind, object)
-            }
-        }
-    }
-
-    /// A frame of a value in the client's format.
-    fn named(&self, name: &str, value: &Value) -> Bytes {
-        if self.media == Media::Cbor {
-            return api::cbor::watch_frame(name, value, Order::Any).into();
-        }
-        if self.media != Media::Protobuf {
-            return frame_named(name, value.to_string().as_bytes());
-        }
-        match api::protobuf::encode(value) {
-            Ok(data) => api::protobuf::watch_frame(name, &data).into(),
-            Err(error) => {
-                tracing::error!(%error, "an event has no protobuf form");
-                Bytes::new()
-            }
-        }
-    }
-
-    fn transformed(&mut self, value: &Value) -> Value {
-        match self.transform.clone() {
-            Transform::Table(v) => {
-                let d = self.descriptor.clone();
-                let row = transform::row(&d, value, &v, self.include, jiff::Timestamp::now());
-                let columns = if self.columns_sent {
-                    Value::Null
-                } else {
-                    transform::columns(&d)
-                };
-                self.columns_sent = true;
-                let meta = json!({
-                    "resourceVersion": machinery::object::str_at(value, "metadata.resourceVersion")});
-                transform::table(columns, vec![row], &v, meta)
-            }
-            Transform::PartialMetadata(v) | Transform::PartialMetadataList(v) => {
-                transform::partial(value, &v)
-            }
-            Transform::None => value.clone(),
-        }
-    }
-
-    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
-        let d = self.descriptor.clone();
-        let mut meta = json!({"resourceVersion": revision.to_string()});
-        if initial_end {
-            meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let object = json!({"kind": d.kind, "apiVersion": d.api_version(), "metadata": meta});
-        let shown = match &self.transform {
-            Transform::Table(v) => {
-                let v = v.clone();
-                let row = json!({"cells": [], "object": transform::partial(&object, &v)});
-                transform::table(
-                    Value::Null,
-                    vec![row],
-                    &v,
-                    json!({"resourceVersion": revision.to_string()}),
-                )
-            }
-            Transform::None => object,
-            Transform::PartialMetadata(v) | Transform::PartialMetadataList(v) => {
-                transform::partial(&object, v)
-            }
-        };
-        self.named("BOOKMARK", &shown)
     }
 }

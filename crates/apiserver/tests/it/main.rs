@@ -19,6 +19,7 @@ mod kms;
 #[allow(dead_code)] // Its bad manners are for the crate's own tests.
 mod kms_plugin;
 mod kubectl;
+mod lists;
 mod metrics;
 mod operations;
 mod peer;

@@ -1,15 +1,16 @@
-//! What a client may say about a watch. Upstream: apimachinery's metav1.ListOptions and their validation.
+//! Where a watch begins and how long it lasts. Upstream: the cacher's Watch.
 
 use std::time::Duration;
 
-use machinery::{ApiError, Causes};
+use machinery::ApiError;
 use rand::Rng;
-use serde_json::json;
 
-use crate::call::Call;
 use crate::limits;
+use crate::list_options::ListOptions;
+use crate::server::parse_version;
 
 /// Options of a watch, checked.
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub start: From,
     pub bookmarks: bool,
@@ -23,64 +24,67 @@ pub struct Options {
 pub enum From {
     /// With everything that is there now: at least as new as a revision (`None`: as the newest write).
     Snapshot(Option<u64>),
-    /// With what comes from now on.
+    /// With what comes from now on: after the newest write.
     Now,
+    /// With what comes to the cache from now on.
+    CacheNow,
     /// With what came after a revision.
     After(u64),
 }
 
-/// The options of a call.
-pub fn options(call: &Call) -> Result<Options, ApiError> {
-    let q = &call.query;
-    let initial = q
-        .get("sendInitialEvents")
-        .map(|_| q.flag("sendInitialEvents"));
-    let version = q.get("resourceVersion").unwrap_or("");
-    let matching = q.get("resourceVersionMatch").unwrap_or("");
-    let mut causes = Causes::new();
-    causes.at("resourceVersionMatch", |c| {
-        if initial.is_some() && matching != "NotOlderThan" {
-            c.forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
-        }
-        if matching.is_empty() {
-            return;
-        }
-        if initial.is_none() {
-            c.forbidden(
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        if matching != "NotOlderThan" {
-            c.not_supported(&json!(matching), &["NotOlderThan"]);
-        }
-        if q.get("continue").is_some_and(|c| !c.is_empty()) {
-            c.forbidden("resourceVersionMatch is forbidden when continue is provided");
-        }
-    });
-    crate::call::refuse("ListOptions", &causes)?;
-    let seconds = q.integer("timeoutSeconds")?;
-    let timeout = match seconds.and_then(|s| u64::try_from(s).ok()) {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => limits::WATCH_MIN.mul_f64(rand::rng().random_range(1.0..2.0)),
-    };
-    let start = start(version, initial)?;
-    Ok(Options {
-        initial: matches!(start, From::Snapshot(_)),
-        start,
-        bookmarks: q.flag("allowWatchBookmarks"),
-        timeout,
+impl Options {
+    /// The options of a watch.
+    pub fn of(options: &ListOptions) -> Result<Self, ApiError> {
+        let timeout = options.timeout_seconds.unwrap_or(0);
+        let timeout = match u64::try_from(timeout) {
+            Ok(0) => limits::WATCH_MIN.mul_f64(rand::rng().random_range(1.0..2.0)),
+            Ok(seconds) => Duration::from_secs(seconds),
+            // The deadline has passed already.
+            Err(_) => Duration::ZERO,
+        };
+        Ok(Self {
+            start: start(&options.version, options.initial)?,
+            bookmarks: options.bookmarks,
+            initial: options.bookmarks && options.initial == Some(true),
+            timeout,
+        })
+    }
+}
+
+fn start(version: &str, initial: Option<bool>) -> Result<From, ApiError> {
+    let number = parse_version(version)?;
+    Ok(match initial {
+        Some(true) => From::Snapshot((!version.is_empty()).then_some(number)),
+        Some(false) if version.is_empty() => From::Now,
+        Some(false) if number == 0 => From::CacheNow,
+        None if number == 0 => From::Snapshot(Some(0)),
+        _ => From::After(number),
     })
 }
 
-/// Where a watch begins: without a version it is a list that goes on, unless that is refused.
-fn start(version: &str, initial: Option<bool>) -> Result<From, ApiError> {
-    let number = match version {
-        "" => None,
-        text => Some(text.parse().map_err(|_| crate::server::bad_version(text))?),
-    };
-    Ok(match (number, initial) {
-        (None | Some(0), Some(false)) => From::Now,
-        (None | Some(0), _) | (_, Some(true)) => From::Snapshot(number),
-        (Some(n), _) => From::After(n),
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_begin_where_upstream_begins_them() {
+        for (version, initial, expected) in [
+            ("", Some(true), From::Snapshot(None)),
+            ("0", Some(true), From::Snapshot(Some(0))),
+            ("5", Some(true), From::Snapshot(Some(5))),
+            ("", Some(false), From::Now),
+            ("0", Some(false), From::CacheNow),
+            ("5", Some(false), From::After(5)),
+            ("", None, From::Snapshot(Some(0))),
+            ("0", None, From::Snapshot(Some(0))),
+            ("5", None, From::After(5)),
+        ] {
+            assert_eq!(
+                start(version, initial).ok(),
+                Some(expected),
+                "{version} {initial:?}"
+            );
+        }
+        assert_eq!(start("x", None).map_err(|e| e.code), Err(500));
+    }
 }

@@ -49,12 +49,12 @@ static FAMILIES: &[Family] = &[
     },
     Family {
         name: "lists",
-        seeds: 80,
+        seeds: 60,
         make: lists::sequence,
     },
     Family {
         name: "watches",
-        seeds: 60,
+        seeds: 40,
         make: watches::sequence,
     },
     Family {

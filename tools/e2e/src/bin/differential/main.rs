@@ -5,6 +5,7 @@
 
 mod explained;
 mod families;
+mod frames;
 mod normal;
 mod step;
 mod target;
@@ -26,7 +27,7 @@ use step::{Sequence, Step};
 use target::{Answer, Target};
 
 /// Sequences that run at a time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 24;
 /// Differences that are printed.
 const SHOWN: usize = 60;
 
@@ -62,22 +63,23 @@ async fn run() -> Result<bool> {
     let pattern = args.first().filter(|a| !a.starts_with("--"));
     let pattern = pattern.map(|p| Regex::new(p)).transpose()?;
     let seeds = option("--seeds").map(|n| n.parse()).transpose()?;
-    let Some(peer) = Reference::start().await? else {
+    let given = option("--kubeconfig").map(PathBuf::from);
+    // Both start at once.
+    let starting = given
+        .is_none()
+        .then(|| tokio::task::spawn_blocking(Cluster::start));
+    let peer = Reference::start().await?;
+    let cluster = match starting {
+        Some(starting) => Some(starting.await??),
+        None => None,
+    };
+    let Some(peer) = peer else {
         println!("SKIPPED: upstream's server is not built (../shared/upstream/build)");
         return Ok(true);
     };
-    let mut cluster = None;
-    let kubeconfig = match option("--kubeconfig") {
-        Some(file) => PathBuf::from(file),
-        None => {
-            let started = tokio::task::spawn_blocking(Cluster::start).await??;
-            cluster.insert(started).kubeconfig()
-        }
-    };
-    let ours = client(&kubeconfig).await?;
-    for client in [&ours, &peer.client] {
-        define(client).await?;
-    }
+    let kubeconfig = given.or(cluster.as_ref().map(Cluster::kubeconfig));
+    let ours = client(&kubeconfig.context("a kubeconfig")?).await?;
+    tokio::try_join!(define(&ours), define(&peer.client))?;
     let base = option("--base").map(|n| n.parse()).transpose()?;
     let mut all = families::all(seeds, base.unwrap_or(0));
     all.retain(|s| pattern.as_ref().is_none_or(|p| p.is_match(&s.name)));
@@ -170,46 +172,38 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
         let (theirs, mine) = match step {
             Step::Send(ask) => {
                 log.push(ask.line());
-                (peer.send(ask).await?, ours.send(ask).await?)
+                tokio::try_join!(peer.send(ask), ours.send(ask))?
             }
             Step::Begin(ask) => {
                 log.push(format!("BEGIN {}", ask.line()));
-                peer.begin(ask).await?;
-                ours.begin(ask).await?;
+                tokio::try_join!(peer.begin(ask), ours.begin(ask))?;
                 continue;
             }
-            Step::Watch(ask) => {
+            Step::Watch(ask, till) => {
                 log.push(format!("WATCH {}", ask.line()));
-                peer.begin(ask).await?;
-                let theirs = peer.end(0).await?;
-                ours.begin(ask).await?;
-                let frames = theirs.body.as_array().map_or(0, Vec::len);
-                (theirs, ours.end(frames).await?)
+                tokio::try_join!(peer.begin(ask), ours.begin(ask))?;
+                tokio::try_join!(peer.end(till), ours.end(till))?
             }
             Step::Quiet(ask) => {
                 log.push(format!("QUIET {}", ask.line()));
-                peer.send(ask).await?;
-                ours.send(ask).await?;
+                tokio::try_join!(peer.send(ask), ours.send(ask))?;
                 continue;
             }
             Step::Until(ask, fits) => {
                 log.push(format!("UNTIL {}", ask.line()));
-                peer.until(ask, *fits).await?;
-                ours.until(ask, *fits).await?;
+                tokio::try_join!(peer.until(ask, *fits), ours.until(ask, *fits))?;
                 continue;
             }
-            Step::End => {
+            Step::End(till) => {
                 log.push("END".into());
-                let theirs = peer.end(0).await?;
-                let frames = theirs.body.as_array().map_or(0, Vec::len);
-                (theirs, ours.end(frames).await?)
+                tokio::try_join!(peer.end(till), ours.end(till))?
             }
         };
         let Some(what) = differs(&mine, &theirs) else {
             continue;
         };
         let ask = match step {
-            Step::Send(ask) | Step::Watch(ask) => Some(ask),
+            Step::Send(ask) | Step::Watch(ask, _) => Some(ask),
             _ => None,
         };
         match explained::reason(ask, &mine, &theirs) {

@@ -45,6 +45,10 @@ impl Normal {
                 *version = json!("LIST");
             }
         }
+        if let Some(Value::Array(resources)) = v.get_mut("resources") {
+            // Upstream's come out of a map.
+            resources.sort_by_key(|r| r["name"].to_string());
+        }
         self.walk(&mut v, "");
         if v["kind"] == "Status" {
             unordered(&mut v);

@@ -17,17 +17,31 @@ pub struct Ask {
 pub enum Step {
     /// Send and compare the answers.
     Send(Ask),
-    /// Begin a watch, read until it is quiet, compare all frames.
-    Watch(Ask),
+    /// Begin a watch, read it to its end, compare all frames.
+    Watch(Ask, Till),
     /// Begin a watch that the next steps are seen by.
     Begin(Ask),
-    /// Read what the watch that was begun has seen, compare all frames.
-    End,
     /// Send without a comparison.
     Quiet(Ask),
     /// Send until the answer fits, to each server; nothing is compared.
     Until(Ask, fn(&crate::target::Answer) -> bool),
+    /// Read to its end what the watch that was begun has seen, compare all frames.
+    End(Till),
 }
+
+/// When a watch has been read far enough.
+#[derive(Clone, Debug)]
+pub enum Till {
+    /// When it has seen the change that this makes: it puts the annotation `LAST` on an object that is watched.
+    Seen(Ask),
+    /// When the server ends it.
+    Closed,
+    /// When nothing came for a while; where nothing can come that says more.
+    Quiet,
+}
+
+/// The annotation of the last change that a watch waits for.
+pub const LAST: &str = "last";
 
 /// Steps that see one another's objects.
 pub struct Sequence {

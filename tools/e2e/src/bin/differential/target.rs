@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures::StreamExt;
-use http::Request;
-use http_body_util::BodyStream;
+use http::{Request, Response, StatusCode};
 use kube::client::Body;
 use serde_json::{Value, json};
 
+use crate::frames::Frames;
 use crate::normal::Normal;
-use crate::step::Ask;
+use crate::step::{Ask, LAST, Till};
 
 /// Headers that clients act upon.
 const HEADERS: &[&str] = &[
@@ -21,6 +20,8 @@ const HEADERS: &[&str] = &[
     "content-type",
     "location",
     "retry-after",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "vary",
     "x-content-type-options",
 ];
@@ -30,8 +31,8 @@ const QUIET: Duration = Duration::from_millis(400);
 const TRY: Duration = Duration::from_millis(20);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
-/// How long events are waited for that the other server has sent.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long an event or the end of a watch may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One server, as one sequence sees it.
 pub struct Target {
@@ -40,7 +41,7 @@ pub struct Target {
     objects: HashMap<String, Seen>,
     list: String,
     token: String,
-    watching: Option<Frames>,
+    watching: Option<(Answer, Option<Frames>)>,
 }
 
 #[derive(Default)]
@@ -56,14 +57,6 @@ pub struct Answer {
     pub code: u16,
     pub headers: Vec<(String, String)>,
     pub body: Value,
-}
-
-/// The frames of a watch that goes on.
-struct Frames {
-    answer: Answer,
-    chunks: Option<BodyStream<Body>>,
-    left: Vec<u8>,
-    protobuf: bool,
 }
 
 // === Target ===
@@ -136,48 +129,48 @@ impl Target {
         let answer = match self.open(ask).await {
             Ok(answer) => answer,
             Err(error) => {
-                self.watching = Some(Frames {
-                    answer: Answer::none(&error),
-                    chunks: None,
-                    left: Vec::new(),
-                    protobuf: false,
-                });
+                self.watching = Some((Answer::none(&error), None));
                 return Ok(());
             }
         };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (parts, body) = answer.into_parts();
+            let out = head(&parts);
+            let answer = Response::from_parts(parts, body);
+            let frames = Frames::of_socket(answer).await?;
+            self.watching = Some((out, Some(frames)));
+            return Ok(());
+        }
         let (parts, body) = answer.into_parts();
         let mut out = head(&parts);
-        let mut frames = Frames {
-            protobuf: header(&parts, "content-type").contains("protobuf"),
-            chunks: None,
-            left: Vec::new(),
-            answer: out.clone(),
+        let frames = match parts.status.is_success() {
+            true => Some(Frames::of_body(&parts, body)),
+            false => {
+                let data = body.collect_bytes().await?;
+                out.body = self.body(&parts, &data);
+                None
+            }
         };
-        if parts.status.is_success() {
-            frames.chunks = Some(BodyStream::new(body));
-        } else {
-            let data = body.collect_bytes().await?;
-            out.body = self.body(&parts, &data);
-            frames.answer = out;
-        }
-        self.watching = Some(frames);
+        self.watching = Some((out, frames));
         Ok(())
     }
 
-    /// Reads the frames of the watch that was begun: at least so many if they come, then until it is quiet.
-    pub async fn end(&mut self, at_least: usize) -> Result<Answer> {
-        let mut frames = self.watching.take().context("no watch was begun")?;
-        if frames.chunks.is_none() {
-            return Ok(frames.answer);
-        }
+    /// Reads the frames of the watch that was begun, till they are all there.
+    pub async fn end(&mut self, till: &Till) -> Result<Answer> {
+        let (mut answer, frames) = self.watching.take().context("no watch was begun")?;
+        let Some(mut frames) = frames else {
+            return Ok(answer);
+        };
+        let wait = match till {
+            Till::Seen(change) => {
+                self.send(change).await?;
+                PATIENCE
+            }
+            Till::Closed => PATIENCE,
+            Till::Quiet => QUIET,
+        };
         let mut all = Vec::new();
-        let end = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let wait = if all.len() < at_least {
-                end.saturating_duration_since(tokio::time::Instant::now())
-            } else {
-                QUIET
-            };
             match tokio::time::timeout(wait, frames.next()).await {
                 Ok(Some(frame)) if frame["type"] == "BOOKMARK" => {
                     let initial = "/object/metadata/annotations/k8s.io~1initial-events-end";
@@ -187,16 +180,26 @@ impl Target {
                         all.push(self.bookmark(frame));
                     }
                 }
-                Ok(Some(frame)) => all.push(self.event(frame)),
+                Ok(Some(frame)) => {
+                    let is_last = is_last(&frame, till);
+                    all.push(self.event(frame));
+                    if is_last {
+                        break;
+                    }
+                }
                 Ok(None) => {
                     all.push(json!("END"));
                     break;
                 }
-                Err(_) => break,
+                Err(_) if matches!(till, Till::Quiet) => break,
+                Err(_) => {
+                    all.push(json!("NOTHING MORE"));
+                    break;
+                }
             }
         }
-        frames.answer.body = json!(all);
-        Ok(frames.answer)
+        answer.body = json!(all);
+        Ok(answer)
     }
 
     fn event(&mut self, mut frame: Value) -> Value {
@@ -226,6 +229,9 @@ impl Target {
                 Err(e) => json!(format!("no protobuf: {e}")),
             };
         }
+        if content.contains("yaml") {
+            return self.yaml(&String::from_utf8_lossy(data));
+        }
         match serde_json::from_slice::<Value>(data) {
             Ok(value) if content.contains("json") => {
                 let shape = json!({"pretty": data.contains(&b'\n') && data.windows(3).any(|w| w == b"\n  "),
@@ -238,6 +244,20 @@ impl Target {
             }
             _ => json!(self.normal.text(&String::from_utf8_lossy(data))),
         }
+    }
+
+    /// YAML as its value, and its text where that is not laid out as ours is.
+    fn yaml(&mut self, text: &str) -> Value {
+        let Ok(value) = serde_saphyr::from_str::<Value>(text) else {
+            return json!(self.normal.text(text));
+        };
+        let layout = api::yaml::to_string(&value);
+        let odd = (layout != text).then_some(text);
+        let mut out = self.json(value);
+        if let (Some(map), Some(odd)) = (out.as_object_mut(), odd) {
+            map.insert("~layout".into(), json!(odd));
+        }
+        out
     }
 
     fn json(&mut self, value: Value) -> Value {
@@ -305,73 +325,23 @@ impl Answer {
     }
 }
 
-// === Frames ===
-
-impl Frames {
-    /// The next frame as JSON; nothing at the end.
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            if let Some(frame) = self.taken() {
-                return Some(frame);
-            }
-            let chunk = self.chunks.as_mut()?.next().await?.ok()?;
-            if let Ok(data) = chunk.into_data() {
-                self.left.extend_from_slice(&data);
-            }
-        }
-    }
-
-    fn taken(&mut self) -> Option<Value> {
-        if self.protobuf {
-            let length = self
-                .left
-                .first_chunk::<4>()
-                .map(|b| u32::from_be_bytes(*b))?;
-            let length = usize::try_from(length).ok()?;
-            let data: Vec<u8> = self.left.get(4..4 + length)?.to_vec();
-            self.left.drain(..4 + length);
-            return Some(watch_event(&data));
-        }
-        let at = self.left.iter().position(|b| *b == b'\n')?;
-        let line: Vec<u8> = self.left.drain(..=at).collect();
-        serde_json::from_slice(&line)
-            .ok()
-            .or_else(|| Some(json!({"type": String::from_utf8_lossy(&line)})))
-    }
-}
-
-/// A WatchEvent of protobuf: field 1 the type, field 2 a RawExtension whose field 1 is the object.
-fn watch_event(data: &[u8]) -> Value {
-    let part = |data: &[u8], field: u8| -> Option<Vec<u8>> {
-        let mut rest = data;
-        loop {
-            let tag = *rest.first()?;
-            rest = rest.get(1..)?;
-            let (mut length, mut shift) = (0usize, 0);
-            loop {
-                let b = *rest.first()?;
-                rest = rest.get(1..)?;
-                length |= usize::from(b & 0x7f) << shift;
-                shift += 7;
-                if b < 0x80 {
-                    break;
-                }
-            }
-            let value = rest.get(..length)?;
-            if tag == field << 3 | 2 {
-                return Some(value.to_vec());
-            }
-            rest = rest.get(length..)?;
-        }
+/// Whether an event is about the change that ends a watch.
+fn is_last(frame: &Value, till: &Till) -> bool {
+    let Till::Seen(change) = till else {
+        return false;
     };
-    let kind = part(data, 1).unwrap_or_default();
-    let object = part(data, 2).and_then(|raw| part(&raw, 1));
-    let object = api::protobuf::decode(&object.unwrap_or_default());
-    json!({"type": String::from_utf8_lossy(&kind),
-        "object": object.unwrap_or_else(|e| json!(e.to_string()))})
+    let mark = |v: &Value, at: &str| {
+        v.pointer(&format!("{at}/metadata/annotations/{LAST}"))
+            .cloned()
+    };
+    let body: Value = serde_json::from_slice(&change.body).unwrap_or_default();
+    let wanted = mark(&body, "");
+    let seen = mark(frame, "/object").or_else(|| mark(frame, "/object/rows/0/object"));
+    wanted.is_some() && wanted == seen
 }
 
-fn header(parts: &http::response::Parts, name: &str) -> String {
+/// A header's text, empty where there is none.
+pub fn header(parts: &http::response::Parts, name: &str) -> String {
     let value = parts.headers.get(name).and_then(|v| v.to_str().ok());
     value.unwrap_or("").to_string()
 }

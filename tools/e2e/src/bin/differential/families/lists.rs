@@ -61,6 +61,10 @@ pub fn objects(d: &mut Dice, base: &str) -> Vec<Step> {
 
 /// A version as a client may give it.
 pub fn version(d: &mut Dice) -> &'static str {
+    if d.once_in(40) {
+        // It is waited for.
+        return "999999999999";
+    }
     d.pick(&[
         "",
         "",
@@ -73,8 +77,8 @@ pub fn version(d: &mut Dice) -> &'static str {
         "«first:o1»",
         "abc",
         "-1",
-        "999999999999",
         "1.5",
+        "99999999999999999999",
     ])
 }
 
@@ -91,6 +95,16 @@ pub fn selector(d: &mut Dice) -> &'static str {
         "labelSelector=a%3D%3D%3Db",
         "labelSelector=-bad",
         "labelSelector=even%20in%20true",
+        "labelSelector=even%20in%20(true",
+        "labelSelector=even%20in%20(,",
+        "labelSelector=even%20in%20(z$,b)",
+        "labelSelector=even%3D%24x",
+        "labelSelector=even%3Ex",
+        "labelSelector=even%3C%24",
+        "labelSelector=%21even%3Dtrue",
+        "labelSelector=even%20true",
+        "labelSelector=even,",
+        "labelSelector=even%3D%3Dtrue,%21missing",
         "labelSelector=,",
         "fieldSelector=metadata.name%3Do1",
         "fieldSelector=metadata.name%21%3Do1",
@@ -98,6 +112,12 @@ pub fn selector(d: &mut Dice) -> &'static str {
         "fieldSelector=spec.a%3Dv1",
         "fieldSelector=metadata.name",
         "fieldSelector=%3Dx",
+        "fieldSelector=%3D",
+        "fieldSelector=metadata.name%3Da%3Db",
+        "fieldSelector=metadata.name%3D%5Cx",
+        "fieldSelector=metadata.name%3D%5C%2C",
+        "fieldSelector=spec.b%3D1,spec.a%3D2,x",
+        "fieldSelector=metadata.namespace%3Dx",
     ])
 }
 

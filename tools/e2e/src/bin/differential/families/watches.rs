@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::families::lists::{self, PARTIAL, TABLE};
 use crate::families::things as path_of;
-use crate::step::{Ask, Dice, Sequence, Step};
+use crate::step::{Ask, Dice, LAST, Sequence, Step, Till};
 
 /// Objects, watches of them, and watches that see changes.
 pub fn sequence(seed: u64) -> Sequence {
@@ -12,19 +12,75 @@ pub fn sequence(seed: u64) -> Sequence {
     let base = path_of(&namespace);
     let mut d = Dice::new(seed + 4_000);
     let mut steps = lists::objects(&mut d, &base);
-    for _ in 0..3 {
-        steps.push(Step::Watch(watch(&mut d, &base)));
+    for n in 0..3 {
+        let ask = watch(&mut d, &base);
+        let till = till(&ask, &base, n);
+        steps.push(Step::Watch(ask, till));
     }
-    steps.push(Step::Begin(watch(&mut d, &base)));
+    let ask = watch(&mut d, &base);
+    let till = till(&ask, &base, 3);
+    steps.push(Step::Begin(ask));
     for _ in 0..4 {
         steps.push(change(&mut d, &base).into());
     }
-    steps.push(Step::End);
+    steps.push(Step::End(till));
     Sequence {
         name: String::new(),
         namespace,
         steps,
     }
+}
+
+/// The labels of an object that a selector selects.
+const SELECTED: &[(&str, &str)] = &[
+    ("even%3Dtrue", "true"),
+    ("even%21%3Dtrue", "odd"),
+    ("even%20in%20(true,odd)", "true"),
+    ("even%20notin%20(true)", "odd"),
+    ("even", "true"),
+    ("even%3D%3Dtrue,%21missing", "true"),
+    ("seq%3E1", "7"),
+];
+
+/// What ends a watch: a change that it sees, where there is one.
+pub fn till(ask: &Ask, base: &str, n: u64) -> Till {
+    let (path, query) = ask.path.split_once('?').unwrap_or((&ask.path, ""));
+    let option = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|p| p.split_once('='));
+        pairs.find(|(k, _)| *k == name).map(|(_, v)| v)
+    };
+    if option("timeoutSeconds").is_some() {
+        return Till::Closed;
+    }
+    let future = option("resourceVersion") == Some("999999999999");
+    let fields = option("fieldSelector").unwrap_or("");
+    let of_path = path.strip_prefix(&base.replace("/v1/", "/v1/watch/"));
+    let of_path = of_path.and_then(|rest| rest.strip_prefix('/'));
+    let of_fields = fields.strip_prefix("metadata.name%3D");
+    let name = of_path.or(of_fields).unwrap_or("last");
+    let selector = option("labelSelector").unwrap_or("");
+    let never = future
+        || fields.contains(',')
+        || fields.starts_with("metadata.namespace")
+        || name.contains('%')
+        || (selector.starts_with("%21") && name != "last");
+    if never {
+        return Till::Quiet;
+    }
+    let label = SELECTED.iter().find(|(s, _)| *s == selector);
+    let mut labels = json!({});
+    if let Some((_, value)) = label {
+        let key = if selector.starts_with("seq") {
+            "seq"
+        } else {
+            "even"
+        };
+        labels[key] = json!(value);
+    }
+    let body = json!({"apiVersion": "peer.example.com/v1", "kind": "Thing", "metadata": {
+        "name": name, "labels": labels, "annotations": {LAST: n.to_string()}}});
+    let path = format!("{base}/{name}?fieldManager=last&force=true");
+    Till::Seen(Ask::new("PATCH", path).json("application/apply-patch+yaml", &body))
 }
 
 fn watch(d: &mut Dice, base: &str) -> Ask {

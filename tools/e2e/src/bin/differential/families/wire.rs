@@ -1,12 +1,12 @@
-//! Formats, headers, paths and methods: a table, a few lines a sequence.
+//! Formats, headers, paths, methods, compression and WebSockets: a table, a few lines a sequence.
 
 use serde_json::json;
 
-use crate::families::things as path_of;
+use crate::families::{things as path_of, watches};
 use crate::step::{Ask, Sequence, Step};
 
 /// Lines of the table a sequence takes.
-const CHUNK: usize = 6;
+const CHUNK: usize = 4;
 /// Sequences that the table fills.
 pub const SEEDS: u64 = LINES.len().div_ceil(CHUNK) as u64;
 
@@ -338,8 +338,116 @@ const LINES: &[(&str, &str, &[&str])] = &[
         "/openapi/v3/apis/peer.example.com/v1",
         &["accept: text/html"],
     ),
-    ("POST", "/openapi/v2", &[]),
+    ("POST", "/openapi/v2", &["accept: text/html"]),
+    ("GET", "~?watch=true", &["accept-encoding: gzip"]),
+    (
+        "GET",
+        "~?watch=true&allowWatchBookmarks=true",
+        &["accept-encoding: deflate, gzip"],
+    ),
+    (
+        "GET",
+        "~?watch=true&allowWatchBookmarks=true&resourceVersion=x",
+        &["accept-encoding: gzip"],
+    ),
+    (
+        "GET",
+        "~?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        &[
+            "accept-encoding: gzip",
+            "accept: application/json;as=Table;v=v1;g=meta.k8s.io",
+        ],
+    ),
+    (
+        "GET",
+        "~?watch=true&allowWatchBookmarks=true&includeObject=None",
+        &["accept: application/json;as=Table;v=v1;g=meta.k8s.io"],
+    ),
+    (
+        "GET",
+        "~?watch=true&allowWatchBookmarks=true&labelSelector=even%3D%3Dtrue,%21missing",
+        &["accept: application/json;as=Table;v=v1;g=meta.k8s.io"],
+    ),
+    (
+        "GET",
+        "~?watch=true",
+        &["websocket: 13", "origin: http://x"],
+    ),
+    ("GET", "~?watch=true", &["websocket: 13"]),
+    (
+        "GET",
+        "~?watch=true",
+        &["websocket: 12", "origin: http://x"],
+    ),
+    (
+        "GET",
+        "~?watch=true",
+        &[
+            "websocket: 13",
+            "origin: http://x",
+            "sec-websocket-protocol: a",
+        ],
+    ),
+    (
+        "GET",
+        "~?watch=true",
+        &[
+            "websocket: 13",
+            "origin: http://x",
+            "sec-websocket-protocol: a, b",
+        ],
+    ),
+    (
+        "GET",
+        "~?watch=true&allowWatchBookmarks=true",
+        &["websocket: 13", "origin: http://x", "accept-encoding: gzip"],
+    ),
+    (
+        "GET",
+        "~?watch=true",
+        &[
+            "websocket: 13",
+            "origin: http://x",
+            "accept: application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+        ],
+    ),
+    (
+        "GET",
+        "~?watch=true",
+        &[
+            "websocket: 13",
+            "origin: http://x",
+            "accept: application/json;as=Table;v=v1;g=meta.k8s.io",
+        ],
+    ),
+    (
+        "GET",
+        "~?watch=true",
+        &[
+            "websocket: 13",
+            "origin: http://x",
+            "accept: application/yaml",
+        ],
+    ),
+    (
+        "GET",
+        "~?watch=true&resourceVersion=x",
+        &["websocket: 13", "origin: http://x"],
+    ),
+    (
+        "GET",
+        "~?watch=true&timeoutSeconds=1",
+        &["websocket: 13", "origin: http://x"],
+    ),
 ];
+
+/// The headers of a WebSocket's handshake, under a version.
+fn handshake(ask: Ask, version: &str) -> Ask {
+    ask.with("connection", "Upgrade")
+        .with("upgrade", "websocket")
+        .with("sec-websocket-version", version)
+        .with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+}
 
 /// A part of the table, about objects of its own.
 pub fn sequence(seed: u64) -> Sequence {
@@ -356,15 +464,19 @@ pub fn sequence(seed: u64) -> Sequence {
         );
     }
     let chunk = LINES.chunks(CHUNK).nth(usize::try_from(seed).unwrap_or(0));
-    for (method, path, headers) in chunk.into_iter().flatten() {
+    for (n, (method, path, headers)) in (0..).zip(chunk.into_iter().flatten()) {
         let mut ask = Ask::new(method, path.replace('~', &base));
         for header in *headers {
             let (name, value) = header.split_once(':').unwrap_or((header, ""));
-            ask = ask.with(name, value.trim());
+            ask = match name {
+                "websocket" => handshake(ask, value.trim()),
+                name => ask.with(name, value.trim()),
+            };
         }
-        let watches = path.contains("watch") && !path.contains("/o?") && *method == "GET";
-        steps.push(if watches {
-            Step::Watch(ask)
+        let watches = path.contains("watch") && !path.contains("/o?") && !path.ends_with("=0");
+        steps.push(if watches && *method == "GET" {
+            let till = watches::till(&ask, &base, n);
+            Step::Watch(ask, till)
         } else {
             Step::Send(ask)
         });
