@@ -29,7 +29,7 @@ fn pattern(text: &str) -> Regex {
 }
 
 /// The names that uids and versions get, in the order in which they are seen.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Normal {
     uids: HashMap<String, usize>,
     versions: HashMap<String, usize>,
@@ -98,6 +98,8 @@ impl Normal {
                 return format!("rv{n}");
             }
             "continue" => return token(text),
+            // Each server's own writes bear its program's name.
+            "manager" if text == "refapi" => return "kube-apiserver".into(),
             "cells" if AGE.is_match(text) => return "AGE".into(),
             _ => {}
         }

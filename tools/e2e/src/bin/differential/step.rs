@@ -23,6 +23,8 @@ pub enum Step {
     Begin(Ask),
     /// Read what the watch that was begun has seen, compare all frames.
     End,
+    /// Send and compare; where both refuse, nothing that follows has a meaning.
+    Gate(Ask),
     /// Send without a comparison.
     Quiet(Ask),
     /// Send until the answer fits, to each server; nothing is compared.
