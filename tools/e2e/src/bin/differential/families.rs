@@ -5,6 +5,7 @@ mod bodies;
 mod definitions;
 mod deletes;
 mod lists;
+mod owners;
 mod rules;
 mod schemas;
 mod watches;
@@ -44,6 +45,11 @@ static FAMILIES: &[Family] = &[
         name: "applies",
         seeds: 80,
         make: applies::sequence,
+    },
+    Family {
+        name: "owners",
+        seeds: 60,
+        make: owners::sequence,
     },
     Family {
         name: "bodies",
