@@ -78,7 +78,7 @@ impl Ask {
         }
         if !self.body.is_empty() {
             let text = String::from_utf8_lossy(&self.body);
-            let cut: String = text.chars().take(1_500).collect();
+            let cut: String = text.chars().take(8_000).collect();
             out.push_str(&format!("\n      {cut}"));
         }
         out

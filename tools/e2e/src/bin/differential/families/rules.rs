@@ -300,6 +300,9 @@ pub fn sequence(seed: u64) -> Sequence {
     let status = json!({"status": {"phase": d.pick(&["abc", "x", "ABC"])}});
     let path = format!("{base}/a/status");
     steps.push(Ask::new("PATCH", path).json(MERGE, &status).into());
+    // Each definition that stays costs the later ones time.
+    let path = format!("{CRDS}/ruled.{}", group(seed));
+    steps.push(Step::Quiet(Ask::new("DELETE", path)));
     Sequence {
         name: String::new(),
         namespace: String::new(),

@@ -109,6 +109,8 @@ pub fn sequence(seed: u64) -> Sequence {
             .into(),
     );
     steps.push(Ask::new("GET", &base).into());
+    // Each definition that stays costs the later ones time.
+    steps.push(Step::Quiet(Ask::new("DELETE", name)));
     Sequence {
         name: String::new(),
         namespace: String::new(),
