@@ -209,8 +209,9 @@ pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
     } = decoded(data, media, (&d.version, &d.kind), schema)?;
     if call.is_custom() {
         check_custom_kind(call, &value, data, media)?;
+    } else {
+        check_kind(&mut value, &d.api_version(), &d.kind)?;
     }
-    check_kind(&mut value, &d.api_version(), &d.kind)?;
     let unknown = conformed(call, &mut value)?;
     let mut all = findings;
     // Of JSON the parser has told them already, in the order of the text.
@@ -254,6 +255,10 @@ fn check_custom_kind(
     if version != d.api_version() {
         return Err(other_version(&version, &d.api_version()));
     }
+    // Of an update that is judged once the object is known.
+    if call.info.verb == "update" {
+        return Ok(());
+    }
     check_type(call, value)
 }
 
@@ -285,17 +290,34 @@ fn other_version(given: &str, expected: &str) -> ApiError {
     ))
 }
 
-/// Numbers without a fraction as Go writes them: without a point.
-fn whole_numbers(value: &mut Value) {
+/// Numbers without a fraction as Go writes them: without a point. A request's `2.0` is a float until its object
+/// is stored, and an integer when it is read again.
+pub fn whole_numbers(value: &mut Value) {
+    numbers(value, &|n| {
+        n.as_f64()
+            .filter(|_| n.is_f64())
+            .and_then(yaml11::whole)
+            .map(Value::from)
+    });
+}
+
+/// Integers that Go has no 64 bits with a sign for are floats.
+fn large_numbers(value: &mut Value) {
+    numbers(value, &|n| {
+        (n.is_u64() && !n.is_i64()).then(|| Value::from(n.as_f64()))
+    });
+}
+
+/// Puts other numbers where `other` gives one.
+fn numbers(value: &mut Value, other: &dyn Fn(&serde_json::Number) -> Option<Value>) {
     match value {
-        Value::Number(n) if n.is_u64() && !n.is_i64() => *value = Value::from(n.as_f64()),
         Value::Number(n) => {
-            if let Some(whole) = n.as_f64().filter(|_| n.is_f64()).and_then(yaml11::whole) {
-                *value = Value::from(whole);
+            if let Some(new) = other(n) {
+                *value = new;
             }
         }
-        Value::Array(list) => list.iter_mut().for_each(whole_numbers),
-        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        Value::Array(list) => list.iter_mut().for_each(|v| numbers(v, other)),
+        Value::Object(map) => map.values_mut().for_each(|v| numbers(v, other)),
         _ => {}
     }
 }
@@ -322,6 +344,7 @@ pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError
 /// judges the rest as it is.
 pub fn applied(call: &Call, value: &mut Value) -> Result<(), ApiError> {
     if call.is_custom() {
+        whole_numbers(value);
         return metadata(value).map(|_| ()).map_err(ApiError::internal);
     }
     conformed(call, value).map(|_| ())
@@ -329,7 +352,7 @@ pub fn applied(call: &Call, value: &mut Value) -> Result<(), ApiError> {
 
 /// Makes numbers and metadata those that Go would read; gives the texts of unknown fields.
 fn metadata(value: &mut Value) -> Result<Vec<String>, String> {
-    whole_numbers(value);
+    large_numbers(value);
     let meta = schema::lookup("meta.k8s.io", "v1", "ObjectMeta");
     match (meta, value.get_mut("metadata")) {
         (Some(meta), Some(fields)) => conform::conform_at(meta, fields, "metadata"),

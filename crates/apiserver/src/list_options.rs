@@ -170,7 +170,7 @@ mod tests {
         options.set_defaults();
         let causes = options.validate();
         let all = causes.as_slice().iter();
-        all.map(|c| format!("{}: {}", c.field, c.message)).collect()
+        all.map(|c| c.text()).collect()
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::schema;
 use crate::types::{self, Type};
 use crate::value::Value;
 
+mod address;
 pub mod authorizer;
 mod collections;
 mod convert;

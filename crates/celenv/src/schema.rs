@@ -39,6 +39,9 @@ pub struct ObjectSchema {
     pub fields: Vec<(String, String, Schema)>,
 }
 
+/// Below this a float without a fraction is an integer.
+const WHOLE_MAX: f64 = 9e18;
+
 const RESERVED: &[&str] = &[
     "true",
     "false",
@@ -150,6 +153,12 @@ impl Schema {
         match (self, json) {
             (_, Json::Null) => Value::Null,
             (Self::Double, Json::Number(n)) => n.as_f64().map_or(Value::Null, Value::Double),
+            // Upstream: an error wherever it is looked at; here a whole number is one however it was written.
+            (Self::Int, Json::Number(n)) if n.is_f64() => match n.as_f64() {
+                #[allow(clippy::cast_possible_truncation)] // It is whole and fits.
+                Some(f) if f.fract() == 0.0 && f.abs() < WHOLE_MAX => Value::Int(f as i64),
+                _ => untyped(json),
+            },
             (Self::Timestamp, Json::String(s)) => {
                 timestamp(s).map_or_else(|| Value::text(s), Value::Timestamp)
             }

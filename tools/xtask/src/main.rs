@@ -53,7 +53,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "differential",
-        about: "send the same requests to this server and to upstream's [REGEX] [--seeds N]",
+        about: "send the same requests to this server and to upstream's [REGEX] [--seeds N] [--base N] [--seconds N]",
         run: differential::run,
     },
     Command {

@@ -54,7 +54,7 @@ pub fn handshake(headers: &HeaderMap, protocol: &str) -> Result<Answer, ApiError
 
 /// The answer to the handshake of a watch, or a refusal. Upstream: golang.org/x/net/websocket, whose refusals have
 /// no headers of their own.
-pub fn plain_handshake(headers: &HeaderMap) -> Result<Answer, Answer> {
+pub fn plain_handshake(headers: &HeaderMap) -> Result<Answer, Box<Answer>> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let refused = |code, why: &'static str| {
         let mut answer = Answer::new(body::full(why));
@@ -63,22 +63,22 @@ pub fn plain_handshake(headers: &HeaderMap) -> Result<Answer, Answer> {
     };
     if text("sec-websocket-key").is_none_or(str::is_empty) {
         let why = "mismatch challenge/response";
-        return Err(refused(StatusCode::BAD_REQUEST, why));
+        return Err(Box::new(refused(StatusCode::BAD_REQUEST, why)));
     }
     if text("sec-websocket-version") != Some("13") {
         let mut answer = refused(StatusCode::BAD_REQUEST, "missing or bad WebSocket Version");
         let known = HeaderValue::from_static("13");
         answer.headers_mut().insert("sec-websocket-version", known);
-        return Err(answer);
+        return Err(Box::new(answer));
     }
     if text("origin").is_none_or(str::is_empty) {
-        return Err(refused(StatusCode::FORBIDDEN, ""));
+        return Err(Box::new(refused(StatusCode::FORBIDDEN, "")));
     }
     let protocol = text("sec-websocket-protocol").unwrap_or("").trim();
     if protocol.contains(',') {
-        return Err(refused(StatusCode::BAD_REQUEST, ""));
+        return Err(Box::new(refused(StatusCode::BAD_REQUEST, "")));
     }
-    handshake(headers, protocol).map_err(|_| refused(StatusCode::BAD_REQUEST, ""))
+    handshake(headers, protocol).map_err(|_| Box::new(refused(StatusCode::BAD_REQUEST, "")))
 }
 
 /// RFC 6455: SHA-1 of the key and a fixed GUID.

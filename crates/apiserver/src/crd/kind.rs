@@ -43,6 +43,21 @@ impl Strategy for Kind {
         if machinery::object::at(obj, "spec.conversion").is_none_or(Value::is_null) {
             set(obj, "spec.conversion", json!({"strategy": "None"}));
         }
+        if list_at(obj, "status.storedVersions").is_empty() {
+            let stored = stored_version(obj).to_string();
+            if !stored.is_empty() && map_at(obj, "status").is_some() {
+                set(obj, "status.storedVersions", json!([stored]));
+            }
+        }
+        // Upstream's inner form has no webhook of its own, only what is in one.
+        let webhook = "spec.conversion.webhook";
+        let has = |field: &str| {
+            let value = machinery::object::at(obj, &format!("{webhook}.{field}"));
+            value.is_some_and(|v| !v.is_null())
+        };
+        if !has("clientConfig") && !has("conversionReviewVersions") {
+            remove(obj, webhook);
+        }
         let service = "spec.conversion.webhook.clientConfig.service";
         if map_at(obj, service).is_some() {
             set_default(obj, &format!("{service}.port"), json!(443));
@@ -119,6 +134,8 @@ impl Strategy for Kind {
         );
         plan::condition(obj, "Terminating", true, why, &now);
         remove(obj, "metadata.selfLink");
+        // Upstream marks definitions by itself, and knows of no grace.
+        remove(obj, "metadata.deletionGracePeriodSeconds");
     }
 
     fn columns(&self) -> Vec<Column> {

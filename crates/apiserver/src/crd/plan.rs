@@ -101,11 +101,10 @@ pub fn condition(
     (reason, message): (&str, &str),
     now: &str,
 ) {
-    let generation = crd["metadata"]["generation"].clone();
     let status = if status { "True" } else { "False" };
     let mut all = list_at(crd, "status.conditions").to_vec();
     let fresh = json!({"type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": now, "observedGeneration": generation});
+        "lastTransitionTime": now});
     match all.iter_mut().find(|c| str_at(c, "type") == kind) {
         Some(old) => {
             let since = old["lastTransitionTime"].clone();

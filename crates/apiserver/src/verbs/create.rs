@@ -147,6 +147,9 @@ pub async fn new_object(
     validate(&obj, d.namespaced(), &problems, &mut causes);
     d.strategy.validate(&obj, &mut causes);
     write::judge(call, &obj, &causes)?;
+    if call.is_custom() {
+        decode::whole_numbers(&mut obj);
+    }
     d.strategy
         .warnings(&obj, None)
         .into_iter()

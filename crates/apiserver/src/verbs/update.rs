@@ -177,6 +177,9 @@ impl One<'_> {
     async fn change(&self, mut obj: Value, expected: u64) -> Result<Changed, ApiError> {
         let call = self.call;
         let d = call.descriptor().clone();
+        if call.is_custom() {
+            decode::check_type(call, &obj)?;
+        }
         if d.namespaced() {
             set(&mut obj, "metadata.namespace", json!(self.namespace));
         }
@@ -208,6 +211,9 @@ impl One<'_> {
         let before = Some(self.before);
         let reserved = Reservations::begin(call, &mut obj, before, self.dry_run).await?;
         self.judge(&obj)?;
+        if call.is_custom() {
+            decode::whole_numbers(&mut obj);
+        }
         d.strategy
             .warnings(&obj, before)
             .into_iter()

@@ -126,7 +126,7 @@ fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
     if let Some(upgrade) = call.take_websocket() {
         let answer = match websocket::plain_handshake(&call.headers) {
             Ok(answer) => answer,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let messages = match media {
             Media::Protobuf => Messages::Framed,

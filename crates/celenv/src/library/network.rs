@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Foreign, Row, foreign, none, text};
+use super::{Foreign, Row, address, foreign, none, text};
 use crate::program::EvalError;
 use crate::value::Value;
 
@@ -113,7 +113,7 @@ fn parse_ip(s: &str) -> Result<IpAddr, EvalError> {
         )));
     }
     let ip: IpAddr = s.parse().map_err(|_| {
-        let why = format!("ParseAddr({s:?}): {}", address_problem(s));
+        let why = address_problem(s);
         EvalError::of(format!(
             "IP Address {s:?} parse error during conversion from string: {why}"
         ))
@@ -126,43 +126,19 @@ fn parse_ip(s: &str) -> Result<IpAddr, EvalError> {
     Ok(ip)
 }
 
-/// What Go's `netip.ParseAddr` finds wrong about an address.
-fn address_problem(s: &str) -> &'static str {
-    let separator = s.find(['.', ':']);
-    match separator.map(|i| s.as_bytes()[i]) {
-        Some(b'.') => {
-            let fields: Vec<&str> = s.split('.').collect();
-            let number = |f: &str| f.bytes().all(|b| b.is_ascii_digit());
-            if !fields.iter().all(|f| number(f)) {
-                return "unexpected character";
-            }
-            if fields.iter().any(|f| f.len() > 1 && f.starts_with('0')) {
-                return "IPv4 field has octet with leading zero";
-            }
-            if fields
-                .iter()
-                .any(|f| f.len() > 3 || f.parse::<u16>().is_ok_and(|n| n > 255))
-            {
-                return "IPv4 field has value >255";
-            }
-            match fields.len() {
-                n if n < 4 => "IPv4 address too short",
-                n if n > 4 => "IPv4 address too long",
-                _ => "IPv4 field must have at least one digit",
-            }
-        }
-        _ => "unable to parse IP",
-    }
+/// What Go finds wrong about an address.
+fn address_problem(s: &str) -> String {
+    address::problem(s).unwrap_or_else(|| format!("ParseAddr({s:?}): unable to parse IP"))
 }
 
 fn parse_cidr(s: &str) -> Result<Cidr, EvalError> {
     let start = "network address parse error during conversion from string";
     let bad =
         |why: &str| EvalError::of(format!("{start}: {start}: netip.ParsePrefix({s:?}): {why}"));
-    let (address, bits) = s.split_once('/').ok_or_else(|| bad("no '/'"))?;
+    let (address, bits) = s.rsplit_once('/').ok_or_else(|| bad("no '/'"))?;
     let address: IpAddr = address
         .parse()
-        .map_err(|_| bad(&format!("ParseAddr({address:?}): unable to parse IP")))?;
+        .map_err(|_| bad(&address_problem(address)))?;
     let plain = !bits.is_empty() && (bits == "0" || !bits.starts_with('0'));
     let digits = plain && bits.bytes().all(|b| b.is_ascii_digit());
     let length: u8 = match bits.parse() {

@@ -34,15 +34,15 @@ fn walk(t: TypeRef<'_>, value: &Value, path: &mut Vec<Element>, out: &mut FieldS
 }
 
 fn list(l: &List<'_>, items: &[Value], path: &mut Vec<Element>, out: &mut FieldSet) {
-    let elements: Vec<Option<Element>> = items.iter().map(|i| item_element(l, i).ok()).collect();
+    let element = |item| item_element(l, item).unwrap_or_else(|_| Element::nameless());
+    let elements: Vec<Element> = items.iter().map(element).collect();
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    for e in elements.iter().flatten() {
+    for e in &elements {
         if !seen.insert(e) {
             twice.insert(e);
         }
     }
     for (item, e) in items.iter().zip(&elements) {
-        let Some(e) = e else { continue };
         path.push(e.clone());
         if !twice.contains(e) {
             walk(l.item, item, path, out);

@@ -34,6 +34,11 @@ impl Element {
         Self::Key(Value::Object(keys.clone()).to_string())
     }
 
+    /// Of an item that no path leads to: upstream's is empty, and holds what is around the item.
+    pub fn nameless() -> Self {
+        Self::Key(String::new())
+    }
+
     fn parse(text: &str) -> Result<Option<Self>, String> {
         let Some((kind, rest)) = text.split_once(':') else {
             return Err(format!("missing colon: {text}"));

@@ -19,10 +19,7 @@ fn walk(t: TypeRef<'_>, value: &Value, gone: &FieldSet) -> Option<Value> {
         (Form::List(l), Value::Array(items)) if !l.atomic && !items.is_empty() => {
             let mut out = Vec::new();
             for item in items {
-                let Ok(e) = item_element(&l, item) else {
-                    out.push(item.clone());
-                    continue;
-                };
+                let e = item_element(&l, item).unwrap_or_else(|_| Element::nameless());
                 if gone.has_member(&e) {
                     continue;
                 }

@@ -220,10 +220,15 @@ fn map(m: &MapType<'_>, value: &Value, dup: bool, path: &mut String, out: &mut P
         let len = path.len();
         path.push('.');
         path.push_str(name);
-        match m.value(name) {
+        let declared = m.value(name);
+        match declared {
             Some(t) => walk(t, below, dup, path, out),
             None => out.push((path.clone(), "field not declared in schema".into())),
         }
         path.truncate(len);
+        // Upstream looks no further, and has no order.
+        if declared.is_none() {
+            break;
+        }
     }
 }

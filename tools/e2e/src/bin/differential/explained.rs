@@ -1,5 +1,7 @@
 //! Differences that are meant: each with its reason. Whoever mends one removes its line.
 
+use serde_json::Value;
+
 use crate::step::Ask;
 use crate::target::Answer;
 
@@ -88,6 +90,78 @@ static EXPLAINED: &[Explained] = &[
         ends: true,
         fits: |_, _, theirs| {
             message(theirs).contains("failed to create manager for existing fields")
+        },
+    },
+    Explained {
+        reason: "upstream looks at an applied map's fields in any order, up to the first that is not declared",
+        ends: false,
+        fits: |ask, mine, theirs| {
+            let undeclared = |a: &Answer| {
+                message(a).contains("failed to create typed patch object")
+                    && message(a).contains("field not declared in schema")
+            };
+            let applies = ask.is_some_and(|a| a.method == "PATCH");
+            applies && mine.code == theirs.code && undeclared(mine) && undeclared(theirs)
+        },
+    },
+    Explained {
+        reason: "upstream panics over selectable fields of a schema that is not structural and closes the connection; here it is 422",
+        ends: false,
+        fits: |ask, mine, theirs| {
+            let defines = ask.is_some_and(|a| a.path.contains("/customresourcedefinitions"));
+            let selects = |c: &Value| {
+                c["field"]
+                    .as_str()
+                    .is_some_and(|f| f.contains("selectableFields"))
+            };
+            let causes = mine.body["details"]["causes"].as_array();
+            let refused = mine.code == 422 && causes.into_iter().flatten().any(selects);
+            defines && refused && theirs.code == 0
+        },
+    },
+    Explained {
+        reason: "upstream's rules fail over a whole number that is written as a float in an integer's place; here they see the number",
+        ends: true,
+        fits: |_, _, theirs| message(theirs).contains("invalid data, expected int, got float64"),
+    },
+    Explained {
+        reason: "what a syntax error of a rule says was expected is reckoned by another ANTLR",
+        ends: false,
+        fits: |_, mine, theirs| {
+            let cut = |a: &Answer| {
+                let text = message(a);
+                let lines = text
+                    .lines()
+                    .map(|l| l.split(" expecting ").next().unwrap_or(l));
+                lines.collect::<Vec<_>>().join("\n")
+            };
+            message(theirs).contains("Syntax error: ") && cut(mine) == cut(theirs)
+        },
+    },
+    Explained {
+        reason: "an empty map of properties is none where a refused definition is shown whole",
+        ends: false,
+        fits: |ask, mine, theirs| {
+            let defines = ask.is_some_and(|a| a.path.contains("/customresourcedefinitions"));
+            let full = |a: &Answer| {
+                let text = a.body.to_string();
+                text.replace(r#"\"Properties\":{}"#, r#"\"Properties\":null"#)
+            };
+            defines && full(mine) == full(theirs)
+        },
+    },
+    Explained {
+        reason: "a bound too large for 64 bits is what the machine's instruction makes of it upstream; here it bounds nothing",
+        ends: true,
+        fits: |_, mine, theirs| {
+            let overflown = "should be less than or equal to -9223372036854775808";
+            let without = |a: &Answer| {
+                let causes = a.body["details"]["causes"].as_array();
+                let text = |c: &&Value| !c["message"].as_str().unwrap_or("").contains(overflown);
+                let all = causes.into_iter().flatten().filter(text);
+                all.cloned().collect::<Vec<_>>()
+            };
+            message(theirs).contains(overflown) && without(mine) == without(theirs)
         },
     },
 ];

@@ -5,10 +5,14 @@ mod bodies;
 mod definitions;
 mod deletes;
 mod lists;
+mod owners;
+mod rules;
 mod schemas;
 mod watches;
 mod wire;
 mod writes;
+
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
@@ -41,6 +45,11 @@ static FAMILIES: &[Family] = &[
         name: "applies",
         seeds: 80,
         make: applies::sequence,
+    },
+    Family {
+        name: "owners",
+        seeds: 60,
+        make: owners::sequence,
     },
     Family {
         name: "bodies",
@@ -77,6 +86,11 @@ static FAMILIES: &[Family] = &[
         seeds: 40,
         make: schemas::sequence,
     },
+    Family {
+        name: "rules",
+        seeds: 60,
+        make: rules::sequence,
+    },
 ];
 
 /// All sequences, `seeds` of each family where that is given, from the seed `base` on.
@@ -90,6 +104,20 @@ pub fn all(seeds: Option<u64>, base: u64) -> Vec<Sequence> {
         })
     };
     FAMILIES.iter().flat_map(of).collect()
+}
+
+/// The sequences, one of each family in turn.
+pub fn in_turn(all: Vec<Sequence>) -> Vec<Sequence> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut turns: Vec<(usize, Sequence)> = Vec::with_capacity(all.len());
+    for s in all {
+        let family = s.name.split(' ').next().unwrap_or("").to_string();
+        let turn = seen.entry(family).or_default();
+        turns.push((*turn, s));
+        *turn += 1;
+    }
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, s)| s).collect()
 }
 
 /// Namespaced, structural, with status and scale.

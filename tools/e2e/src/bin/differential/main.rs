@@ -1,7 +1,8 @@
 //! The same requests to this server and to upstream's own generic API server, answer by answer:
-//! `differential [REGEX] [--seeds N] [--base N] [--kubeconfig FILE] [--full] [--all]`: `--full` prints the steps before a
-//! difference too, `--all` goes on behind it. Sequences come from fixed seeds; `families/` has one file for each
-//! kind of them. Ends with 1 where an answer differs that `explained.rs` does not explain.
+//! `differential [REGEX] [--seeds N] [--base N] [--seconds N] [--kubeconfig FILE] [--full] [--all]`: `--seconds` begins
+//! no sequence after so long and takes one of each family in turn, `--full` prints the steps before a difference too,
+//! `--all` goes on behind it. Sequences come from fixed seeds; `families/` has one file for each kind of them. Ends
+//! with 1 where an answer differs that `explained.rs` does not explain.
 
 mod explained;
 mod families;
@@ -55,6 +56,8 @@ fn main() -> ExitCode {
 struct Outcome {
     explained: Vec<&'static str>,
     difference: Option<String>,
+    /// What both servers said where they refused what the rest is about.
+    ended: Option<String>,
     steps: usize,
 }
 
@@ -83,8 +86,14 @@ async fn run() -> Result<bool> {
     let base = option("--base").map(|n| n.parse()).transpose()?;
     let mut all = families::all(seeds, base.unwrap_or(0));
     all.retain(|s| pattern.as_ref().is_none_or(|p| p.is_match(&s.name)));
+    let seconds = option("--seconds").map(|n| n.parse()).transpose()?;
+    if seconds.is_some() {
+        all = families::in_turn(all);
+    }
     let begun = Instant::now();
+    let is_time = || seconds.is_none_or(|n| begun.elapsed() < Duration::from_secs(n));
     let outcomes: Vec<(String, Result<Outcome>)> = stream::iter(all)
+        .take_while(|_| std::future::ready(is_time()))
         .map(|s| {
             let clients = (ours.clone(), peer.client.clone());
             async move { (s.name.clone(), compare(&s, clients).await) }
@@ -96,12 +105,24 @@ async fn run() -> Result<bool> {
 }
 
 fn report(outcomes: Vec<(String, Result<Outcome>)>, took: Duration) -> Result<bool> {
-    let (mut steps, mut wrong) = (0, Vec::new());
+    let (mut steps, mut ended, mut wrong) = (0, 0, Vec::new());
     let mut explained: BTreeMap<&str, usize> = BTreeMap::new();
     let sequences = outcomes.len();
     for (name, outcome) in outcomes {
-        let outcome = outcome.with_context(|| name.clone())?;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                wrong.push(format!("== {name}\n  {error:#}"));
+                continue;
+            }
+        };
         steps += outcome.steps;
+        if let Some(why) = outcome.ended {
+            ended += 1;
+            if std::env::args().any(|a| a == "--full") {
+                println!("ended {name}: {why}");
+            }
+        }
         for reason in outcome.explained {
             *explained.entry(reason).or_default() += 1;
         }
@@ -117,7 +138,7 @@ fn report(outcomes: Vec<(String, Result<Outcome>)>, took: Duration) -> Result<bo
         println!("explained {n:>5}  {reason}");
     }
     println!(
-        "{sequences} sequences, {steps} steps, {} differ, {:.1} s",
+        "{sequences} sequences ({ended} refused by both halfway), {steps} steps, {} differ, {:.1} s",
         wrong.len(),
         took.as_secs_f64()
     );
@@ -170,7 +191,7 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
     for step in &s.steps {
         out.steps += 1;
         let (theirs, mine) = match step {
-            Step::Send(ask) => {
+            Step::Send(ask) | Step::Gate(ask) => {
                 log.push(ask.line());
                 tokio::try_join!(peer.send(ask), ours.send(ask))?
             }
@@ -200,6 +221,10 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
             }
         };
         let Some(what) = differs(&mine, &theirs) else {
+            if matches!(step, Step::Gate(_)) && mine.code >= 400 {
+                out.ended = Some(mine.body["message"].to_string());
+                break;
+            }
             continue;
         };
         let ask = match step {

@@ -29,7 +29,7 @@ fn pattern(text: &str) -> Regex {
 }
 
 /// The names that uids and versions get, in the order in which they are seen.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Normal {
     uids: HashMap<String, usize>,
     versions: HashMap<String, usize>,
@@ -61,7 +61,8 @@ impl Normal {
         let text = UID.replace_all(text, "UID");
         let text = TIME.replace_all(&text, "TIME");
         let text = RESOURCE_VERSION.replace_all(&text, "resourceVersion: RV");
-        text.into_owned()
+        // The reference's objects lie in a folder of their own.
+        text.replace("/registry/apiextensions.kubernetes.io/", "/registry/")
     }
 
     fn walk(&mut self, v: &mut Value, key: &str) {
@@ -102,6 +103,8 @@ impl Normal {
                 return format!("rv{n}");
             }
             "continue" => return token(text),
+            // Each server's own writes bear its program's name.
+            "manager" if text == "refapi" => return "kube-apiserver".into(),
             "cells" if AGE.is_match(text) => return "AGE".into(),
             _ => {}
         }

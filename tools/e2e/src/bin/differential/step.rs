@@ -21,6 +21,8 @@ pub enum Step {
     Watch(Ask, Till),
     /// Begin a watch that the next steps are seen by.
     Begin(Ask),
+    /// Send and compare; where both refuse, nothing that follows has a meaning.
+    Gate(Ask),
     /// Send without a comparison.
     Quiet(Ask),
     /// Send until the answer fits, to each server; nothing is compared.
@@ -90,7 +92,7 @@ impl Ask {
         }
         if !self.body.is_empty() {
             let text = String::from_utf8_lossy(&self.body);
-            let cut: String = text.chars().take(1_500).collect();
+            let cut: String = text.chars().take(8_000).collect();
             out.push_str(&format!("\n      {cut}"));
         }
         out

@@ -113,10 +113,13 @@ impl Target {
     pub async fn until(&mut self, ask: &Ask, fits: fn(&Answer) -> bool) -> Result<()> {
         let end = tokio::time::Instant::now() + ANSWER;
         loop {
+            // What comes between is not counted as seen.
+            let known = self.normal.clone();
             let answer = self.send(ask).await?;
             if fits(&answer) {
                 return Ok(());
             }
+            self.normal = known;
             if tokio::time::Instant::now() > end {
                 anyhow::bail!("{} never fits: {} {}", ask.line(), answer.code, answer.body);
             }

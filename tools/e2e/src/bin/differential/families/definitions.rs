@@ -514,9 +514,9 @@ fn whole(d: &mut Dice, name: &str) -> Vec<Step> {
     const MERGES: &[&str] = &[
         r#"{"spec":{"scope":"Cluster"}}"#,
         r#"{"spec":{"group":"other.example.com"}}"#,
-        r#"{"spec":{"names":{"kind":"Other"}}}"#,
+        r#"{"spec":{"names":{"kind":"OtherNAME"}}}"#,
         r#"{"spec":{"names":{"plural":"others"}}}"#,
-        r#"{"spec":{"names":{"shortNames":["zz"],"categories":["c"]}}}"#,
+        r#"{"spec":{"names":{"shortNames":["zzNAME"],"categories":["c"]}}}"#,
         r#"{"spec":{"versions":[]}}"#,
         r#"{"spec":{"versions":[{"name":"v2","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}]}}"#,
         r#"{"spec":{"preserveUnknownFields":true}}"#,
@@ -548,9 +548,11 @@ fn whole(d: &mut Dice, name: &str) -> Vec<Step> {
         let query = d.pick(&["", "?dryRun=All"]);
         steps.push(
             Ask::new("PATCH", format!("{path}{query}"))
-                .text(merge, d.pick(MERGES))
+                .text(merge, &d.pick(MERGES).replace("NAME", name))
                 .into(),
         );
+        // Names are accepted in their own time.
+        steps.push(Step::Until(Ask::new("GET", &path), is_named));
     }
     steps.push(
         Ask::new("PATCH", format!("{path}/status?dryRun=All"))
@@ -565,6 +567,14 @@ fn whole(d: &mut Dice, name: &str) -> Vec<Step> {
         answer.code == 404
     }));
     steps
+}
+
+fn is_named(answer: &Answer) -> bool {
+    let (status, spec) = (
+        &answer.body["status"]["acceptedNames"],
+        &answer.body["spec"]["names"],
+    );
+    answer.code == 404 || status == spec
 }
 
 fn is_established(answer: &Answer) -> bool {

@@ -59,9 +59,9 @@ pub fn sequence(seed: u64) -> Sequence {
     let chosen = rules::chosen(&mut d, &mut properties);
     let base = format!("/apis/{}/v1/things", group(seed));
     let mut steps: Vec<Step> = vec![
-        Ask::new("POST", CRDS)
-            .json(JSON, &definition(seed, &properties, "first", &chosen))
-            .into(),
+        Step::Gate(
+            Ask::new("POST", CRDS).json(JSON, &definition(seed, &properties, "first", &chosen)),
+        ),
         until(seed, &base, "first"),
     ];
     let whole = good(&mut d, &properties);
@@ -96,7 +96,7 @@ pub fn sequence(seed: u64) -> Sequence {
     crd["metadata"]["resourceVersion"] = json!(format!("«rv:things.{}»", group(seed)));
     let name = format!("{CRDS}/things.{}", group(seed));
     steps.push(Step::Quiet(Ask::new("GET", &name)));
-    steps.push(Step::Quiet(Ask::new("PUT", &name).json(JSON, &crd)));
+    steps.push(Step::Gate(Ask::new("PUT", &name).json(JSON, &crd)));
     steps.push(until(seed, &base, "second"));
     steps.push(Ask::new("GET", format!("{base}/whole")).into());
     for _ in 0..5 {
@@ -109,6 +109,8 @@ pub fn sequence(seed: u64) -> Sequence {
             .into(),
     );
     steps.push(Ask::new("GET", &base).into());
+    // Each definition that stays costs the later ones time.
+    steps.push(Step::Quiet(Ask::new("DELETE", name)));
     Sequence {
         name: String::new(),
         namespace: String::new(),
