@@ -78,6 +78,8 @@ fn packed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> std::io::Result<Vec<
     for part in parts {
         encoder.write_all(part)?;
     }
+    // Go's reader waits for the next member before it gives what stands in the last block: nothing stands there now.
+    encoder.flush()?;
     encoder.finish()
 }
 
@@ -86,6 +88,14 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn a_member_ends_with_an_empty_block() {
+        let data = packed([b"some text".as_slice()]).expect("gzip");
+        // The stored block of a flush, then a last one of fixed codes without any, then checksum and length.
+        let end = data.len() - 8;
+        assert_eq!(data[end - 6..end], [0, 0, 0xff, 0xff, 3, 0]);
+    }
 
     #[tokio::test]
     async fn frames_are_members_that_make_one_text() {
