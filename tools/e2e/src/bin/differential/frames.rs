@@ -23,7 +23,7 @@ pub struct Frames {
 }
 
 enum From {
-    Body(BodyStream<Body>, Option<MultiGzDecoder<Vec<u8>>>),
+    Body(BodyStream<Body>, Option<Box<MultiGzDecoder<Vec<u8>>>>),
     Socket(Box<WebSocket<TokioIo<Upgraded>>>),
 }
 
@@ -33,7 +33,7 @@ impl Frames {
     /// Those of an answer's body.
     pub fn of_body(parts: &http::response::Parts, body: Body) -> Self {
         let packed = header(parts, "content-encoding") == "gzip";
-        let decoder = packed.then(|| MultiGzDecoder::new(Vec::new()));
+        let decoder = packed.then(|| Box::new(MultiGzDecoder::new(Vec::new())));
         Self {
             from: From::Body(BodyStream::new(body), decoder),
             left: Vec::new(),
