@@ -10,6 +10,7 @@ mod disk;
 mod elsewhere;
 mod etcd;
 mod etcd_cluster;
+mod helm;
 mod kubectls;
 mod leftovers;
 mod load;
@@ -96,6 +97,10 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "the sample API server plugs in",
         run: sample_apiserver::run,
+    },
+    Check {
+        name: "helm installs, upgrades, rolls back, tests and uninstalls",
+        run: helm::run,
     },
     Check {
         name: "a node keeps its objects in a real PostgreSQL",

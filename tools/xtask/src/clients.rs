@@ -8,7 +8,10 @@ use crate::{conformance, images, shell};
 const PYTHON: &str = "kubernetes==37.0.2";
 
 /// Real software, from the Go module proxy.
-const SOFTWARE: &[&str] = &["k8s.io/sample-apiserver@v0.37.2"];
+const SOFTWARE: &[&str] = &[
+    "k8s.io/sample-apiserver@v0.37.2",
+    "helm.sh/helm/v3/cmd/helm@v3.22.0",
+];
 
 /// Fetches the clients from PyPI and the Go module proxy, builds what uses them, and runs it.
 pub fn run(_args: &[String]) -> Result<()> {
@@ -36,6 +39,6 @@ pub fn run(_args: &[String]) -> Result<()> {
     for module in SOFTWARE {
         shell::run_with("go", &["install", module], &[("GOBIN", dir)])?;
     }
-    let pattern = "^client-go|^the Python client|^kubectls|^the sample API server";
+    let pattern = "^client-go|^the Python client|^kubectls|^the sample API server|^helm";
     conformance::checks(pattern, &[("K0S_KUBECTLS", "all")])
 }
