@@ -166,10 +166,11 @@ fn first_document(text: &str) -> &str {
 
 /// Go's words where they are known, else the parser's own.
 fn yaml_error(e: &serde_saphyr::Error) -> String {
-    if let serde_saphyr::Error::AliasReplayLimitExceeded { .. } = e.without_snippet() {
+    let text = e.without_snippet().to_string();
+    // The error of an alias may be another around this one.
+    if text.contains("alias replay limit exceeded") {
         return "yaml: document contains excessive aliasing".into();
     }
-    let text = e.without_snippet().to_string();
     if let Some(literal) = text.strip_prefix("non-finite float `") {
         let shown = match literal.to_lowercase() {
             l if l.starts_with("-.inf") => "-Inf",

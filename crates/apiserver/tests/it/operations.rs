@@ -430,6 +430,9 @@ fn version(object: &Value) -> u64 {
 fn holds(object: &Value, wanted: &Value) -> bool {
     match wanted {
         Value::Object(map) => map.iter().all(|(k, v)| holds(&object[k], v)),
+        // Beside what a controller wrote.
+        Value::Array(all) => (object.as_array())
+            .is_some_and(|has| all.iter().all(|v| has.iter().any(|o| holds(o, v)))),
         other => object == other,
     }
 }
