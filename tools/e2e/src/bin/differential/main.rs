@@ -228,7 +228,7 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
             continue;
         };
         let ask = match step {
-            Step::Send(ask) | Step::Watch(ask, _) => Some(ask),
+            Step::Send(ask) | Step::Gate(ask) | Step::Watch(ask, _) => Some(ask),
             _ => None,
         };
         match explained::reason(ask, &mine, &theirs) {
