@@ -224,9 +224,9 @@ fn network() -> Vec<Kind> {
 fn cluster() -> Vec<Kind> {
     let subject = json!({"kind": "User", "user": {"name": "nobody"}});
     let all = json!({"verbs": ["*"], "nonResourceURLs": ["*"]});
-    // As the server writes it, which leaves the status alone then; the time is its own.
-    let found = json!({"type": "Dangling", "status": "False", "reason": "Found",
-        "message": "This FlowSchema references the PriorityLevelConfiguration object named \"global-default\" and it exists"});
+    // As the server writes it, which leaves the status alone then; nobody makes the suggested levels here.
+    let dangling = json!({"type": "Dangling", "status": "True", "reason": "NotFound",
+        "message": "This FlowSchema references the PriorityLevelConfiguration object named \"global-default\" but there is no such object"});
     vec![
         kind(
             ("node.k8s.io/v1", "runtimeclasses"),
@@ -249,7 +249,7 @@ fn cluster() -> Vec<Kind> {
                 "distinguisherMethod": {"type": "ByUser"}, "rules": [{"subjects": [subject], "nonResourceRules": [all]}]}}),
         )
         .change(json!({"spec": {"matchingPrecedence": 9999}}))
-        .strict_status(json!({"status": {"conditions": [condition("PatchStatusFailed"), found]}}))
+        .strict_status(json!({"status": {"conditions": [condition("PatchStatusFailed"), dangling]}}))
         .settles(),
         kind(
             (
