@@ -424,12 +424,15 @@ pub async fn cleaned(s: &mut dyn Session) -> Result<i64, Fault> {
 /// Looks at a page of rows from one on: takes what each of them replaced, and deletions themselves. Gives
 /// the row to go on from, if any.
 pub async fn clean(s: &mut dyn Session, from: i64, compacted: u64) -> Result<Option<i64>, Fault> {
-    let until = bound(s, compacted).await?;
+    // One statement sees one state of the table: what is written beside this would else be taken for history.
     let sql = "SELECT id, prev_revision, deleted, k0s_position, name FROM kine
-         WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
+         WHERE id >= ? AND id < COALESCE((SELECT b.id FROM kine b
+            WHERE b.id > ? AND (b.k0s_position IS NULL OR b.k0s_position = 0) ORDER BY b.id LIMIT 1), ?)
+         ORDER BY id LIMIT ?";
     let values = [
         Value::Int(from),
-        Value::Int(until),
+        Value::Int(to_i64(compacted)),
+        Value::Int(i64::MAX),
         Value::Int(limits::COMPACT_ROWS),
     ];
     let rows = s.query(sql, &values).await?;
