@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use machinery::GroupResource;
+use machinery::{GroupResource, exposition};
 use parking_lot::RwLock;
 
 use crate::request_info::RequestInfo;
@@ -152,12 +152,10 @@ impl Counts {
         self.health.write(&mut out);
         self.healths.write(&mut out);
         if let Some(started) = started {
-            let about = family::About {
-                name: "process_start_time_seconds",
-                help: "[ALPHA] Start, seconds since 1970.",
-            };
-            family::heading(&mut out, about, "gauge");
-            out.push_str(&format!("process_start_time_seconds {started}\n"));
+            let name = "process_start_time_seconds";
+            let help = "[ALPHA] Start, seconds since 1970.";
+            exposition::heading(&mut out, name, "gauge", help);
+            exposition::sample(&mut out, name, "", started);
         }
         out
     }

@@ -320,6 +320,19 @@ pub fn go_text(value: &Value) -> String {
 
 pub use api::go::quote as go_quote;
 
+/// Go's `%T` of a decoded JSON value.
+pub fn go_type(v: &Value) -> &'static str {
+    match v {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 /// Go's `%v` of a float.
 pub fn go_float(n: f64) -> String {
     float(n, (1e-4, 1e6), 2)

@@ -8,6 +8,7 @@ pub mod causes;
 pub mod conform;
 pub mod descriptor;
 pub mod error;
+pub mod exposition;
 pub mod gates;
 pub mod limits;
 pub mod meta;
@@ -18,6 +19,7 @@ pub mod request;
 pub mod series;
 pub mod strategy;
 pub mod table;
+pub mod webhook_client;
 
 pub use causes::Causes;
 pub use descriptor::{Descriptor, GroupResource, Scope, Subresource, SubresourceKind, Verb};

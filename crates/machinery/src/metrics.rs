@@ -1,11 +1,11 @@
 //! Counters and histograms as Prometheus text, told apart by labels. Upstream: component-base/metrics.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::exposition;
 use crate::limits::METRIC_SERIES_MAX;
 
 /// A family of samples with one name.
@@ -49,16 +49,7 @@ impl Family {
 
     /// Notes a duration. Labels beyond the most that are kept are not told apart.
     pub fn observe(&self, labels: &[(&str, &str)], took: Duration) {
-        let mut text = String::new();
-        for (name, value) in labels {
-            let comma = if text.is_empty() { "" } else { "," };
-            let value = value
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            // Writing to a String cannot fail, here and below.
-            let _ = write!(text, "{comma}{name}=\"{value}\"");
-        }
+        let mut text = exposition::labels(labels.iter().copied());
         let mut all = self.series.lock();
         if all.len() >= METRIC_SERIES_MAX && !all.contains_key(&text) {
             text.clear();
@@ -77,33 +68,15 @@ impl Family {
     pub fn write(&self, out: &mut String) {
         let (name, histogram) = (self.name, !self.bounds.is_empty());
         let kind = if histogram { "histogram" } else { "counter" };
-        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", self.help);
+        exposition::heading(out, name, kind, self.help);
         for (labels, s) in &*self.series.lock() {
-            let braced = match labels.as_str() {
-                "" => String::new(),
-                labels => format!("{{{labels}}}"),
-            };
             if !histogram {
-                let _ = writeln!(out, "{name}{braced} {}", s.count);
+                exposition::sample(out, name, labels, s.count);
                 continue;
             }
-            let comma = if labels.is_empty() { "" } else { "," };
-            let mut below = 0;
-            for (bound, n) in self.bounds.iter().zip(&s.buckets) {
-                below += n;
-                let bound = bound_text(*bound);
-                let _ = writeln!(
-                    out,
-                    "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}"
-                );
-            }
-            let _ = writeln!(
-                out,
-                "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {}",
-                s.count
-            );
-            let _ = writeln!(out, "{name}_sum{braced} {}", s.seconds);
-            let _ = writeln!(out, "{name}_count{braced} {}", s.count);
+            let bounds = self.bounds.iter().map(|b| bound_text(*b));
+            let buckets = bounds.zip(s.buckets.iter().copied());
+            exposition::histogram(out, name, labels, buckets, (s.count, s.seconds));
         }
     }
 }

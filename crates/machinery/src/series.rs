@@ -2,14 +2,13 @@
 //! counts (`metrics` has families that are static). Who counts often keeps the series. Upstream: k8s.io/component-base/metrics.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::limits;
+use crate::{exposition, limits};
 
 /// Upper bounds that double from a millisecond, as upstream's ExponentialBuckets(0.001, 2, 15).
 pub const DOUBLING: &[f64] = &[
@@ -139,7 +138,7 @@ impl Registry {
 
     /// Forgets the series in which a label has this value.
     pub fn forget(&self, family: &'static Family, label: &str, value: &str) {
-        let wanted = format!("{label}=\"{}\"", escaped(value));
+        let wanted = exposition::labels([(label, value)]);
         if let Some(known) = self.0.write().get_mut(family.name) {
             known
                 .series
@@ -156,12 +155,7 @@ impl Registry {
                 Kind::Gauge => "gauge",
                 Kind::Histogram(_) => "histogram",
             };
-            // Writing to a String cannot fail, here and below.
-            let _ = writeln!(
-                out,
-                "# HELP {name} {}\n# TYPE {name} {kind}",
-                known.family.help
-            );
+            exposition::heading(&mut out, name, kind, known.family.help);
             for (labels, series) in &known.series {
                 write(&mut out, known.family, labels, series);
             }
@@ -173,45 +167,25 @@ impl Registry {
 fn write(out: &mut String, family: &Family, labels: &str, series: &Series) {
     let name = family.name;
     let value = series.value.load(Ordering::Relaxed);
-    let braced = match labels {
-        "" => String::new(),
-        l => format!("{{{l}}}"),
-    };
-    let Kind::Histogram(bounds) = family.kind else {
-        let _ = match family.kind {
-            Kind::Gauge => writeln!(out, "{name}{braced} {}", f64::from_bits(value)),
-            _ => writeln!(out, "{name}{braced} {value}"),
-        };
-        return;
-    };
-    let comma = if labels.is_empty() { "" } else { "," };
-    let mut below = 0;
-    for (bound, bucket) in bounds.iter().zip(&series.buckets) {
-        below += bucket.load(Ordering::Relaxed);
-        let _ = writeln!(
-            out,
-            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}"
-        );
+    match family.kind {
+        Kind::Counter => exposition::sample(out, name, labels, value),
+        Kind::Gauge => exposition::sample(out, name, labels, f64::from_bits(value)),
+        Kind::Histogram(bounds) => {
+            let counts = series.buckets.iter().map(|n| n.load(Ordering::Relaxed));
+            let seconds = series.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
+            exposition::histogram(
+                out,
+                name,
+                labels,
+                bounds.iter().zip(counts),
+                (value, seconds),
+            );
+        }
     }
-    let seconds = series.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
-    let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {value}");
-    let _ = writeln!(
-        out,
-        "{name}_sum{braced} {seconds}\n{name}_count{braced} {value}"
-    );
 }
 
 fn labels(names: &[&str], values: &[&str]) -> String {
-    let one = |(n, v): (&&str, &&str)| format!("{n}=\"{}\"", escaped(v));
-    let all: Vec<String> = names.iter().zip(values).map(one).collect();
-    all.join(",")
-}
-
-/// A label's value within quotes.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    exposition::labels(names.iter().copied().zip(values.iter().copied()))
 }
 
 #[cfg(test)]

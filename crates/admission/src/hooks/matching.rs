@@ -23,6 +23,40 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// As what rules name a write: the requested version, or else, where equivalent ones count, the first of those by the
+    /// order of the rules.
+    pub fn by_rules<R>(
+        a: &Attempt<'_>,
+        rules: &[R],
+        equivalent: bool,
+        fits: impl Fn(&R, &Descriptor) -> bool,
+    ) -> Option<Self> {
+        let own = a.descriptor;
+        if rules.iter().any(|r| fits(r, own)) {
+            return Some(Self {
+                version: None,
+                kind: a.kind(),
+            });
+        }
+        if !equivalent || rules.is_empty() {
+            return None;
+        }
+        let has_sub = |d: &Arc<Descriptor>| {
+            a.subresource.is_empty() || d.subresources.iter().any(|s| s.name == a.subresource)
+        };
+        let is_own = |d: &Arc<Descriptor>| {
+            (&d.group, &d.version, &d.resource) == (&own.group, &own.version, &own.resource)
+        };
+        let all = a.versions.equivalents(own);
+        let others: Vec<_> = all.iter().filter(|d| !is_own(d) && has_sub(d)).collect();
+        let mut rules = rules.iter();
+        let found = rules.find_map(|r| others.iter().find(|d| fits(r, d)))?;
+        Some(Self {
+            kind: found.kind_of(a.subresource),
+            version: Some(Arc::clone(found)),
+        })
+    }
+
     /// Whether another one sees the same objects.
     pub fn shows_as(&self, other: &Self) -> bool {
         let version = |i: &Self| {
@@ -126,32 +160,8 @@ async fn meets_conditions(
 }
 
 fn by_rules(a: &Attempt<'_>, hook: &Hook) -> Option<Invocation> {
-    let own = a.descriptor;
     let fits = |rule: &Rule, d: &Descriptor| rule_matches(rule, a, d);
-    if hook.rules.iter().any(|r| fits(r, own)) {
-        return Some(Invocation {
-            version: None,
-            kind: a.kind(),
-        });
-    }
-    if !hook.equivalent {
-        return None;
-    }
-    let has_sub = |d: &Arc<Descriptor>| {
-        a.subresource.is_empty() || d.subresources.iter().any(|s| s.name == a.subresource)
-    };
-    let is_own = |d: &Arc<Descriptor>| {
-        (&d.group, &d.version, &d.resource) == (&own.group, &own.version, &own.resource)
-    };
-    let all = a.versions.equivalents(own);
-    let others: Vec<&Arc<Descriptor>> = all.iter().filter(|d| !is_own(d) && has_sub(d)).collect();
-    // Earlier rules first.
-    let mut rules = hook.rules.iter();
-    let found = rules.find_map(|r| others.iter().find(|d| fits(r, d)))?;
-    Some(Invocation {
-        kind: found.kind_of(a.subresource),
-        version: Some(Arc::clone(found)),
-    })
+    Invocation::by_rules(a, &hook.rules, hook.equivalent, fits)
 }
 
 fn rule_matches(rule: &Rule, a: &Attempt<'_>, d: &Descriptor) -> bool {

@@ -1,8 +1,6 @@
 //! Whether a write is among those that `matchConstraints` or `matchResources` name.
 //! Upstream: plugin/policy/matching.
 
-use std::sync::Arc;
-
 use api::selector::LabelSelector;
 use machinery::Descriptor;
 use machinery::object::{at, list_at, map_at, str_at};
@@ -61,32 +59,9 @@ impl Selection {
         Ok(self.by_labels(a, context)?.then_some(found))
     }
 
-    /// The version that rules name: the requested one, or else an equivalent one, by the order of the rules.
     fn by_rules(&self, rules: &[Value], a: &Attempt<'_>) -> Option<Invocation> {
-        let own = a.descriptor;
-        if rules.iter().any(|r| rule_fits(r, a, own)) {
-            return Some(Invocation {
-                version: None,
-                kind: a.kind(),
-            });
-        }
-        if self.exact || rules.is_empty() {
-            return None;
-        }
-        let has_sub = |d: &Arc<Descriptor>| {
-            a.subresource.is_empty() || d.subresources.iter().any(|s| s.name == a.subresource)
-        };
-        let is_own = |d: &Arc<Descriptor>| {
-            (&d.group, &d.version, &d.resource) == (&own.group, &own.version, &own.resource)
-        };
-        let all = a.versions.equivalents(own);
-        let others: Vec<_> = all.iter().filter(|d| !is_own(d) && has_sub(d)).collect();
-        let mut rules = rules.iter();
-        let found = rules.find_map(|r| others.iter().find(|d| rule_fits(r, a, d)))?;
-        Some(Invocation {
-            kind: found.kind_of(a.subresource),
-            version: Some(Arc::clone(found)),
-        })
+        let fits = |rule: &Value, d: &Descriptor| rule_fits(rule, a, d);
+        Invocation::by_rules(a, rules, !self.exact, fits)
     }
 
     fn by_labels(&self, a: &Attempt<'_>, context: &Context) -> Result<bool, String> {

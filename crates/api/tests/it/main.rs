@@ -17,6 +17,23 @@ fn golden() -> Option<PathBuf> {
     beside.into_iter().find(|p| p.is_dir())
 }
 
+/// All golden objects: name, file and JSON. Where the files are not there, it is said that the test is skipped.
+fn goldens() -> Option<impl Iterator<Item = (String, PathBuf, Value)>> {
+    let Some(folder) = golden() else {
+        eprintln!("SKIPPED: no ../shared/data/kubernetes-golden");
+        return None;
+    };
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    Some(files.map(|path| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        (name, path, json)
+    }))
+}
+
 /// Nulls, empty lists and empty maps say nothing; upstream's JSON may write them.
 fn bare(value: &Value) -> Value {
     match value {
@@ -40,22 +57,13 @@ fn says_nothing(v: &Value) -> bool {
 
 #[test]
 fn golden_files_pass_both_ways() {
-    let Some(folder) = golden() else {
-        eprintln!("SKIPPED: no ../shared/data/kubernetes-golden");
-        return;
-    };
+    let Some(all) = goldens() else { return };
     let (mut seen, mut wrong) = (0, Vec::new());
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|e| e != "json") {
-            continue;
-        }
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+    for (name, path, json) in all {
         if name.ends_with("WatchEvent") {
             // Only ever a frame of a stream, without kind and version.
             continue;
         }
-        let json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let Ok(pb) = std::fs::read(path.with_extension("pb")) else {
             continue;
         };

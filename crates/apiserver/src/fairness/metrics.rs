@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use machinery::exposition;
 use parking_lot::Mutex;
 
 use super::Level;
@@ -68,17 +69,16 @@ impl Histogram {
     }
 
     fn write(&self, out: &mut String, name: &str, labels: &str) {
-        let mut below = 0;
-        for (bound, n) in self.bounds.iter().zip(&self.counts) {
-            below += n.load(Ordering::Relaxed);
-            // Writing to a String cannot fail, here and below.
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-        }
+        let counts = self.counts.iter().map(|n| n.load(Ordering::Relaxed));
         let count = self.count.load(Ordering::Relaxed);
         let sum = self.sum.load(Ordering::Relaxed) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
-        let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+        exposition::histogram(
+            out,
+            name,
+            labels,
+            self.bounds.iter().zip(counts),
+            (count, sum),
+        );
     }
 }
 
@@ -133,7 +133,7 @@ impl Counters {
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str) -> String {
     let name = format!("apiserver_flowcontrol_{name}");
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    exposition::heading(out, &name, kind, help);
     name
 }
 

@@ -1,13 +1,11 @@
 //! How long admission took, as a whole and by plug-in. Upstream: apiserver/pkg/admission/metrics.
 //! Every series is there from the start, so that counting takes no lock and no memory.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use machinery::exposition;
 use machinery::request::Operation;
-
-use super::family::{About, escaped, heading};
 
 /// Upper bounds in seconds, as upstream's.
 const BOUNDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
@@ -72,16 +70,9 @@ impl Set {
             let (step, refused) = (STEPS[i / 8], i % 2 == 1);
             let labels =
                 format!("{labels}operation=\"{operation}\",rejected=\"{refused}\",type=\"{step}\"");
-            let mut below = 0;
-            for (bound, n) in BOUNDS.iter().zip(&times.below) {
-                below += n.load(Ordering::Relaxed);
-                // Writing to a String cannot fail, here and below.
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-            }
+            let counts = times.below.iter().map(|n| n.load(Ordering::Relaxed));
             let sum = times.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
-            let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
-            let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+            exposition::histogram(out, name, &labels, BOUNDS.iter().zip(counts), (count, sum));
         }
     }
 
@@ -124,14 +115,15 @@ impl Admission {
         let name = "apiserver_admission_controller_admission_duration_seconds";
         let help = "[STABLE] Seconds that admission plug-ins took.";
         if self.plugins.iter().any(|(_, set)| !set.is_empty()) {
-            heading(&mut out, About { name, help }, "histogram");
+            exposition::heading(&mut out, name, "histogram", help);
         }
         for (plugin, set) in &self.plugins {
-            set.write(&mut out, name, &format!("name=\"{}\",", escaped(plugin)));
+            let labels = exposition::labels([("name", *plugin)]) + ",";
+            set.write(&mut out, name, &labels);
         }
         let name = "apiserver_admission_step_admission_duration_seconds";
         let help = "[STABLE] Seconds that all plug-ins of a step of admission took.";
-        heading(&mut out, About { name, help }, "histogram");
+        exposition::heading(&mut out, name, "histogram", help);
         self.steps.write(&mut out, name, "");
         out
     }

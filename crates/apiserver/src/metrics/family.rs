@@ -2,8 +2,8 @@
 //! themselves. What a family holds is bounded; label sets beyond that are not counted.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
+use machinery::exposition;
 use parking_lot::Mutex;
 
 use crate::limits;
@@ -13,10 +13,10 @@ pub type LabelSet<'a> = [(&'a str, &'a str)];
 
 /// What the text says about a family.
 #[derive(Clone, Copy)]
-pub struct About {
-    pub name: &'static str,
+struct About {
+    name: &'static str,
     /// With upstream's stability in brackets.
-    pub help: &'static str,
+    help: &'static str,
 }
 
 /// Numbers by label sets: a counter or a gauge.
@@ -49,26 +49,6 @@ pub fn exponential(start: f64, factor: f64, count: usize) -> Vec<f64> {
         next *= factor;
     }
     out
-}
-
-/// A label's value within quotes.
-pub fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
-fn rendered(labels: &LabelSet<'_>) -> String {
-    let one = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
-    let all: Vec<String> = labels.iter().map(one).collect();
-    all.join(",")
-}
-
-/// A family's help and type.
-pub fn heading(out: &mut String, about: About, kind: &str) {
-    let About { name, help } = about;
-    // Writing to a String cannot fail, here and below.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 // === Family ===
@@ -106,7 +86,7 @@ impl Family {
     }
 
     fn change(&self, labels: &LabelSet<'_>, change: impl FnOnce(&mut f64)) {
-        let key = rendered(labels);
+        let key = exposition::labels(labels.iter().copied());
         let mut series = self.series.lock();
         if let Some(n) = series.get_mut(&key) {
             return change(n);
@@ -127,12 +107,10 @@ impl Family {
         if series.is_empty() {
             return;
         }
-        heading(out, self.about, self.kind);
+        let About { name, help } = self.about;
+        exposition::heading(out, name, self.kind, help);
         for (labels, n) in &*series {
-            let _ = match labels.is_empty() {
-                true => writeln!(out, "{} {n}", self.about.name),
-                false => writeln!(out, "{}{{{labels}}} {n}", self.about.name),
-            };
+            exposition::sample(out, name, labels, n);
         }
     }
 }
@@ -150,7 +128,7 @@ impl Histograms {
 
     /// Counts a number.
     pub fn observe(&self, labels: &LabelSet<'_>, value: f64) {
-        let key = rendered(labels);
+        let key = exposition::labels(labels.iter().copied());
         let mut series = self.series.lock();
         if !series.contains_key(&key) && series.len() >= limits::FAMILY_SERIES {
             return;
@@ -172,24 +150,11 @@ impl Histograms {
         if series.is_empty() {
             return;
         }
-        heading(out, self.about, "histogram");
-        let name = self.about.name;
+        let About { name, help } = self.about;
+        exposition::heading(out, name, "histogram", help);
         for (labels, counts) in &*series {
-            let (comma, bare) = match labels.is_empty() {
-                true => ("", String::new()),
-                false => (",", format!("{{{labels}}}")),
-            };
-            let mut below = 0;
-            for (bound, n) in self.bounds.iter().zip(&counts.below) {
-                below += n;
-                let _ = writeln!(
-                    out,
-                    "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}"
-                );
-            }
-            let (count, sum) = (counts.count, counts.sum);
-            let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}");
-            let _ = writeln!(out, "{name}_sum{bare} {sum}\n{name}_count{bare} {count}");
+            let buckets = self.bounds.iter().zip(counts.below.iter().copied());
+            exposition::histogram(out, name, labels, buckets, (counts.count, counts.sum));
         }
     }
 }

@@ -2,14 +2,13 @@
 //! apiserver/pkg/endpoints/metrics. A watch finds its series once; counting an event takes no lock.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use machinery::Descriptor;
+use machinery::{Descriptor, exposition};
 use parking_lot::RwLock;
 
-use super::family::{About, Histograms, escaped, heading};
+use super::family::Histograms;
 use crate::limits;
 
 /// Upper bounds of events' sizes in bytes, as upstream's ExponentialBuckets(1024, 2, 8).
@@ -94,36 +93,27 @@ impl Streams {
         let mut out = String::new();
         let sent = self.sent.read();
         let labels = |(group, resource, version): &(String, String, String)| {
-            format!(
-                "group=\"{}\",resource=\"{}\",version=\"{}\"",
-                escaped(group),
-                escaped(resource),
-                escaped(version)
-            )
+            exposition::labels([
+                ("group", group.as_str()),
+                ("resource", resource.as_str()),
+                ("version", version.as_str()),
+            ])
         };
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
         if !sent.is_empty() {
             let name = "apiserver_watch_events_sizes";
             let help = "[BETA] Bytes of the events that watches were sent.";
-            heading(&mut out, About { name, help }, "histogram");
+            exposition::heading(&mut out, name, "histogram", help);
             for (key, s) in &*sent {
-                let labels = labels(key);
-                let mut below = 0;
-                for (bound, n) in SIZES.iter().zip(&s.below) {
-                    below += load(n);
-                    // Writing to a String cannot fail, here and below.
-                    let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-                }
-                let count = load(&s.count);
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
-                let _ = writeln!(out, "{name}_sum{{{labels}}} {}", load(&s.bytes));
-                let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+                let buckets = SIZES.iter().zip(s.below.iter().map(load));
+                let totals = (load(&s.count), load(&s.bytes));
+                exposition::histogram(&mut out, name, &labels(key), buckets, totals);
             }
             let name = "apiserver_watch_events_total";
             let help = "[BETA] Events that watches were sent.";
-            heading(&mut out, About { name, help }, "counter");
+            exposition::heading(&mut out, name, "counter", help);
             for (key, s) in &*sent {
-                let _ = writeln!(out, "{name}{{{}}} {}", labels(key), load(&s.count));
+                exposition::sample(&mut out, name, &labels(key), load(&s.count));
             }
         }
         self.lists.write(&mut out);

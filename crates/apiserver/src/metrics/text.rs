@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use machinery::exposition::{self, escaped, heading};
+
 use crate::aggregate::Counts;
 
 use super::{BUCKETS, Facts, Labels, Metrics, SIZES, Series};
@@ -18,16 +20,10 @@ pub enum Kind {
     Plain,
 }
 
-/// A family's name, type and help.
-fn family(out: &mut String, name: &str, kind: &str, help: &str) {
-    // Writing to a String cannot fail, here and below.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
 /// A family of one sample without labels.
 fn single(out: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-    family(out, name, kind, help);
-    let _ = writeln!(out, "{name} {value}");
+    heading(out, name, kind, help);
+    exposition::sample(out, name, "", value);
 }
 
 impl Metrics {
@@ -40,13 +36,13 @@ impl Metrics {
         durations(&mut out, &all);
         let name = "apiserver_request_total";
         let help = "[STABLE] Requests answered, by what they asked for and the code of the answer.";
-        family(&mut out, name, "counter", help);
+        heading(&mut out, name, "counter", help);
         for s in &all {
             let n = s.count.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{{}}} {n}", labels(&s.labels, Kind::WithCode));
         }
         let name = "apiserver_resource_objects";
-        family(
+        heading(
             &mut out,
             name,
             "gauge",
@@ -61,7 +57,7 @@ impl Metrics {
         }
         let name = "apiserver_storage_events_received_total";
         let help = "[BETA] Changes that were read from the store, by resource.";
-        family(&mut out, name, "counter", help);
+        heading(&mut out, name, "counter", help);
         for (of, n) in &facts.received {
             let (group, resource) = (escaped(&of.group), escaped(&of.resource));
             let _ = writeln!(
@@ -72,7 +68,7 @@ impl Metrics {
         sizes(&mut out, &all);
         if let Some(bytes) = facts.storage_bytes {
             let name = "apiserver_storage_size_bytes";
-            family(
+            heading(
                 &mut out,
                 name,
                 "gauge",
@@ -90,14 +86,14 @@ impl Metrics {
 
     fn current(&self, out: &mut String) {
         let name = "apiserver_current_inflight_requests";
-        family(out, name, "gauge", "[STABLE] Requests being carried out.");
+        heading(out, name, "gauge", "[STABLE] Requests being carried out.");
         for (kind, gauge) in [("mutating", &self.mutating), ("readOnly", &self.reading)] {
             let n = gauge.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{request_kind=\"{kind}\"}} {n}");
         }
         let name = "apiserver_longrunning_requests";
         let help = "[STABLE] Watches and streams being served, by what they asked for.";
-        family(out, name, "gauge", help);
+        heading(out, name, "gauge", help);
         for (labels, gauge) in &*self.long_running.read() {
             let n = gauge.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{{labels}}} {n}");
@@ -134,13 +130,6 @@ pub fn labels(l: &Labels, kind: Kind) -> String {
     out
 }
 
-/// A label's value within quotes.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
 /// Series that differ in labels which a family does not have.
 fn merged(all: &[Arc<Series>], kind: Kind) -> BTreeMap<String, Vec<&Series>> {
     let mut merged: BTreeMap<String, Vec<&Series>> = BTreeMap::new();
@@ -156,29 +145,29 @@ fn sum(series: &[&Series], of: impl Fn(&Series) -> &AtomicU64) -> u64 {
 
 fn durations(out: &mut String, all: &[Arc<Series>]) {
     let name = "apiserver_request_duration_seconds";
-    family(
+    heading(
         out,
         name,
         "histogram",
         "[STABLE] Seconds until requests were answered.",
     );
     for (labels, series) in merged(all, Kind::WithDryRun) {
-        let mut below = 0;
-        for (i, bound) in BUCKETS.iter().enumerate() {
-            below += sum(&series, |s| &s.buckets[i]);
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-        }
+        let below = (0..BUCKETS.len()).map(|i| sum(&series, |s| &s.buckets[i]));
         let count = sum(&series, |s| &s.count);
         let seconds = sum(&series, |s| &s.microseconds) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {seconds}");
-        let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+        exposition::histogram(
+            out,
+            name,
+            &labels,
+            BUCKETS.iter().zip(below),
+            (count, seconds),
+        );
     }
 }
 
 fn sizes(out: &mut String, all: &[Arc<Series>]) {
     let name = "apiserver_response_sizes";
-    family(
+    heading(
         out,
         name,
         "histogram",
@@ -189,29 +178,24 @@ fn sizes(out: &mut String, all: &[Arc<Series>]) {
         if count == 0 {
             continue;
         }
-        let mut below = 0;
-        for (i, (_, bound)) in SIZES.iter().enumerate() {
-            below += sum(&series, |s| &s.sizes[i]);
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-        }
+        let bounds = SIZES.iter().map(|(_, bound)| bound);
+        let below = (0..SIZES.len()).map(|i| sum(&series, |s| &s.sizes[i]));
         let bytes = sum(&series, |s| &s.bytes);
-        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {bytes}");
-        let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+        exposition::histogram(out, name, &labels, bounds.zip(below), (count, bytes));
     }
 }
 
 fn aggregated(out: &mut String, counts: &Counts) {
     let name = "aggregator_unavailable_apiservice";
     let help = "[ALPHA] 1 for each APIService that is not available.";
-    family(out, name, "gauge", help);
+    heading(out, name, "gauge", help);
     for (service, available) in &counts.available {
         let (service, n) = (escaped(service), u8::from(!available));
         let _ = writeln!(out, "{name}{{name=\"{service}\"}} {n}");
     }
     let name = "aggregator_unavailable_apiservice_total";
     let help = "[ALPHA] How often APIServices became unavailable, by the reason.";
-    family(out, name, "counter", help);
+    heading(out, name, "counter", help);
     for ((service, reason), n) in &counts.unavailable {
         let (service, reason) = (escaped(service), escaped(reason));
         let _ = writeln!(out, "{name}{{name=\"{service}\",reason=\"{reason}\"}} {n}");
@@ -220,7 +204,7 @@ fn aggregated(out: &mut String, counts: &Counts) {
 
 fn build(out: &mut String, facts: &Facts) {
     let name = "kubernetes_build_info";
-    family(out, name, "gauge", "[BETA] 1, with the version as labels.");
+    heading(out, name, "gauge", "[BETA] 1, with the version as labels.");
     let (version, commit) = (escaped(&facts.version), escaped(&facts.commit));
     let date = escaped(&facts.date);
     let _ = writeln!(

@@ -1,11 +1,11 @@
 //! Prometheus texts. Names are upstream's. The registry of the process comes later; here is what the
 //! kubelet itself knows.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use jiff::Timestamp;
+use machinery::exposition;
 
 use super::body::{self, Body};
 use super::stats::{NodeUse, by_id};
@@ -21,33 +21,18 @@ struct Text(String);
 
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        exposition::heading(&mut self.0, name, kind, help);
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64, at: Option<i64>) {
-        let list: Vec<String> = labels
-            .iter()
-            .map(|(k, v)| format!("{k}=\"{}\"", escape(v)))
-            .collect();
-        let labels = if list.is_empty() {
-            String::new()
-        } else {
-            format!("{{{}}}", list.join(","))
-        };
+        let labels = exposition::labels(labels.iter().copied());
         let at = at.map(|ms| format!(" {ms}")).unwrap_or_default();
-        let _ = writeln!(self.0, "{name}{labels} {value}{at}");
+        exposition::sample(&mut self.0, name, &labels, format_args!("{value}{at}"));
     }
 
     fn answer(self) -> Response<Body> {
         body::answer(StatusCode::OK, CONTENT, body::full(self.0))
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }
 
 /// /metrics.

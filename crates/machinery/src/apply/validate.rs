@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Element;
 use super::types::{Form, List, MapType, Scalar, TypeRef};
+use crate::causes::go_type;
 
 /// What is wrong, with the path before it.
 pub type Problems = Vec<(String, String)>;
@@ -113,18 +114,6 @@ fn go_value(value: &Value) -> String {
             format!("map[{}]", all.join(" "))
         }
         other => other.to_string(),
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -3,6 +3,7 @@
 use api::names;
 use jiff::Timestamp;
 use machinery::object::{at, i64_at, list_at, set_default, str_at};
+use machinery::webhook_client::{self, URL_FORM};
 use machinery::{Causes, Column, Row};
 use serde_json::{Value, json};
 
@@ -12,7 +13,6 @@ use crate::fields;
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const NO_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
-const URL_FORM: &str = "; desired format: https://host[/path]";
 
 /// Defaults of every webhook of a configuration.
 pub fn set_defaults(obj: &mut Value, mutating: bool) {
@@ -113,7 +113,7 @@ fn one(hook: &Value, effects: bool, c: &mut Causes) {
             at(client, "service"),
         ) {
             (Some(url), None) => c.at("url", |c| url_rules(url, c)),
-            (None, Some(service)) => c.at("service", |c| service_rules(service, c)),
+            (None, Some(service)) => c.at("service", |c| webhook_client::service(service, c)),
             _ => c.required("exactly one of url or service is required"),
         }
     });
@@ -143,77 +143,7 @@ fn url_rules(url: &str, c: &mut Causes) {
         ));
     }
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = rest
-        .strip_prefix("//")
-        .map_or("", |r| r.split('/').next().unwrap_or(""));
-    let (user, host) = authority
-        .rsplit_once('@')
-        .map_or((None, authority), |(u, h)| (Some(u), h));
-    if scheme != "https" {
-        c.invalid(
-            &json!(scheme),
-            format!("'https' is the only allowed URL scheme{URL_FORM}"),
-        );
-    }
-    if host.is_empty() {
-        c.invalid(&json!(host), format!("host must be specified{URL_FORM}"));
-    }
-    if let Some(user) = user {
-        c.invalid(&json!(user), "user information is not permitted in the URL");
-    }
-    if !fragment.is_empty() {
-        c.invalid(&json!(fragment), "fragments are not permitted in the URL");
-    }
-    if !query.is_empty() {
-        c.invalid(
-            &json!(query),
-            "query parameters are not permitted in the URL",
-        );
-    }
-}
-
-fn service_rules(service: &Value, c: &mut Causes) {
-    // Upstream has these two the wrong way round.
-    for (field, shown) in [("namespace", "name"), ("name", "namespace")] {
-        if str_at(service, field).is_empty() {
-            c.at(shown, |c| c.required(""));
-        }
-    }
-    let port = i64_at(service, "port").unwrap_or(0);
-    if !(1..=65535).contains(&port) {
-        c.at("port", |c| {
-            c.invalid(
-                &json!(port),
-                "port is not valid: must be between 1 and 65535, inclusive",
-            );
-        });
-    }
-    let path = str_at(service, "path");
-    if path.is_empty() || path == "/" {
-        return;
-    }
-    c.at("path", |c| {
-        let shown = json!(path);
-        if path == "//" {
-            return c.invalid(&shown, "segment[0] may not be empty");
-        }
-        if !path.starts_with('/') {
-            c.invalid(&shown, "must start with a '/'");
-        }
-        let inner = path.get(1..).unwrap_or("");
-        let inner = inner.strip_suffix('/').unwrap_or(inner);
-        for (i, step) in inner.split('/').enumerate() {
-            if step.is_empty() {
-                c.invalid(&shown, format!("segment[{i}] may not be empty"));
-                continue;
-            }
-            for problem in names::dns1123_subdomain(step) {
-                c.invalid(&shown, format!("segment[{i}]: {problem}"));
-            }
-        }
-    });
+    webhook_client::address(scheme, rest, c);
 }
 
 fn is_known(version: &Value) -> bool {

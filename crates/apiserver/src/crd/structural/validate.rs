@@ -1,7 +1,7 @@
 //! Whole objects against their schema: values, embedded resources, lists, rules, scale.
 //! Upstream: apiextensions-apiserver/pkg/registry/customresource/{strategy,status_strategy,validator}.go.
 
-use machinery::causes::CauseKind;
+use machinery::causes::{CauseKind, go_type};
 use machinery::{Causes, SubresourceKind};
 use serde_json::{Value, json};
 
@@ -175,18 +175,5 @@ fn go_value(v: &Value) -> String {
             format!("map[{}]", all.join(" "))
         }
         other => other.to_string(),
-    }
-}
-
-/// Go's `%T` of a value.
-fn go_type(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }

@@ -54,6 +54,24 @@ pub struct Sequence {
     pub steps: Vec<Step>,
 }
 
+// === Step ===
+
+impl Step {
+    /// Until an object is taken, or refused for something else than its `probe`: by then the schema that lets this one
+    /// value in is in force.
+    pub fn probe(base: &str, mut object: Value, probe: &str) -> Self {
+        object["probe"] = probe.into();
+        // Nothing but the probe is looked at.
+        let path = format!("{base}?dryRun=All&fieldValidation=Ignore");
+        let ask = Ask::new("POST", path).json("application/json", &object);
+        Self::Until(ask, |answer| {
+            let causes = answer.body["details"]["causes"].as_array();
+            let refused = causes.into_iter().flatten().any(|c| c["field"] == "probe");
+            answer.code == 201 || (answer.code == 422 && !refused)
+        })
+    }
+}
+
 // === Ask ===
 
 impl Ask {

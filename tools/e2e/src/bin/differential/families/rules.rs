@@ -271,7 +271,7 @@ pub fn sequence(seed: u64) -> Sequence {
         Ask::new("POST", CRDS)
             .json(JSON, &definition(seed, plain))
             .into(),
-        until(seed, &base, "first"),
+        Step::probe(&base, object(seed, "probe", &json!({})), "first"),
     ];
     for name in OLD {
         let body = object(seed, name, &spec(&mut d, 0));
@@ -289,7 +289,11 @@ pub fn sequence(seed: u64) -> Sequence {
     crd["metadata"]["resourceVersion"] = json!(format!("«rv:ruled.{}»", group(seed)));
     steps.push(Step::Quiet(Ask::new("GET", &path)));
     steps.push(Step::Gate(Ask::new("PUT", &path).json(JSON, &crd)));
-    steps.push(until(seed, &base, "second"));
+    steps.push(Step::probe(
+        &base,
+        object(seed, "probe", &json!({})),
+        "second",
+    ));
     for i in 0..CREATES {
         let body = object(seed, &format!("n{i}"), &spec(&mut d, 2));
         steps.push(Ask::new("POST", &base).json(JSON, &body).into());
@@ -370,16 +374,4 @@ fn change(d: &mut Dice, seed: u64, base: &str) -> Step {
                 .into()
         }
     }
-}
-
-/// Until an object is taken or refused by the schema of this probe.
-fn until(seed: u64, base: &str, probe: &str) -> Step {
-    let mut body = object(seed, "probe", &json!({}));
-    body["probe"] = json!(probe);
-    let path = format!("{base}?dryRun=All&fieldValidation=Ignore");
-    Step::Until(Ask::new("POST", path).json(JSON, &body), |answer| {
-        let causes = answer.body["details"]["causes"].as_array();
-        let refused = causes.into_iter().flatten().any(|c| c["field"] == "probe");
-        answer.code == 201 || (answer.code == 422 && !refused)
-    })
 }

@@ -62,7 +62,7 @@ pub fn sequence(seed: u64) -> Sequence {
         Step::Gate(
             Ask::new("POST", CRDS).json(JSON, &definition(seed, &properties, "first", &chosen)),
         ),
-        until(seed, &base, "first"),
+        Step::probe(&base, object(seed, "probe", &json!({})), "first"),
     ];
     let whole = good(&mut d, &properties);
     steps.push(
@@ -97,7 +97,11 @@ pub fn sequence(seed: u64) -> Sequence {
     let name = format!("{CRDS}/things.{}", group(seed));
     steps.push(Step::Quiet(Ask::new("GET", &name)));
     steps.push(Step::Gate(Ask::new("PUT", &name).json(JSON, &crd)));
-    steps.push(until(seed, &base, "second"));
+    steps.push(Step::probe(
+        &base,
+        object(seed, "probe", &json!({})),
+        "second",
+    ));
     steps.push(Ask::new("GET", format!("{base}/whole")).into());
     for _ in 0..5 {
         steps.push(change(&mut d, seed, &base, &second));
@@ -116,19 +120,6 @@ pub fn sequence(seed: u64) -> Sequence {
         namespace: String::new(),
         steps,
     }
-}
-
-/// Until an object is taken that only this schema takes.
-fn until(seed: u64, base: &str, probe: &str) -> Step {
-    let mut body = object(seed, "probe", &json!({}));
-    body["probe"] = json!(probe);
-    // Nothing but the probe is looked at.
-    let path = format!("{base}?dryRun=All&fieldValidation=Ignore");
-    Step::Until(Ask::new("POST", path).json(JSON, &body), |answer| {
-        let causes = answer.body["details"]["causes"].as_array();
-        let refused = causes.into_iter().flatten().any(|c| c["field"] == "probe");
-        answer.code == 201 || (answer.code == 422 && !refused)
-    })
 }
 
 fn change(d: &mut Dice, seed: u64, base: &str, properties: &Value) -> Step {
