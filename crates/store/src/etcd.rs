@@ -3,6 +3,7 @@
 
 mod call;
 mod convert;
+mod members;
 mod proto;
 mod snapshot;
 mod watch;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::backend::{Backend, WatchStream};
 use crate::check;
@@ -46,6 +47,9 @@ pub struct Etcd {
     watches: watch::Watches,
 }
 
+/// Time for a connection to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
 const RANGE: Method = Method::read("/etcdserverpb.KV/Range", "range");
 const TXN: Method = Method::write("/etcdserverpb.KV/Txn", "txn");
 const COMPACT: Method = Method::write("/etcdserverpb.KV/Compact", "compact");
@@ -72,12 +76,8 @@ impl Etcd {
         for address in &config.endpoints {
             endpoints.push(endpoint(address, &config)?);
         }
-        let channel = match &endpoints[..] {
-            [one] => one.connect_lazy(),
-            _ => Channel::balance_list(endpoints.into_iter()),
-        };
         let etcd = Self {
-            caller: Caller::new(channel),
+            caller: Caller::new(members::Members::new(&endpoints, CONNECT)),
             prefix: Prefix::new(
                 config.prefix.into_bytes().into(),
                 config.replaces.into_bytes().into(),
@@ -140,10 +140,9 @@ impl Etcd {
 fn endpoint(address: &str, config: &EtcdConfig) -> Result<Endpoint, Error> {
     let endpoint = Endpoint::from_shared(address.to_string())
         .map_err(|e| configuration(address, e))?
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        // A member that went silent is noticed within the sum of both, as by kube-apiserver's etcd client, which has the
-        // kernel do it (TCP_USER_TIMEOUT). etcd allows a ping each 5 s, and only while something is asked.
+        .connect_timeout(CONNECT)
+        // A machine that went silent is noticed by the kernel (`limits::ETCD_SILENT`); a process that did, within the sum of
+        // both. etcd allows a ping each 5 s, and only while something is asked.
         .http2_keep_alive_interval(Duration::from_millis(5_500))
         .keep_alive_timeout(Duration::from_secs(3))
         .keep_alive_while_idle(false)

@@ -25,6 +25,8 @@ pub const LEASES: usize = 1_000_000;
 pub const ETCD_ENDPOINTS: usize = 64;
 /// Time for one call of etcd with its repeats.
 pub const ETCD_CALL: Duration = Duration::from_secs(10);
+/// How long etcd's machine may leave what was sent to it unacknowledged (TCP_USER_TIMEOUT).
+pub const ETCD_SILENT: Duration = Duration::from_secs(2);
 /// Keys asked of etcd at a time.
 pub const ETCD_PAGE: usize = 1_000;
 /// Largest answer of etcd: a page of the largest values.

@@ -1,7 +1,9 @@
 //! One gRPC call: deadline, repeats where they are safe, etcd's error texts as this crate's errors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::Instant;
@@ -12,6 +14,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::members::Members;
+use super::proto::{RangeRequest, RangeResponse};
 use crate::error::Error;
 use crate::limits;
 
@@ -47,18 +51,20 @@ impl Method {
 /// The way to the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
-    channel: Channel,
+    members: Arc<Members>,
 }
 
 impl Caller {
-    pub fn new(channel: Channel) -> Self {
-        Self { channel }
+    pub fn new(members: Arc<Members>) -> Self {
+        Self { members }
     }
 
-    fn grpc(&self) -> Grpc<Channel> {
-        Grpc::new(self.channel.clone())
-            .max_decoding_message_size(limits::ETCD_ANSWER)
-            .max_encoding_message_size(limits::ETCD_REQUEST)
+    /// The outcome of what a member was asked, which may leave that one out.
+    fn told<T>(&self, member: usize, done: Result<T, Status>) -> Result<T, Status> {
+        if let Err(status) = &done {
+            self.members.failed(member, status, probe);
+        }
+        done
     }
 
     /// Calls and waits for the answer.
@@ -83,12 +89,8 @@ impl Caller {
         Q: Message + Clone + Default + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = self.grpc();
-        ready(&mut grpc).await?;
-        let path = PathAndQuery::from_static(method.path);
-        let codec = ProstCodec::<Q, A>::default();
-        let answer = grpc.unary(request_of(request), path, codec).await?;
-        Ok(answer.into_inner())
+        let (member, channel) = self.members.next();
+        self.told(member, unary(channel, method.path, request).await)
     }
 
     /// Calls a streaming RPC with one request and takes the first answer.
@@ -128,13 +130,48 @@ impl Caller {
         Q: Message + Default + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = self.grpc();
-        ready(&mut grpc).await?;
-        let path = PathAndQuery::from_static(method.path);
-        let codec = ProstCodec::<Q, A>::default();
-        let answer = grpc.streaming(request_of(requests), path, codec).await?;
-        Ok(answer.into_inner())
+        let (member, channel) = self.members.next();
+        let mut grpc = grpc(channel);
+        let opened = async {
+            ready(&mut grpc).await?;
+            let path = PathAndQuery::from_static(method.path);
+            let codec = ProstCodec::<Q, A>::default();
+            let answer = grpc.streaming(request_of(requests), path, codec).await?;
+            Ok(answer.into_inner())
+        };
+        let done = opened.await;
+        self.told(member, done)
     }
+}
+
+fn grpc(channel: Channel) -> Grpc<Channel> {
+    Grpc::new(channel)
+        .max_decoding_message_size(limits::ETCD_ANSWER)
+        .max_encoding_message_size(limits::ETCD_REQUEST)
+}
+
+async fn unary<Q, A>(channel: Channel, path: &'static str, request: Q) -> Result<A, Status>
+where
+    Q: Message + Clone + Default + 'static,
+    A: Message + Default + 'static,
+{
+    let mut grpc = grpc(channel);
+    ready(&mut grpc).await?;
+    let codec = ProstCodec::<Q, A>::default();
+    let path = PathAndQuery::from_static(path);
+    let answer = grpc.unary(request_of(request), path, codec).await?;
+    Ok(answer.into_inner())
+}
+
+/// A read that needs a leader and touches nothing.
+async fn probe(channel: Channel) -> Result<(), Status> {
+    let request = RangeRequest {
+        key: Bytes::from_static(&[0]),
+        count_only: true,
+        ..Default::default()
+    };
+    let done = unary::<_, RangeResponse>(channel, "/etcdserverpb.KV/Range", request).await;
+    done.map(drop)
 }
 
 async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
