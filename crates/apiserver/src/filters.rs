@@ -12,6 +12,7 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use http_body::Body;
 use machinery::ApiError;
 use machinery::request::{Attributes, Credentials, Decision, User};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::body;
 use crate::call::Call;
@@ -499,7 +500,13 @@ async fn resource(
         call.server.counts.deprecated(&call.info, text);
         call.warn(text);
     }
-    let mut answer = match crate::verbs::dispatch(&call, i.body).await {
+    let large = i.body.len() >= limits::LARGE_BODY_BYTES;
+    let work = crate::verbs::dispatch(&call, i.body);
+    let done = match large {
+        true => apart(&call.server, work).await,
+        false => work.await,
+    };
+    let mut answer = match done {
         Ok(answer) => answer,
         Err(e) => response::error(&e, &errors),
     };
@@ -511,6 +518,18 @@ async fn resource(
         }
     }
     crate::gzip::compressed(answer, &call.headers).await
+}
+
+/// Carries out what takes the processor for long beside the runtime's workers, which answer everybody else meanwhile; a few
+/// at a time, as each takes many times its body's memory.
+async fn apart<F: Future>(server: &Inner, work: F) -> F::Output {
+    let runtime = Handle::current();
+    if runtime.runtime_flavor() != RuntimeFlavor::MultiThread {
+        return work.await;
+    }
+    // It is never closed.
+    let _turn = server.large.acquire().await;
+    tokio::task::block_in_place(|| runtime.block_on(work))
 }
 
 /// Whether a custom resource is asked for where it is not: without its namespace, or within one that it has

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Largest request body, as upstream's `--max-request-body-bytes`.
 pub const BODY_BYTES: usize = 3 << 20;
+/// A body from this size on is large: what it asks for is done beside the runtime's workers, for this many at a time.
+pub const LARGE_BODY_BYTES: usize = 256 << 10;
+pub const LARGE_BODIES: usize = 4;
 /// What is let come of a body that nobody reads, and for how long, before the connection is closed.
 pub const FORGOTTEN_BYTES: usize = 4 * BODY_BYTES;
 pub const FORGOTTEN_WAIT: Duration = Duration::from_secs(10);

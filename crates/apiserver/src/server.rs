@@ -91,6 +91,8 @@ pub struct Inner {
     pub(crate) fairness: crate::fairness::Fairness,
     /// Places of watches that are served from the store's history.
     pub(crate) histories: Semaphore,
+    /// Turns of requests with large bodies.
+    pub(crate) large: Semaphore,
     pub(crate) metrics: crate::metrics::Metrics,
     admission_times: OnceLock<crate::metrics::admission::Admission>,
     pub(crate) streams: crate::metrics::streams::Streams,
@@ -151,6 +153,7 @@ impl Server {
             hooks: crate::health::Hooks::default(),
             fairness: crate::fairness::Fairness::new(limits::SEATS),
             histories: Semaphore::new(limits::HISTORIES),
+            large: Semaphore::new(limits::LARGE_BODIES),
             metrics: crate::metrics::Metrics::default(),
             admission_times: OnceLock::new(),
             streams: crate::metrics::streams::Streams::default(),
