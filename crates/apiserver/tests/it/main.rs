@@ -19,11 +19,4 @@ mod kms;
 #[allow(dead_code)] // Its bad manners are for the crate's own tests.
 mod kms_plugin;
 mod kubectl;
-mod lists;
-mod metrics;
-mod operations;
-mod peer;
-mod resume;
-mod shutdown;
-mod trace;
-mod verbs;
+mod long_list;
