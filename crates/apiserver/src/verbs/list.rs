@@ -407,7 +407,7 @@ fn write(call: &Call, page: Page) -> Result<Answer, ApiError> {
     }
     let d = call.descriptor();
     if call.sends_stored_bytes() {
-        return Ok(raw(d, &meta, &page.entries));
+        return Ok(raw(d, &meta, page.entries));
     }
     if call.format.media == Media::Cbor && call.format.transform == Transform::None {
         return Ok(cbor(call, meta, page.entries));
@@ -481,122 +481,69 @@ fn cbor(call: &Call, meta: Value, entries: Vec<Arc<Entry>>) -> Answer {
     answer
 }
 
-/// The list as its shared buffers, one after the other.
-fn raw(d: &machinery::Descriptor, meta: &Value, entries: &[Arc<Entry>]) -> Answer {
+/// The list as its shared buffers, one after the other, made while it is sent: a long list takes no more than a short one.
+fn raw(d: &machinery::Descriptor, meta: &Value, entries: Vec<Arc<Entry>>) -> Answer {
     let head = format!(
         "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
         d.list_kind,
         d.api_version()
     );
-    let mut parts: Vec<Bytes> = Vec::new();
-    let mut small = BytesMut::from(head.as_bytes());
-    for (i, e) in entries.iter().enumerate() {
-        if i > 0 {
-            small.put_u8(b',');
-        }
-        // Small objects are gathered into larger writes; large ones are handed over as they are.
-        if e.bytes.len() < 16 << 10 {
-            small.put_slice(&e.bytes);
-            if small.len() > 64 << 10 {
-                parts.push(small.split().freeze());
-            }
-        } else {
-            parts.push(small.split().freeze());
-            parts.push(e.bytes.clone());
-        }
-    }
-    small.put_slice(b"]}\n");
-    parts.push(small.freeze());
+    let bytes: usize = entries.iter().map(|e| e.bytes.len() + 1).sum();
+    let mut pieces = Pieces {
+        gathered: BytesMut::from(head.as_bytes()),
+        entries: entries.into_iter(),
+        begun: false,
+        ended: false,
+        alone: None,
+    };
     let mut answer = response::bytes(200, Media::Json.text(), Bytes::new());
-    *answer.body_mut() = if parts.len() == 1 {
-        body::full(parts.remove(0))
+    *answer.body_mut() = if bytes < PIECE {
+        let all: Vec<u8> = pieces.by_ref().flatten().collect();
+        body::full(all)
     } else {
-        body::chunks(parts)
+        body::stream(futures::stream::iter(pieces.map(Ok)))
     };
     answer
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Small objects are gathered into pieces of about this size; those from a quarter of it on are handed over as they are.
+const PIECE: usize = 64 << 10;
 
-    #[test]
-    fn tokens_are_refused_as_upstream_refuses_them() {
-        let of = |json: &str| TOKENS.encode(json);
-        let whole = "{\"v\":\"meta.k8s.io/v1\",\"rv\":5,\"start\":\"S\"}";
-        let start = |s: &str| of(&whole.replace('S', s));
-        for (token, why) in [
-            (
-                "garbage".into(),
-                ": invalid character '\\u0081' looking for beginning of value",
-            ),
-            ("e30=".into(), ": illegal base64 data at input byte 3"),
-            (of("{"), ": unexpected end of JSON input"),
-            (
-                of("{}"),
-                ": server does not recognize this encoded version ",
-            ),
-            (
-                of("7"),
-                ": json: cannot unmarshal number into Go value of type storage.continueToken",
-            ),
-            (
-                of("{\"rv\":\"x\"}"),
-                ": json: cannot unmarshal string into Go struct field continueToken.rv of type int64",
-            ),
-            (
-                of("{\"v\":\"meta.k8s.io/v1\"}"),
-                ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
-            ),
-            (
-                start(""),
-                ": encoded start key empty (version meta.k8s.io/v1)",
-            ),
-            (start("/../x"), ": /../x"),
-            (start("a//b"), ": a//b"),
-            (start("a/"), ": a/"),
-        ] {
-            let expected = format!("continue key is not valid{why}");
-            assert_eq!(parse_token(&token).map(|c| c.start), Err(expected));
-        }
-        for text in ["a/b", "/a/b"] {
-            assert_eq!(parse_token(&start(text)).map(|c| c.start), Ok("a/b".into()));
-        }
-    }
-
-    #[test]
-    fn options_choose_where_a_list_reads() {
-        let options = |query: &str| {
-            let query = crate::query::Query::parse(query);
-            ListOptions::decode(&query).expect("options")
-        };
-        for (query, single, expected) in [
-            ("", false, "cache "),
-            ("limit=1", false, "cache "),
-            ("resourceVersion=0&limit=1", false, "cache 0"),
-            ("resourceVersion=5", false, "cache 5"),
-            (
-                "resourceVersion=5&resourceVersionMatch=NotOlderThan&limit=1",
-                false,
-                "cache 5",
-            ),
-            ("resourceVersion=5&limit=1", false, "older 5"),
-            ("resourceVersion=5&limit=1", true, "store 5"),
-            (
-                "resourceVersion=5&resourceVersionMatch=Exact",
-                true,
-                "older 5",
-            ),
-            ("resourceVersion=x", false, "400"),
-            ("continue=x", false, "400"),
-        ] {
-            let found = match plan(&options(query), single) {
-                Ok(From::Older(c)) => format!("older {}", c.rv),
-                Ok(From::Cache(version)) => format!("cache {version}"),
-                Ok(From::Store(rv)) => format!("store {rv}"),
-                Err(e) => e.code.to_string(),
-            };
-            assert_eq!(found, expected, "{query}");
-        }
-    }
+/// The pieces of a list.
+struct Pieces {
+    gathered: BytesMut,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    begun: bool,
+    ended: bool,
+    /// A large object that follows what was gathered.
+    alone: Option<Bytes>,
 }
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(alone) = self.alone.take() {
+            return Some(alone);
+        }
+        while !self.ended {
+            let Some(entry) = self.entries.next() else {
+                self.ended = true;
+                self.gathered.put_slice(b"]}\n");
+                break;
+            };
+            if std::mem::replace(&mut self.begun, true) {
+                self.gathered.put_u8(b',');
+            }
+            if entry.bytes.len() >= PIECE / 4 {
+                self.alone = Some(entry.bytes.clone());
+                break;
+            }
+            self.gathered.put_slice(&entry.bytes);
+            if self.gathered.len() > PIECE {
+                break;
+            }
+        }
+        let piece = std::mem::take(&mut self.gathered).freeze();
+        (!piece.is_empty()).then_some(piece)
+
