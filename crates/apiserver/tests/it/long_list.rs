@@ -1,4 +1,5 @@
-//! A list of many pods is sent in pieces: it takes no more memory than a short one. `$K0S_LIST_PODS` makes it long, and tells
+//! A list of many pods is sent in pieces: in JSON it takes no more memory than a short one. (In protobuf it does: the whole is
+//! made first.) `$K0S_LIST_PODS` makes it long, and tells
 //! the figures; alone (`long_list`), as the memory of the process is looked at.
 
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use crate::env::{Env, sqlite};
 
 /// Pods of about 700 bytes, where not more are asked for.
 const PODS: usize = 2_000;
-/// What a list that is being sent may add to the process, whatever its length. Lists of the watch cache are shared.
-const MORE_KIB: u64 = 48 << 10;
+/// What a JSON list that is being sent may add to the process, whatever its length: the objects are the cache's.
+const MORE_KIB: u64 = 8 << 10;
 
 async fn filled(pods: usize) -> (Env, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -66,7 +67,7 @@ async fn a_list_takes_the_same_memory_however_long() {
         println!(
             "{pods} pods as {media}: {bytes} bytes in {frames} pieces, {more} KiB more than the {before} KiB before"
         );
-        if asked.is_some() {
+        if asked.is_some() && media == "application/json" {
             assert!(more < MORE_KIB, "{more} KiB");
         }
     }
