@@ -546,4 +546,90 @@ impl Iterator for Pieces {
         }
         let piece = std::mem::take(&mut self.gathered).freeze();
         (!piece.is_empty()).then_some(piece)
+    }
+}
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_refused_as_upstream_refuses_them() {
+        let of = |json: &str| TOKENS.encode(json);
+        let whole = "{\"v\":\"meta.k8s.io/v1\",\"rv\":5,\"start\":\"S\"}";
+        let start = |s: &str| of(&whole.replace('S', s));
+        for (token, why) in [
+            (
+                "garbage".into(),
+                ": invalid character '\\u0081' looking for beginning of value",
+            ),
+            ("e30=".into(), ": illegal base64 data at input byte 3"),
+            (of("{"), ": unexpected end of JSON input"),
+            (
+                of("{}"),
+                ": server does not recognize this encoded version ",
+            ),
+            (
+                of("7"),
+                ": json: cannot unmarshal number into Go value of type storage.continueToken",
+            ),
+            (
+                of("{\"rv\":\"x\"}"),
+                ": json: cannot unmarshal string into Go struct field continueToken.rv of type int64",
+            ),
+            (
+                of("{\"v\":\"meta.k8s.io/v1\"}"),
+                ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (
+                start(""),
+                ": encoded start key empty (version meta.k8s.io/v1)",
+            ),
+            (start("/../x"), ": /../x"),
+            (start("a//b"), ": a//b"),
+            (start("a/"), ": a/"),
+        ] {
+            let expected = format!("continue key is not valid{why}");
+            assert_eq!(parse_token(&token).map(|c| c.start), Err(expected));
+        }
+        for text in ["a/b", "/a/b"] {
+            assert_eq!(parse_token(&start(text)).map(|c| c.start), Ok("a/b".into()));
+        }
+    }
+
+    #[test]
+    fn options_choose_where_a_list_reads() {
+        let options = |query: &str| {
+            let query = crate::query::Query::parse(query);
+            ListOptions::decode(&query).expect("options")
+        };
+        for (query, single, expected) in [
+            ("", false, "cache "),
+            ("limit=1", false, "cache "),
+            ("resourceVersion=0&limit=1", false, "cache 0"),
+            ("resourceVersion=5", false, "cache 5"),
+            (
+                "resourceVersion=5&resourceVersionMatch=NotOlderThan&limit=1",
+                false,
+                "cache 5",
+            ),
+            ("resourceVersion=5&limit=1", false, "older 5"),
+            ("resourceVersion=5&limit=1", true, "store 5"),
+            (
+                "resourceVersion=5&resourceVersionMatch=Exact",
+                true,
+                "older 5",
+            ),
+            ("resourceVersion=x", false, "400"),
+            ("continue=x", false, "400"),
+        ] {
+            let found = match plan(&options(query), single) {
+                Ok(From::Older(c)) => format!("older {}", c.rv),
+                Ok(From::Cache(version)) => format!("cache {version}"),
+                Ok(From::Store(rv)) => format!("store {rv}"),
+                Err(e) => e.code.to_string(),
+            };
+            assert_eq!(found, expected, "{query}");
+        }
+    }
+}
