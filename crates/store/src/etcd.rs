@@ -3,6 +3,7 @@
 
 mod call;
 mod convert;
+mod guarded;
 mod members;
 mod proto;
 mod snapshot;
@@ -180,7 +181,11 @@ impl Backend for Etcd {
         check::txn(&txn)?;
         self.prefix.check(&txn)?;
         let request = self.prefix.txn_request(&txn);
-        let answer: proto::TxnResponse = self.caller.unary(TXN, request).await?;
+        let answer: proto::TxnResponse =
+            match self.caller.has_others() && guarded::is_guarded(&request) {
+                true => guarded::answer(&self.caller, TXN, &request).await?,
+                false => self.caller.unary(TXN, request).await?,
+            };
         let ops = if answer.succeeded {
             &txn.success
         } else {

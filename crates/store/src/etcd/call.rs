@@ -46,6 +46,11 @@ impl Method {
             repeatable: false,
         }
     }
+
+    /// What errors call it.
+    pub fn operation(self) -> &'static str {
+        self.operation
+    }
 }
 
 /// The way to the cluster. Cheap to clone.
@@ -91,6 +96,27 @@ impl Caller {
     {
         let (member, channel) = self.members.next();
         self.told(member, unary(channel, method.path, request).await)
+    }
+
+    /// Whether there is another member to ask.
+    pub fn has_others(&self) -> bool {
+        self.members.len() > 1
+    }
+
+    /// Calls once, rather not the member that was asked last; gives who is asked as well.
+    pub fn attempt<Q, A>(
+        &self,
+        last: Option<usize>,
+        method: Method,
+        request: Q,
+    ) -> (usize, impl Future<Output = Result<A, Status>> + Send)
+    where
+        Q: Message + Clone + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let (member, channel) = self.members.next_but(last);
+        let call = async move { self.told(member, unary(channel, method.path, request).await) };
+        (member, call)
     }
 
     /// Calls a streaming RPC with one request and takes the first answer.
@@ -228,7 +254,7 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether no connection could be made, so that nothing was asked of any server.
-fn not_sent(status: &Status) -> bool {
+pub fn not_sent(status: &Status) -> bool {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
     while let Some(e) = cause {
         if e.is::<tonic::ConnectError>() {
@@ -240,7 +266,7 @@ fn not_sent(status: &Status) -> bool {
 }
 
 /// Whether TLS refused one side, which no repeat changes.
-fn untrusted(status: &Status) -> bool {
+pub fn untrusted(status: &Status) -> bool {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
     while let Some(e) = cause {
         let inner = e
@@ -264,7 +290,7 @@ pub fn may_pass(status: &Status) -> bool {
     )
 }
 
-fn failure(method: Method, status: &Status) -> Error {
+pub fn failure(method: Method, status: &Status) -> Error {
     let text = told(status);
     // Statuses that etcd gives before a proposal, or a connection that never was.
     let refused = matches!(

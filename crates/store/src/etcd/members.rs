@@ -39,10 +39,24 @@ impl Members {
         })
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// The member whose turn it is among those that are up, or among all where none is.
     pub fn next(&self) -> (usize, Channel) {
+        self.next_but(None)
+    }
+
+    /// The same, past one where another is up.
+    pub fn next_but(&self, past: Option<usize>) -> (usize, Channel) {
         let begin = self.next.fetch_add(1, Ordering::Relaxed);
-        let up: Vec<bool> = self.all.iter().map(|m| m.is_up()).collect();
+        let all = self.all.iter().enumerate();
+        let mut up: Vec<bool> = all.map(|(n, m)| m.is_up() && past != Some(n)).collect();
+        if let (Some(n), true) = (past, !up.contains(&true)) {
+            up[n] = self.all[n].is_up();
+        }
         let n = turn(begin, &up);
         (n, self.all[n].channel.clone())
     }
@@ -99,10 +113,15 @@ fn turn(begin: usize, up: &[bool]) -> usize {
     places.find(|n| up[*n]).unwrap_or(begin % up.len().max(1))
 }
 
+/// Whether the member refused because it knows no leader: it has handed nothing on.
+pub fn is_leaderless(status: &Status) -> bool {
+    status.code() == Code::Unavailable && status.message() == NO_LEADER
+}
+
 /// Whether the connection broke or was not made, or the member is cut off from the others.
 fn is_of_member(status: &Status) -> bool {
     let broken = std::error::Error::source(status).is_some();
-    broken || (status.code() == Code::Unavailable && status.message() == NO_LEADER)
+    broken || is_leaderless(status)
 }
 
 /// Connections that break when what was sent is not acknowledged by the other machine for a while.
