@@ -3,6 +3,7 @@
 
 mod decode;
 mod encode;
+mod list;
 pub mod wire;
 
 use serde_json::Value;
@@ -11,6 +12,7 @@ use crate::schema;
 
 pub use decode::decode;
 pub use encode::{encode, envelope, watch_frame};
+pub use list::List;
 
 /// The bytes every enveloped object begins with.
 pub const MAGIC: &[u8] = b"k8s\0";

@@ -54,11 +54,6 @@ impl http_body::Body for Line {
     }
 }
 
-/// Many buffers, written one after the other without being copied together.
-pub fn chunks(list: Vec<Bytes>) -> Body {
-    stream(futures::stream::iter(list.into_iter().map(Ok)))
-}
-
 /// A body that is produced while it is sent.
 pub fn stream(s: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(s.map(|r| r.map(Frame::data))))

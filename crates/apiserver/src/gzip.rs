@@ -2,6 +2,8 @@
 //! api-semantics §3.2.
 
 use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -9,7 +11,7 @@ use flate2::write::GzEncoder;
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, VARY};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
 use crate::body::{self, Body};
@@ -27,19 +29,18 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
     accepts.any(|t| t.trim() == "gzip")
 }
 
-/// Compresses an answer of known size above the limit where the client accepts exactly `gzip`.
+/// Compresses an answer above the limit where the client accepts exactly `gzip`; a long one while it is sent.
 pub async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
-    let wanted = is_wanted(headers);
-    let large = answer
-        .body()
-        .size_hint()
-        .exact()
-        .is_some_and(|n| n > limits::GZIP_ABOVE as u64);
-    if !wanted || !large {
+    let hint = answer.body().size_hint();
+    if !is_wanted(headers) || hint.lower() <= limits::GZIP_ABOVE as u64 {
         return answer;
     }
-    let (mut parts, whole) = answer.into_parts();
-    let Ok(whole) = whole.collect().await else {
+    let (mut parts, body) = answer.into_parts();
+    if hint.exact().is_none_or(|n| n > limits::GZIP_WHOLE) {
+        mark(&mut parts.headers);
+        return Answer::from_parts(parts, Packed::new(body).boxed_unsync());
+    }
+    let Ok(whole) = body.collect().await else {
         return crate::response::text(500, "the answer could not be read");
     };
     let plain = whole.to_bytes();
@@ -49,6 +50,60 @@ pub async fn compressed(answer: Answer, headers: &HeaderMap) -> Answer {
             Answer::from_parts(parts, body::full(packed))
         }
         Err(_) => Answer::from_parts(parts, body::full(plain)),
+    }
+}
+
+/// A body that is compressed while it is sent, as one member.
+struct Packed {
+    body: Body,
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Packed {
+    fn new(body: Body) -> Self {
+        let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        Self {
+            body,
+            encoder: Some(encoder),
+        }
+    }
+
+    /// Takes in a frame, or the end; gives what there is of the compressed text then.
+    fn take_in(&mut self, frame: Option<Bytes>) -> std::io::Result<Vec<u8>> {
+        let Some(mut encoder) = self.encoder.take() else {
+            return Ok(Vec::new());
+        };
+        let Some(data) = frame else {
+            encoder.flush()?;
+            return encoder.finish();
+        };
+        encoder.write_all(&data)?;
+        let out = std::mem::take(encoder.get_mut());
+        self.encoder = Some(encoder);
+        Ok(out)
+    }
+}
+
+impl http_body::Body for Packed {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        while self.encoder.is_some() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Err(e)) => return Poll::Ready(Some(Err(e))),
+                Some(Ok(frame)) => Some(frame.into_data().unwrap_or_default()),
+                None => None,
+            };
+            let out = self.take_in(frame)?;
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(out.into()))));
+            }
+        }
+        Poll::Ready(None)
     }
 }
 
@@ -95,6 +150,25 @@ mod tests {
         // The stored block of a flush, then a last one of fixed codes without any, then checksum and length.
         let end = data.len() - 8;
         assert_eq!(data[end - 6..end], [0, 0, 0xff, 0xff, 3, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_one_member_made_piece_by_piece() {
+        let frames = (0..20).map(|n| Bytes::from(format!("{n} ").repeat(2_000)));
+        let frames: Vec<Bytes> = frames.collect();
+        let expected = frames.concat();
+        let sent = futures::stream::iter(frames.into_iter().map(Ok));
+        let mut body = Packed::new(body::stream(sent));
+        let (mut data, mut pieces) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            data.extend_from_slice(&frame.expect("a frame").into_data().expect("data"));
+            pieces += 1;
+        }
+        assert!(pieces > 1);
+        let mut text = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(data.as_slice());
+        decoder.read_to_end(&mut text).expect("gzip");
+        assert!(text == expected);
     }
 
     #[tokio::test]

@@ -60,6 +60,11 @@ pub const QUEUE_WAIT: Duration = Duration::from_secs(60);
 pub const FLOW_SERIES: usize = 1_000;
 /// Bodies larger than this are compressed where the client accepts gzip.
 pub const GZIP_ABOVE: usize = 128 << 10;
+/// Bytes of an answer up to which it is compressed as a whole, so that its length is known.
+pub const GZIP_WHOLE: u64 = 1 << 20;
+/// Bytes of a protobuf list that are kept from counting them, and objects that are counted between two turns of others.
+pub const LIST_KEPT_BYTES: usize = 256 << 10;
+pub const LIST_ITEMS_AT_ONCE: usize = 64;
 /// How long events live.
 pub const EVENT_TTL: Duration = Duration::from_secs(3600);
 /// Random letters that `generateName` appends.

@@ -36,13 +36,16 @@ pub fn encode(value: &Value, media: Media, pretty: bool) -> Result<Bytes, ApiErr
         Media::Yaml => Ok(api::yaml::to_string(value).into_bytes().into()),
         Media::Cbor => Ok(api::cbor::encode(value, Order::Any).into()),
         Media::Protobuf => {
-            let data = api::protobuf::encode(value).map_err(|error| {
-                tracing::debug!(%error, "no protobuf form");
-                ApiError::not_acceptable(&[Media::Json.text(), Media::Yaml.text()])
-            })?;
+            let data = api::protobuf::encode(value).map_err(|e| no_protobuf(&e))?;
             Ok(data.into())
         }
     }
+}
+
+/// 406 of an object that has no protobuf form.
+pub fn no_protobuf(error: &api::protobuf::ProtobufError) -> ApiError {
+    tracing::debug!(%error, "no protobuf form");
+    ApiError::not_acceptable(&[Media::Json.text(), Media::Yaml.text()])
 }
 
 /// An answer with a body of one buffer.

@@ -81,12 +81,3 @@ pub fn partial(object: &Value, version: &str) -> Value {
     );
     Value::Object(out)
 }
-
-/// A PartialObjectMetadataList.
-pub fn partial_list(objects: &[Value], version: &str, metadata: Value) -> Value {
-    let items: Vec<Value> = objects.iter().map(|o| partial(o, version)).collect();
-    json!({
-        "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
-        "metadata": metadata, "items": items,
-    })
-}

@@ -51,7 +51,11 @@ pub fn watch_frame(kind: &str, object: &[u8]) -> Vec<u8> {
     out
 }
 
-fn message_fields(m: &Message, fields: &Map<String, Value>, out: &mut Vec<u8>) -> Written {
+pub(super) fn message_fields(
+    m: &Message,
+    fields: &Map<String, Value>,
+    out: &mut Vec<u8>,
+) -> Written {
     for field in m.by_number() {
         if field.inline {
             let Some(below) = field.schema.message() else {
@@ -134,7 +138,7 @@ fn integer(value: &Value) -> Result<i64, ProtobufError> {
 }
 
 /// Writes one value under a field number.
-fn put(s: &Schema, number: u32, value: &Value, out: &mut Vec<u8>) -> Written {
+pub(super) fn put(s: &Schema, number: u32, value: &Value, out: &mut Vec<u8>) -> Written {
     match &s.kind {
         Type::String => put_bytes(out, number, text(value)?.as_bytes()),
         Type::Bool => {

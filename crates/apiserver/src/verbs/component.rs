@@ -39,7 +39,7 @@ pub async fn list(call: &Call) -> Result<Answer, ApiError> {
             entries.push(Arc::new(entry));
         }
     }
-    super::list::computed(call, entries)
+    super::list::computed(call, entries).await
 }
 
 /// The ComponentStatus of a name, if there is one.

@@ -19,4 +19,12 @@ mod kms;
 #[allow(dead_code)] // Its bad manners are for the crate's own tests.
 mod kms_plugin;
 mod kubectl;
+mod lists;
 mod long_list;
+mod metrics;
+mod operations;
+mod peer;
+mod resume;
+mod shutdown;
+mod trace;
+mod verbs;
