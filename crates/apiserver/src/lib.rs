@@ -20,6 +20,7 @@ mod crd;
 mod decode;
 mod discovery;
 pub mod encryption;
+mod event_lease;
 mod fairness;
 mod filter;
 mod filters;

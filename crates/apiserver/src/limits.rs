@@ -65,8 +65,11 @@ pub const GZIP_WHOLE: u64 = 1 << 20;
 /// Bytes of a protobuf list that are kept from counting them, and objects that are counted between two turns of others.
 pub const LIST_KEPT_BYTES: usize = 256 << 10;
 pub const LIST_ITEMS_AT_ONCE: usize = 64;
-/// How long events live.
+/// How long events live where nothing is said, and further events get the lease of one at most.
 pub const EVENT_TTL: Duration = Duration::from_secs(3600);
+pub const EVENT_LEASE_SHARED: Duration = Duration::from_secs(60);
+/// Events under one lease.
+pub const EVENT_LEASE_EVENTS: usize = 1_000;
 /// Random letters that `generateName` appends.
 pub const SUFFIX_LETTERS: usize = 5;
 /// Longest base of `generateName` that is kept.

@@ -11,10 +11,8 @@ use http::{HeaderMap, Method, Request};
 use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer, User};
 use machinery::{ApiError, Descriptor, descriptor::Creator};
-use parking_lot::Mutex;
 use store::Store;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::{Follower, WatchCache};
@@ -50,6 +48,8 @@ pub struct Plugins {
     pub components: Vec<Component>,
     /// Feature gates; those that are not set have their defaults.
     pub gates: Gates,
+    /// How long events live; an hour where nothing is said, forever where it is 0.
+    pub event_ttl: Option<Duration>,
     /// Metrics of the plugins, told with the server's own.
     pub metrics: Option<Arc<machinery::series::Registry>>,
 }
@@ -107,7 +107,7 @@ pub struct Inner {
     pub(crate) conversions: crate::conversion::Memory,
     /// Calls conversion webhooks.
     pub(crate) webhooks: OnceLock<webhook::Caller>,
-    event_lease: Mutex<Option<(i64, Instant)>>,
+    event_lease: crate::event_lease::EventLease,
 }
 
 /// A request after TLS: who is at the other end.
@@ -165,7 +165,7 @@ impl Server {
             aggregator: crate::aggregate::Aggregator::default(),
             conversions: crate::conversion::Memory::default(),
             webhooks: OnceLock::new(),
-            event_lease: Mutex::new(None),
+            event_lease: crate::event_lease::EventLease::default(),
         };
         let inner = Arc::new(inner);
         let reads = Arc::new(OwnReads(Arc::downgrade(&inner)));
@@ -366,17 +366,10 @@ impl Inner {
 
     /// A lease shared by the events of a minute, as upstream reuses its leases.
     pub(crate) async fn event_lease(&self) -> Result<i64, ApiError> {
-        let known = *self.event_lease.lock();
-        if let Some((id, until)) = known
-            && Instant::now() < until
-        {
-            return Ok(id);
-        }
-        let reuse = Duration::from_secs(60);
-        let granted = self.store.lease_grant(0, limits::EVENT_TTL + reuse).await;
-        let id = granted.map_err(ApiError::internal)?;
-        *self.event_lease.lock() = Some((id, Instant::now() + reuse));
-        Ok(id)
+        let ttl = self.plugins.get().and_then(|p| p.event_ttl);
+        let ttl = ttl.unwrap_or(limits::EVENT_TTL);
+        let taken = self.event_lease.take(&self.store, ttl).await;
+        taken.map_err(ApiError::internal)
     }
 }
 

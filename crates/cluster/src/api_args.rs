@@ -4,6 +4,7 @@ mod access;
 mod audit;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use apiserver::trace::TracingConfig;
 use machinery::gates::Gates;
@@ -24,6 +25,7 @@ const KNOWN: &[&str] = &[
     "authorization-webhook-version",
     "encryption-provider-config",
     "encryption-provider-config-automatic-reload",
+    "event-ttl",
     "feature-gates",
     "oidc-ca-file",
     "oidc-client-id",
@@ -91,6 +93,9 @@ impl ApiArgs<'_> {
             }
             Ok(_) => {}
         }
+        if let Err(why) = self.event_ttl() {
+            out.push(("event-ttl".into(), why));
+        }
         for why in self.gates().err().unwrap_or_default() {
             out.push(("feature-gates".into(), why));
         }
@@ -109,6 +114,14 @@ impl ApiArgs<'_> {
     /// What `runtime-config` turns on and off.
     pub fn enablement(&self) -> Result<Enablement, Vec<String>> {
         Enablement::parse(self.get("runtime-config").unwrap_or(""))
+    }
+
+    /// How long events live, where it is said. Upstream takes times before now too, and then cannot write events.
+    pub fn event_ttl(&self) -> Result<Option<Duration>, String> {
+        let invalid =
+            |text: &str, why| format!("invalid argument {text:?} for \"--event-ttl\" flag: {why}");
+        let parse = |text: &str| duration(text).map_err(|why| invalid(text, why));
+        self.get("event-ttl").map(parse).transpose()
     }
 
     /// The file with the keys for encryption at rest, where one is named.
@@ -135,6 +148,13 @@ impl ApiArgs<'_> {
     }
 }
 
+/// A time in Go's words, not before now.
+fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = api::duration::nanoseconds(text)?;
+    let nanos = u64::try_from(nanos).map_err(|_| format!("{text:?} is negative"))?;
+    Ok(Duration::from_nanos(nanos))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +169,7 @@ mod tests {
             ("v", "2"),
             ("audit-log-maxage", "x"),
             ("audit-log-format", "xml"),
+            ("event-ttl", "soon"),
             ("feature-gates", "Nope=true"),
             ("runtime-config", "foo/v1"),
         ]);
@@ -160,9 +181,40 @@ mod tests {
                 "v",
                 "audit-log-maxage",
                 "audit-log-format",
+                "event-ttl",
                 "feature-gates",
                 "runtime-config"
             ]
         );
+    }
+
+    #[test]
+    fn the_time_of_events_is_a_duration_of_go() {
+        let given = |text: &str| BTreeMap::from([("event-ttl".to_string(), text.to_string())]);
+        for (text, expected) in [
+            ("", Ok(None)),
+            ("90m", Ok(Some(Duration::from_secs(5400)))),
+            ("0", Ok(Some(Duration::ZERO))),
+            (
+                "soon",
+                Err(
+                    r#"invalid argument "soon" for "--event-ttl" flag: time: invalid duration "soon""#,
+                ),
+            ),
+            (
+                "5",
+                Err(
+                    r#"invalid argument "5" for "--event-ttl" flag: time: missing unit in duration "5""#,
+                ),
+            ),
+            (
+                "-1h",
+                Err(r#"invalid argument "-1h" for "--event-ttl" flag: "-1h" is negative"#),
+            ),
+        ] {
+            let args = given(text);
+            let got = ApiArgs(&args).event_ttl();
+            assert_eq!(got, expected.map_err(str::to_string), "{text}");
+        }
     }
 }

@@ -118,6 +118,8 @@ pub async fn start(options: &Options, progress: &Progress) -> Result<ControlPlan
     plugins.tracer = tracer;
     plugins.flags = options.config.spec.api.extra_args.clone();
     plugins.gates = gates;
+    let ttl = args.event_ttl();
+    plugins.event_ttl = ttl.map_err(|e| failed("read how long events live")(&e))?;
     plugins.hooks = bootstrap::HOOKS.to_vec();
     let audit = args.audit(&options.paths);
     plugins.audit = Some(Arc::new(
@@ -391,6 +393,7 @@ fn plugins(
     })
 }
 
+        event_ttl: None,
 /// The feature gates that are set; those that say nothing here are named once.
 fn gates(args: ApiArgs<'_>) -> Result<Gates, Error> {
     let gates = args

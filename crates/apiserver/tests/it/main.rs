@@ -13,6 +13,7 @@ mod crd;
 mod discovery;
 mod encryption;
 mod env;
+mod events;
 mod fairness;
 mod fakes;
 mod kms;

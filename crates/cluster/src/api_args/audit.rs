@@ -9,7 +9,7 @@ use apiserver::audit::{
     Audit, BatchOptions, DEFAULT_POLICY, LogOptions, Mode, Policy, SinkOptions, TruncateOptions,
 };
 
-use super::ApiArgs;
+use super::{ApiArgs, duration};
 use crate::audit_webhook::AuditWebhook;
 use crate::paths::Paths;
 
@@ -252,13 +252,6 @@ impl ApiArgs<'_> {
         let to = Arc::new(AuditWebhook::open(Path::new(path))?);
         Ok(audit.webhook(to, self.backoff()?, self.sink("webhook")?))
     }
-}
-
-/// A time in Go's words, not before now.
-fn duration(text: &str) -> Result<Duration, String> {
-    let nanos = api::duration::nanoseconds(text)?;
-    let nanos = u64::try_from(nanos).map_err(|_| format!("{text:?} is negative"))?;
-    Ok(Duration::from_nanos(nanos))
 }
 
 #[cfg(test)]
