@@ -158,6 +158,22 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
     out
 }
 
+/// The first of these media types that a client takes, by the order of what it asks for; upstream's documents are
+/// offered so. Without a header anything is taken.
+pub fn first_of(headers: &HeaderMap, offered: &[&str]) -> Option<usize> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+    let accept = accept.filter(|a| !a.is_empty()).unwrap_or("*/*");
+    let takes = |c: &Clause<'_>, media: &&str| {
+        let (kind, subtype) = media.split_once('/').unwrap_or_default();
+        ["*", kind].contains(&c.kind) && ["*", subtype].contains(&c.subtype)
+    };
+    let clauses = clauses(accept);
+    let mut found = clauses
+        .iter()
+        .map(|c| offered.iter().position(|m| takes(c, m)));
+    found.find_map(|place| place)
+}
+
 /// Chooses the response's format, or 406.
 pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Format, ApiError> {
     // Of several headers upstream reads the first.

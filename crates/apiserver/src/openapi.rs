@@ -1,4 +1,4 @@
-//! OpenAPI documents: v3 by group version, v2 as a whole, JSON and (v2) protobuf. Made from the schema
+//! OpenAPI documents: v3 by group version, v2 as a whole, in JSON and protobuf. Made from the schema
 //! table and the CRDs, once a change of what is served. Upstream: kube-openapi handler, handler3;
 //! api-semantics §14.
 
@@ -12,23 +12,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION,
-    VARY,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::aggregate::{Remote, schemas};
+use crate::negotiate;
 use crate::query::Query;
 use crate::registry::Served;
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
 use definitions::{Definitions, Dialect};
 
+const JSON: &str = "application/json";
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// The name it had before; an `@` is not allowed there.
 const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+const V3_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 /// A year, for documents whose address holds their hash.
 const FOREVER_SECONDS: i64 = 31_536_000;
 
@@ -161,6 +164,12 @@ fn parts(served: &[Arc<Served>], dialect: Dialect) -> (Map<String, Value>, Map<S
     (paths, defs.into_map())
 }
 
+/// A v3 document in protobuf; ours is JSON always, and another server's was read before it was kept.
+fn protobuf(document: &Bytes) -> Bytes {
+    let document: Value = serde_json::from_slice(document).unwrap_or_default();
+    gnostic::v3::encode(&document).into()
+}
+
 /// The v3 document of one group version.
 fn document(served: &[Arc<Served>]) -> Value {
     let (paths, schemas) = parts(served, Dialect::V3);
@@ -203,11 +212,12 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
     let Some(hash) = hashes.get(path) else {
         return empty(404);
     };
-    if !accepts_json(i) {
+    let offered = [JSON, V3_PROTOBUF, V3_PROTOBUF_OLD];
+    let Some(choice) = negotiate::first_of(&i.headers, &offered) else {
         let mut answer = empty(406);
         vary(answer.headers_mut(), &["Accept"]);
         return answer;
-    }
+    };
     let asked = query.get("hash").filter(|h| !h.is_empty());
     if asked.is_some_and(|a| !a.eq_ignore_ascii_case(hash)) {
         let mut answer = response::bytes(301, "text/plain; charset=utf-8", Bytes::new());
@@ -216,10 +226,10 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
         return answer;
     }
     let tag = format!("\"{hash}\"");
-    let mut answer = if matches(i, &tag) {
-        response::bytes(304, "application/json", Bytes::new())
-    } else {
-        response::bytes(200, "application/json", found(server, path))
+    let mut answer = match (matches(i, &tag), choice) {
+        (true, _) => empty(304),
+        (false, 0) => response::bytes(200, JSON, found(server, path)),
+        (false, _) => response::bytes(200, V3_PROTOBUF, protobuf(&found(server, path))),
     };
     let headers = answer.headers_mut();
     insert(headers, ETAG, &tag);
@@ -247,46 +257,21 @@ fn vary(headers: &mut HeaderMap, by: &[&'static str]) {
     }
 }
 
-/// Whether a client takes JSON. (Upstream has protobuf of v3 too.)
-fn accepts_json(i: &Incoming) -> bool {
-    let accept = i.headers.get(ACCEPT).and_then(|v| v.to_str().ok());
-    let accept = accept.filter(|a| !a.trim().is_empty()).unwrap_or("*/*");
-    accept.split(',').any(|clause| {
-        let media = clause.split(';').next().unwrap_or("").trim();
-        ["application/json", "application/*", "*/*", "*"].contains(&media)
-    })
-}
-
 /// `/openapi/v2`.
 pub async fn v2(server: &Inner, i: &Incoming) -> Answer {
-    let accept = i.headers.get(ACCEPT).and_then(|v| v.to_str().ok());
-    let accept = accept.unwrap_or("*/*");
-    let mut clauses = accept
-        .split(',')
-        .map(|c| c.split(';').next().unwrap_or("").trim());
-    let choice = clauses.find_map(|c| match c {
-        V2_PROTOBUF | V2_PROTOBUF_OLD => Some(true),
-        "application/json" | "application/*" | "*/*" => Some(false),
-        _ => None,
-    });
-    let Some(protobuf) = choice else {
+    let offered = [JSON, V2_PROTOBUF, V2_PROTOBUF_OLD];
+    let Some(choice) = negotiate::first_of(&i.headers, &offered) else {
         let mut answer = empty(406);
         vary(answer.headers_mut(), &["Accept-Encoding", "Accept"]);
         return answer;
     };
     let made = server.openapi.v2(server);
-    let (kind, data) = if protobuf {
-        (V2_PROTOBUF, made.protobuf.clone())
-    } else {
-        ("application/json", made.json.clone())
-    };
-    let mut answer = if matches(i, &made.tag) {
-        response::bytes(304, kind, Bytes::new())
-    } else {
-        response::bytes(200, kind, data)
+    let mut answer = match (matches(i, &made.tag), choice) {
+        (true, _) => empty(304),
+        (false, 0) => response::bytes(200, JSON, made.json.clone()),
+        (false, _) => response::bytes(200, V2_PROTOBUF, made.protobuf.clone()),
     };
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     vary(headers, &["Accept-Encoding", "Accept"]);
     insert(headers, ETAG, &made.tag);
     crate::gzip::compressed(answer, &i.headers).await

@@ -304,7 +304,8 @@ fn described(dialect: Dialect, reference: Value) -> Value {
     }
 }
 
-/// A custom schema as v2 can say it: no logic, nothing nullable, nothing below what is preserved.
+/// A custom schema as v2 can say it, and kubectl understands: no logic, nothing nullable, nothing below what is
+/// preserved, no list of nothing. Upstream: ToStructuralOpenAPIV2.
 fn plain(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else {
         return;
@@ -312,20 +313,22 @@ fn plain(schema: &mut Value) {
     for name in ["allOf", "anyOf", "oneOf", "not"] {
         map.remove(name);
     }
-    let on = |map: &Map<String, Value>, name: &str| map.get(name) == Some(&Value::Bool(true));
-    let preserves = on(map, "x-kubernetes-preserve-unknown-fields");
     let nullable = on(map, "nullable");
-    map.remove("nullable");
-    if preserves || nullable {
-        map.remove("properties");
+    let preserves = on(map, "x-kubernetes-preserve-unknown-fields");
+    if nullable {
+        map.remove("nullable");
+        map.remove("type");
+    }
+    if nullable || preserves {
         map.remove("items");
-        map.remove("additionalProperties");
-        map.remove("required");
+        map.remove("properties");
+    }
+    let kind = map.get("type").and_then(Value::as_str);
+    let listless = kind == Some("array") && !map.contains_key("items");
+    if listless || (kind == Some("object") && preserves) {
         map.remove("type");
     }
-    if on(map, "x-kubernetes-int-or-string") {
-        map.remove("type");
-    }
+    not_required(map);
     let below = map.get_mut("properties").and_then(Value::as_object_mut);
     below
         .into_iter()
@@ -334,6 +337,81 @@ fn plain(schema: &mut Value) {
     for name in ["items", "additionalProperties"] {
         if let Some(below) = map.get_mut(name) {
             plain(below);
+        }
+    }
+}
+
+fn on(map: &Map<String, Value>, name: &str) -> bool {
+    map.get(name) == Some(&Value::Bool(true))
+}
+
+/// Properties that may be null are not required, as v2 knows no null.
+fn not_required(map: &mut Map<String, Value>) {
+    let nullable = |v: &Value| v.as_object().is_some_and(|v| on(v, "nullable"));
+    let Some(Value::Array(mut required)) = map.remove("required") else {
+        return;
+    };
+    if map.get("additionalProperties").is_some_and(nullable) {
+        return;
+    }
+    let properties = map.get("properties");
+    required.retain(|name| {
+        let property = properties
+            .zip(name.as_str())
+            .and_then(|(all, n)| all.get(n));
+        !property.is_some_and(nullable)
+    });
+    if !required.is_empty() {
+        map.insert("required".into(), Value::Array(required));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_in_v2_say_what_kubectl_understands() {
+        let preserve = "x-kubernetes-preserve-unknown-fields";
+        let table = [
+            (json!({"type": "array"}), json!({})),
+            (
+                json!({"type": "array", "items": {"type": "array", "maxItems": 2}}),
+                json!({"type": "array", "items": {"maxItems": 2}}),
+            ),
+            (
+                json!({"type": "array", preserve: true, "items": {"type": "string"}, "title": "t"}),
+                json!({preserve: true, "title": "t"}),
+            ),
+            (
+                json!({"type": "object", preserve: true, "required": ["a"],
+                    "properties": {"a": {"type": "string"}}}),
+                json!({preserve: true, "required": ["a"]}),
+            ),
+            (
+                json!({"type": "string", preserve: true, "oneOf": [{}]}),
+                json!({"type": "string", preserve: true}),
+            ),
+            (
+                json!({"type": "object", "nullable": true, "additionalProperties": {"type": "string"}}),
+                json!({"additionalProperties": {"type": "string"}}),
+            ),
+            (
+                json!({"type": "object", "required": ["a", "b"], "properties": {
+                    "a": {"type": "string", "nullable": true}, "b": {"type": "string"}}}),
+                json!({"type": "object", "required": ["b"], "properties": {
+                    "a": {}, "b": {"type": "string"}}}),
+            ),
+            (
+                json!({"type": "object", "required": ["a"], "additionalProperties":
+                    {"type": "string", "nullable": true}}),
+                json!({"type": "object", "additionalProperties": {}}),
+            ),
+        ];
+        for (mut given, expected) in table {
+            let before = given.clone();
+            plain(&mut given);
+            assert_eq!(given, expected, "{before}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The v2 document in the protobuf form that client-go asks for.
 //! Upstream: google/gnostic-models openapiv2/OpenAPIv2.proto.
 
+pub mod v3;
+
 use api::protobuf::wire::{Wire, put_bytes, put_tag, put_varint};
 use serde_json::{Map, Value};
 

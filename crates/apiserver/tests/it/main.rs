@@ -23,6 +23,7 @@ mod kubectl;
 mod lists;
 mod long_list;
 mod metrics;
+mod openapi;
 mod operations;
 mod peer;
 mod resume;
