@@ -18,6 +18,7 @@ use webhook::Caller;
 use super::convert::ConversionWebhook;
 use super::jsonpath::JsonPath;
 use super::structural::{Check, Structural};
+use super::validation::preserves;
 use crate::limits;
 
 /// One version of a custom resource.
@@ -38,6 +39,8 @@ pub struct Custom {
     converter: Option<Arc<dyn Converter>>,
     /// Whether objects may be stored as another version.
     many_versions: bool,
+    /// Whether objects keep what no schema names, as old definitions want it.
+    preserves: bool,
 }
 
 struct PrinterColumn {
@@ -130,11 +133,16 @@ fn scale_of(version: &Value) -> Option<SubresourceKind> {
 }
 
 fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
-    let raw_schema = version
+    let preserves = preserves(crd);
+    let mut raw_schema = version
         .get("schema")
         .and_then(|s| s.get("openAPIV3Schema"))
         .cloned()
         .unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+    if preserves {
+        // Upstream: only v2 documents are told so; with it those of v3 and apply know too.
+        raw_schema["x-kubernetes-preserve-unknown-fields"] = json!(true);
+    }
     let schema = Structural::parse(&raw_schema);
     let columns = list_at(version, "additionalPrinterColumns");
     let columns = columns
@@ -179,6 +187,7 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         deprecation,
         converter: None,
         many_versions: list_at(crd, "spec.versions").len() > 1,
+        preserves,
     })
 }
 
@@ -254,6 +263,14 @@ fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
 }
 
 impl Custom {
+    /// Removes what no schema names; gives its paths.
+    fn prune(&self, obj: &mut Value) -> Vec<String> {
+        match self.preserves {
+            true => Vec::new(),
+            false => self.schema.prune(obj, true),
+        }
+    }
+
     fn check(&self, object: &Value, before: Option<&Value>, status: bool, causes: &mut Causes) {
         let check = Check {
             object,
@@ -267,7 +284,7 @@ impl Custom {
 
 impl Strategy for Custom {
     fn set_defaults(&self, obj: &mut Value) {
-        self.schema.prune(obj, true);
+        self.prune(obj);
         self.schema.drop_nulls(obj);
         self.schema.set_defaults(obj);
     }
@@ -394,7 +411,7 @@ impl Strategy for Custom {
     }
 
     fn coerce(&self, obj: &mut Value) -> Result<Vec<String>, String> {
-        let mut gone = self.schema.prune(obj, true);
+        let mut gone = self.prune(obj);
         self.schema.drop_nulls(obj);
         gone.extend(self.schema.coerce(obj)?);
         Ok(gone)

@@ -8,6 +8,8 @@ use machinery::object::{at, list_at, set, str_at};
 use serde_json::{Value, json};
 use webhook::Verification;
 
+use super::validation;
+
 /// Names in use within one group: plurals, singulars and short names share one space, kinds and
 /// list kinds another.
 #[derive(Default)]
@@ -102,6 +104,15 @@ pub fn condition(
     now: &str,
 ) {
     let status = if status { "True" } else { "False" };
+    put_condition(crd, kind, (status, reason, message), now);
+}
+
+fn put_condition(
+    crd: &mut Value,
+    kind: &str,
+    (status, reason, message): (&str, &str, &str),
+    now: &str,
+) {
     let mut all = list_at(crd, "status.conditions").to_vec();
     let fresh = json!({"type": kind, "status": status, "reason": reason, "message": message,
         "lastTransitionTime": now});
@@ -130,8 +141,37 @@ pub fn bundle_problem(crd: &Value) -> Option<String> {
     webhook::client_config(&Verification::of_bundle(&bundle), None).err()
 }
 
+/// Conditions of what a definition says by itself; those that it has no more go.
+fn told_by_itself(crd: &mut Value, now: &str) {
+    let told = [
+        ("NonStructuralSchema", validation::non_structural(crd)),
+        (
+            "KubernetesAPIApprovalPolicyConformant",
+            validation::approval::condition(crd),
+        ),
+    ];
+    for (kind, condition) in told {
+        if let Some((status, reason, message)) = condition {
+            put_condition(crd, kind, (status, reason, &message), now);
+            continue;
+        }
+        let all = list_at(crd, "status.conditions");
+        let rest: Vec<&Value> = all.iter().filter(|c| str_at(c, "type") != kind).collect();
+        if rest.len() < all.len() {
+            let rest = json!(rest);
+            set(crd, "status.conditions", rest);
+        }
+    }
+}
+
 /// The CRD with the status it should have, among the group's other CRDs.
 pub fn planned(crd: &Value, others: &[&Value], now: &str) -> Value {
+    let mut out = names_and_establishment(crd, others, now);
+    told_by_itself(&mut out, now);
+    out
+}
+
+fn names_and_establishment(crd: &Value, others: &[&Value], now: &str) -> Value {
     let mut out = crd.clone();
     let (accepted, (fine, reason, message)) = names(crd, others);
     set(&mut out, "status.acceptedNames", accepted);
@@ -227,5 +267,62 @@ mod tests {
         );
         crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!(null);
         assert!(is_true(&planned(&crd, &[], "t"), "Established"));
+    }
+
+    #[test]
+    fn what_nobody_approved_or_has_no_structure_says_so() {
+        let told = |crd: &Value, kind: &str| -> Option<(String, String, String)> {
+            let planned = planned(crd, &[], "t");
+            let all = list_at(&planned, "status.conditions");
+            let c = all.iter().find(|c| str_at(c, "type") == kind)?;
+            let text = |f: &str| str_at(c, f).to_string();
+            Some((text("status"), text("reason"), text("message")))
+        };
+        let (approval, structure) = (
+            "KubernetesAPIApprovalPolicyConformant",
+            "NonStructuralSchema",
+        );
+        let mut crd = crd("foos", "Foo", &[]);
+        assert_eq!((told(&crd, approval), told(&crd, structure)), (None, None));
+        crd["spec"]["group"] = json!("x.k8s.io");
+        for (annotation, status, reason, message) in [
+            (
+                "",
+                "False",
+                "MissingAnnotation",
+                "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
+            ),
+            (
+                "unapproved, for a test",
+                "False",
+                "UnapprovedAnnotation",
+                "not approved: \"unapproved, for a test\"",
+            ),
+            (
+                "https://example.com/1",
+                "True",
+                "ApprovedAnnotation",
+                "approved in https://example.com/1",
+            ),
+        ] {
+            crd["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": annotation});
+            let expected = [status, reason, message].map(str::to_string).into();
+            assert_eq!(told(&crd, approval), Some(expected));
+        }
+        crd["spec"]["preserveUnknownFields"] = json!(true);
+        crd["spec"]["versions"] = json!([{"name": "v1", "schema": {"openAPIV3Schema":
+            {"type": "object", "properties": {"a": {}}}}}]);
+        let expected = [
+            "True",
+            "Violations",
+            "[spec.preserveUnknownFields: Invalid value: true: must be false, spec.versions[0].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields]",
+        ];
+        assert_eq!(
+            told(&crd, structure),
+            Some(expected.map(str::to_string).into())
+        );
+        let mut good = planned(&crd, &[], "t");
+        good["spec"]["preserveUnknownFields"] = json!(false);
+        assert_eq!(told(&good, structure), None);
     }
 }

@@ -2,9 +2,11 @@
 //! Upstream: apiextensions-apiserver/pkg/apis/apiextensions/validation/validation.go, on its internal type: what all
 //! versions share stands beside them, under names of its own.
 
+pub mod approval;
 mod conversion;
 mod defaults;
 mod internal;
+pub mod ratchet;
 mod schema;
 mod structural;
 
@@ -20,6 +22,7 @@ use super::plan;
 use super::structural::{Before, JsonType, Structural, field_path};
 
 pub use internal::rule as internal_rule;
+use ratchet::Required;
 
 /// Selectable fields of one version.
 const SELECTABLE_MAX: usize = 8;
@@ -50,7 +53,7 @@ const EMPTY: [&str; 13] = [
 ];
 
 /// Whether two values are the same to upstream, which does not tell empty lists and maps from missing ones.
-fn same(a: &Value, b: &Value) -> bool {
+pub fn same(a: &Value, b: &Value) -> bool {
     let (Some(x), Some(y)) = (a.as_object(), b.as_object()) else {
         return match (a.as_array(), b.as_array()) {
             (Some(x), Some(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
@@ -93,8 +96,7 @@ pub fn validate(obj: &Value, before: Option<&Value>, c: &mut Causes) {
         });
     });
     stored_versions(obj, c);
-    approval(obj, before, c);
-    let preserves = |o: &Value| bool_at(o, "spec.preserveUnknownFields") == Some(true);
+    approval::validate(obj, before, c);
     if preserves(obj) && !before.is_some_and(preserves) {
         let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         c.at("spec", |c| {
@@ -153,25 +155,32 @@ fn spec(obj: &Value, before: Option<&Value>, c: &mut Causes) {
         other => c.not_supported_in_order(&json!(other), &["Cluster", "Namespaced"]),
     });
     let all = list_at(obj, "spec.versions");
+    let required = Required::of(obj, before);
+    let preserves = preserves(obj);
     for (i, v) in all.iter().enumerate() {
+        let why = match required.schemas {
+            true => "",
+            false if !preserves && bool_at(v, "served") == Some(true) => {
+                "because otherwise all fields are pruned"
+            }
+            false => continue,
+        };
         if schema_of(v).is_none() {
             c.at("versions", |c| {
                 c.index(i, |c| {
-                    c.at("schema", |c| c.at("openAPIV3Schema", |c| c.required("")))
+                    c.at("schema", |c| c.at("openAPIV3Schema", |c| c.required(why)))
                 });
             });
         }
     }
-    let preserves = bool_at(obj, "spec.preserveUnknownFields") == Some(true);
-    let defaults = |v: &Value| {
-        schema_of(v).is_some_and(|s| any(s, &|s| s.get("default").is_some_and(|d| !d.is_null())))
-    };
+    let defaults = |v: &Value| schema_of(v).is_some_and(|s| any(s, &has_defaults));
     if preserves && all.iter().any(defaults) {
         let why = "must be false in order to use defaults in the schema";
         c.at("preserveUnknownFields", |c| c.invalid(&json!(true), why));
     }
     let given = obj.pointer("/spec/versions").is_some_and(Value::is_array);
-    versions(all, given, before, c);
+    let known = (required, before);
+    versions(all, given, known, c);
     let names = &obj["spec"]["names"];
     c.at("names", |c| {
         for field in ["plural", "singular", "kind", "listKind"] {
@@ -184,7 +193,7 @@ fn spec(obj: &Value, before: Option<&Value>, c: &mut Causes) {
     if let Some(first) = all.first() {
         let has_status = all.iter().any(has_status);
         for (field, shared) in SHARED.iter().filter(|(f, _)| is_shared(all, f)) {
-            c.at(shared, |c| part(field, first, (has_status, before), c));
+            c.at(shared, |c| part(field, first, has_status, known, c));
         }
     }
     let strategy = str_at(obj, "spec.conversion.strategy");
@@ -200,6 +209,18 @@ fn spec(obj: &Value, before: Option<&Value>, c: &mut Causes) {
     if let Some(before) = before {
         immutable(obj, before, c);
     }
+}
+
+/// What is required of a definition, and the one before.
+type Known<'a> = (Required, Option<&'a Value>);
+
+/// `spec.preserveUnknownFields`, which only old definitions have.
+pub fn preserves(definition: &Value) -> bool {
+    bool_at(definition, "spec.preserveUnknownFields") == Some(true)
+}
+
+fn has_defaults(schema: &Value) -> bool {
+    schema.get("default").is_some_and(|d| !d.is_null())
 }
 
 fn schema_of(version: &Value) -> Option<&Value> {
@@ -252,7 +273,7 @@ fn within(s: &Value) -> Vec<&Value> {
     out
 }
 
-fn versions(all: &[Value], given: bool, before: Option<&Value>, c: &mut Causes) {
+fn versions(all: &[Value], given: bool, known: Known<'_>, c: &mut Causes) {
     for (i, v) in all.iter().enumerate() {
         c.at("versions", |c| {
             c.index(i, |c| {
@@ -260,7 +281,7 @@ fn versions(all: &[Value], given: bool, before: Option<&Value>, c: &mut Causes) 
                 c.at("name", |c| problems(name, &names::dns1035_label(name), c));
                 deprecation(v, c);
                 for (field, _) in SHARED.iter().filter(|(f, _)| !is_shared(all, f)) {
-                    c.at(field, |c| part(field, v, (has_status(v), before), c));
+                    c.at(field, |c| part(field, v, has_status(v), known, c));
                 }
             });
         });
@@ -322,12 +343,13 @@ fn deprecation(v: &Value, c: &mut Causes) {
 }
 
 /// Checks a field of a version at the path that it has; with the definition before.
-fn part(field: &str, v: &Value, (has_status, before): (bool, Option<&Value>), c: &mut Causes) {
+fn part(field: &str, v: &Value, has_status: bool, (required, before): Known<'_>, c: &mut Causes) {
     match field {
         "schema" => {
             if let Some(schema) = schema_of(v) {
                 let before = before.map(|b| Before::of(b, str_at(v, "name"), schema));
-                self::schema::validate(schema, has_status, &before.unwrap_or_default(), c);
+                let before = before.unwrap_or_default();
+                self::schema::validate(schema, has_status, (required, &before), c);
             }
         }
         "subresources" => subresources(v, c),
@@ -336,11 +358,11 @@ fn part(field: &str, v: &Value, (has_status, before): (bool, Option<&Value>), c:
                 c.index(i, |c| printer_column(column, c));
             }
         }
-        _ => selectable(v, c),
+        _ => selectable(v, before, c),
     }
 }
 
-fn selectable(v: &Value, c: &mut Causes) {
+fn selectable(v: &Value, before: Option<&Value>, c: &mut Causes) {
     let all = list_at(v, "selectableFields");
     let Some(schema) = schema_of(v).filter(|_| !all.is_empty()) else {
         return;
@@ -370,7 +392,7 @@ fn selectable(v: &Value, c: &mut Causes) {
             });
         });
     }
-    if seen.len() > SELECTABLE_MAX {
+    if seen.len() > SELECTABLE_MAX && !ratchet::keeps_selectable(v, before) {
         c.too_many(seen.len(), SELECTABLE_MAX);
     }
 }
@@ -526,48 +548,37 @@ fn stored_versions(obj: &Value, c: &mut Causes) {
     }));
 }
 
-const APPROVED: &str = "api-approved.kubernetes.io";
-
-/// What the approval annotation says; `None` where it is missing.
-fn approval_of(obj: &Value) -> Option<&str> {
-    let annotations = map_at(obj, "metadata.annotations");
-    let text = annotations
-        .and_then(|a| a.get(APPROVED))
-        .and_then(Value::as_str);
-    text.filter(|t| !t.is_empty())
-}
-
-fn approval(obj: &Value, before: Option<&Value>, c: &mut Causes) {
-    let group = str_at(obj, "spec.group");
-    let end = |e: &str| group == e || group.ends_with(&format!(".{e}"));
-    if !(end("k8s.io") || end("kubernetes.io")) || group.ends_with(".x-k8s.io") {
-        return;
+/// The condition NonStructuralSchema: status, reason, message.
+pub fn non_structural(obj: &Value) -> Option<(&'static str, &'static str, String)> {
+    // Others cannot be written without structure.
+    if !preserves(obj) {
+        return None;
     }
-    let good = |text: &str| {
-        let mut parts = text.splitn(2, "://");
-        let host = parts
-            .nth(1)
-            .is_some_and(|h| !h.is_empty() && !h.starts_with('/'));
-        text.starts_with("unapproved") || host
-    };
-    let state = |o: &Value| approval_of(o).map(good);
-    if before.is_some_and(|b| state(b) == state(obj)) {
-        return;
-    }
-    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    c.at("metadata", |c| {
-        c.at("annotations", |c| {
-            c.key(APPROVED, |c| match approval_of(obj) {
-                None => c.required(format!(
-                    "protected groups must have approval annotation \"{APPROVED}\", {see}"
-                )),
-                Some(text) if good(text) => {}
-                Some(text) => c.invalid(&json!(text), format!(
-                    "protected groups must have approval annotation \"{APPROVED}\" with either a URL or a reason starting with \"unapproved\", {see}"
-                )),
-            });
-        });
+    let mut c = Causes::new();
+    c.at("spec.preserveUnknownFields", |c| {
+        c.invalid(&json!(true), "must be false")
     });
+    for (i, v) in list_at(obj, "spec.versions").iter().enumerate() {
+        let Some(schema) = schema_of(v) else { continue };
+        if let Some(why) = structural::unsupported(schema) {
+            let name = str_at(v, "name");
+            let message = format!("failed to check validation schema for version {name}: {why}");
+            return Some(("Unknown", "StructuralError", message));
+        }
+        c.at(&format!("spec.versions[{i}].schema.openAPIV3Schema"), |c| {
+            structural::validate(schema, c);
+        });
+    }
+    let texts: Vec<String> = c
+        .as_slice()
+        .iter()
+        .map(machinery::causes::Cause::text)
+        .collect();
+    let message = match texts.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    Some(("True", "Violations", message))
 }
 
 /// What a client is told of a definition that passes: formats that nothing checks, sets of what is no scalar.

@@ -18,19 +18,31 @@ struct Walk<'a> {
     root: &'a Structural,
     way: Vec<Step>,
     in_meta: bool,
+    /// Whether defaults must not have what the schema has not.
+    pruned: bool,
 }
 
 /// Checks every default of a schema at the current path.
-pub fn validate(root: &Structural, c: &mut Causes) {
+pub fn validate(root: &Structural, pruned: bool, c: &mut Causes) {
     if root.has_defaults {
         let mut walk = Walk {
             root,
             way: Vec::new(),
             in_meta: false,
+            pruned,
         };
         walk.node(root, true, c);
     }
 }
+
+/// Whether a default has what the schema has not.
+pub fn has_unpruned(root: &Structural) -> bool {
+    let mut found = Causes::new();
+    validate(root, true, &mut found);
+    found.as_slice().iter().any(|c| c.detail == UNPRUNED)
+}
+
+const UNPRUNED: &str = "must not have unknown fields";
 
 impl<'a> Walk<'a> {
     fn node(&mut self, s: &'a Structural, top: bool, c: &mut Causes) {
@@ -46,7 +58,7 @@ impl<'a> Walk<'a> {
         if let Some(default) = &s.default {
             c.at("default", |c| match self.in_meta {
                 true => self.in_metadata(s, default, resource, c),
-                false => outside(s, default, resource, c),
+                false => self.outside(s, default, resource, c),
             });
         }
         if let Some(items) = s.items.as_deref() {
@@ -96,6 +108,26 @@ impl<'a> Walk<'a> {
             many => c.invalid(default, bad(format!("[{}]", many.join(", ")))),
         }
     }
+
+    fn outside(&self, s: &Structural, default: &Value, resource: bool, c: &mut Causes) {
+        let s = &match resource {
+            true => as_resource(s),
+            false => s.clone(),
+        };
+        let mut pruned = default.clone();
+        s.prune(&mut pruned, false);
+        if self.pruned && pruned != *default {
+            c.invalid(default, UNPRUNED);
+        }
+        let begun = c.len();
+        if let Err(e) = s.coerce_at(&mut default.clone(), c.path()) {
+            return c.add(e);
+        }
+        embedded_problems(s, default, c);
+        if c.len() == begun {
+            s.check_default(default, resource, c);
+        }
+    }
 }
 
 /// A resource's schema as that of an embedded one.
@@ -104,25 +136,5 @@ fn as_resource(s: &Structural) -> Structural {
         embedded: true,
         has_embedded: true,
         ..s.clone()
-    }
-}
-
-fn outside(s: &Structural, default: &Value, resource: bool, c: &mut Causes) {
-    let s = &match resource {
-        true => as_resource(s),
-        false => s.clone(),
-    };
-    let mut pruned = default.clone();
-    s.prune(&mut pruned, false);
-    if pruned != *default {
-        c.invalid(default, "must not have unknown fields");
-    }
-    let begun = c.len();
-    if let Err(e) = s.coerce_at(&mut default.clone(), c.path()) {
-        return c.add(e);
-    }
-    embedded_problems(s, default, c);
-    if c.len() == begun {
-        s.check_default(default, resource, c);
     }
 }

@@ -7,6 +7,7 @@ use machinery::object::{bool_at, list_at, str_at};
 use serde_json::{Map, Value, json};
 
 use super::super::structural::{Before, JsonType, Structural, field_path};
+use super::ratchet::Required;
 use super::{defaults, internal, structural};
 
 const META: [&str; 3] = ["metadata", "kind", "apiVersion"];
@@ -38,7 +39,12 @@ const AT_ROOT: [&str; 22] = [
 ];
 
 /// Checks a version's schema at the current path.
-pub fn validate(schema: &Value, has_status: bool, before: &Before, c: &mut Causes) {
+pub fn validate(
+    schema: &Value,
+    has_status: bool,
+    (required, before): (Required, &Before),
+    c: &mut Causes,
+) {
     let begun = c.len();
     if has_status {
         at_root(schema, c);
@@ -49,19 +55,21 @@ pub fn validate(schema: &Value, has_status: bool, before: &Before, c: &mut Cause
         });
     }
     let parsed = Structural::parse(schema);
-    let refused = structural::unsupported(schema);
+    let refused = structural::unsupported(schema).filter(|_| required.structural);
+    let structural = required.structural && refused.is_none();
     c.at("openAPIV3Schema", |c| {
         let before_structure = c.len();
-        if refused.is_none() {
+        if structural {
             structural::validate(schema, c);
             if c.len() == before_structure {
-                defaults::validate(&parsed, c);
+                defaults::validate(&parsed, required.pruned_defaults, c);
             }
         }
-        let is_good = refused.is_none() && c.len() == before_structure;
+        let is_good = structural && c.len() == before_structure;
         let walked = c.len();
         let place = Place {
             root: true,
+            required,
             ..Place::default()
         };
         walk(schema, &place, c);
@@ -104,6 +112,7 @@ fn at_root(schema: &Value, c: &mut Causes) {
 struct Place {
     /// The schema of the whole object.
     root: bool,
+    required: Required,
     /// Why defaults may not stand here.
     no_defaults: Option<String>,
     in_meta: bool,
@@ -165,9 +174,11 @@ fn walk(s: &Value, place: &Place, c: &mut Causes) {
             c.key(key, |c| walk(one, &inner, c));
         }
     });
-    extensions(s, c);
+    extensions(s, place, c);
     map_keys(s, c);
-    unique(s, c);
+    if place.required.map_keys {
+        unique(s, c);
+    }
     validations(s, c);
 }
 
@@ -216,7 +227,7 @@ fn properties(s: &Value, place: &Place, c: &mut Causes) {
 /// What OpenAPI v3 as upstream takes it has not.
 fn standard(s: &Value, place: &Place, c: &mut Causes) {
     let kind = str_at(s, "type");
-    if !kind.is_empty() && JsonType::of(kind).is_none() {
+    if place.required.types && !kind.is_empty() && JsonType::of(kind).is_none() {
         c.at("type", |c| {
             c.not_supported(&json!(kind), &JsonType::ALL.map(JsonType::name))
         });
@@ -271,7 +282,7 @@ fn needs_type(kind: &str, wanted: &str, extension: &str, c: &mut Causes) {
     });
 }
 
-fn extensions(s: &Value, c: &mut Causes) {
+fn extensions(s: &Value, place: &Place, c: &mut Causes) {
     let kind = str_at(s, "type");
     let keep = "x-kubernetes-preserve-unknown-fields";
     if s.get(keep) == Some(&Value::Bool(false)) {
@@ -294,7 +305,7 @@ fn extensions(s: &Value, c: &mut Causes) {
     };
     if kind != "array" {
         needs_type(kind, "array", "x-kubernetes-list-type", c);
-    } else if list == "set" {
+    } else if list == "set" && place.required.atomic_sets {
         set_items(&s["items"], c);
     }
     if !["atomic", "set", "map"].contains(&list) {
@@ -304,7 +315,8 @@ fn extensions(s: &Value, c: &mut Causes) {
     }
 }
 
-fn set_items(items: &Value, c: &mut Causes) {
+/// Items of a set must be one value each.
+pub fn set_items(items: &Value, c: &mut Causes) {
     let own = items
         .get("x-kubernetes-list-type")
         .filter(|v| v.is_string());
@@ -385,7 +397,7 @@ fn map_keys(s: &Value, c: &mut Causes) {
 }
 
 /// Items of sets and maps are never null, and keys always there.
-fn unique(s: &Value, c: &mut Causes) {
+pub fn unique(s: &Value, c: &mut Causes) {
     let list = str_at(s, "x-kubernetes-list-type");
     let Some(items) = s
         .get("items")

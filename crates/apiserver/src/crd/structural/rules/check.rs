@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::{JsonType, ListKind, Structural};
 use super::sizes::Size;
 use super::{OLD_SELF, environment, schema_of};
-use crate::crd::validation::internal_rule;
+use crate::crd::validation::{internal_rule, same};
 use crate::limits::{CRD_RULES_COST, RULE_COST};
 
 /// The version whose libraries new rules may use: the one before this, so that it can be gone back to.
@@ -65,7 +65,7 @@ impl Before {
         let old = versions.iter().find(|v| str_at(v, "name") == version);
         Self {
             known,
-            unchanged: old.is_some_and(|v| v["schema"]["openAPIV3Schema"] == *schema),
+            unchanged: old.is_some_and(|v| same(&v["schema"]["openAPIV3Schema"], schema)),
         }
     }
 }
