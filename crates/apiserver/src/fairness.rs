@@ -13,6 +13,7 @@ mod demand;
 mod drops;
 mod metrics;
 mod queues;
+mod requests;
 mod rules;
 mod run;
 mod status;
@@ -39,6 +40,7 @@ use config::{Config, Flow, Schema};
 use drops::Drops;
 use metrics::{All, Counters};
 use queues::{Arrival, QueueSet, Refusal, Running, Shape};
+use requests::{Entry, Request, Requests};
 
 pub use debug::serve as debug;
 pub use run::{load, run};
@@ -57,6 +59,7 @@ pub struct Level {
     set: Mutex<Wakers>,
     state: Mutex<State>,
     drops: Mutex<Drops>,
+    requests: Requests,
 }
 
 /// What a level has at the moment.
@@ -93,6 +96,7 @@ pub struct Seat {
     seats: usize,
     watch: bool,
     begun: Instant,
+    _entry: Entry,
 }
 
 /// A request in a queue. Dropped, it leaves.
@@ -186,7 +190,17 @@ pub async fn enter(
         Some(Shape::Queue { queues: 2.., .. }) => schema.hash(info, user),
         _ => 0,
     };
-    match schema.seat(seats, hash, watch, patience(deadline)).await {
+    let request = Request {
+        schema: schema.name.clone(),
+        flow: schema.told(info, user).to_string(),
+        arrived: jiff::Timestamp::now(),
+        seats,
+        user: user.name.clone(),
+        info: info.clone(),
+        state: requests::State::Waits(0),
+    };
+    let seated = schema.seat(request, hash, watch, patience(deadline)).await;
+    match seated {
         Ok(seat) => Ok((marks, Some(seat))),
         Err(why) => Err(schema.refuse(why, &marks)),
     }
@@ -204,13 +218,18 @@ fn patience(deadline: Option<Instant>) -> Duration {
 // === Schema ===
 
 impl Schema {
-    /// Which of the hands a request's flow is dealt.
-    fn hash(&self, info: &RequestInfo, user: &User) -> u64 {
-        let told = match self.flow {
+    /// By what flows are told apart.
+    fn told<'a>(&self, info: &'a RequestInfo, user: &'a User) -> &'a str {
+        match self.flow {
             Flow::One => "",
             Flow::ByUser => &user.name,
             Flow::ByNamespace => &info.namespace,
-        };
+        }
+    }
+
+    /// Which of the hands a request's flow is dealt.
+    fn hash(&self, info: &RequestInfo, user: &User) -> u64 {
+        let told = self.told(info, user);
         let mut hasher = Sha256::new();
         hasher.update(self.name.as_bytes());
         hasher.update([0]);
@@ -223,14 +242,16 @@ impl Schema {
 
     async fn seat(
         &self,
-        seats: usize,
+        mut request: Request,
         hash: u64,
         watch: bool,
         patience: Duration,
     ) -> Result<Seat, Refusal> {
         let level = &self.level;
+        let seats = request.seats;
         let (arrival, turn) = level.arrive(seats, hash);
-        let seat = |running| {
+        let seat = |running: Running, entry: Entry| {
+            entry.runs(running.queue());
             self.counters.execute(1, seats);
             let dispatched = &self.counters.dispatched;
             dispatched.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -241,6 +262,7 @@ impl Schema {
                 seats,
                 watch,
                 begun: Instant::now(),
+                _entry: entry,
             }
         };
         let (ticket, turn) = match (arrival, turn) {
@@ -248,13 +270,15 @@ impl Schema {
                 if level.name != "exempt" {
                     self.counters.waited(true, Duration::ZERO);
                 }
-                return Ok(seat(running));
+                return Ok(seat(running, Entry::new(level, request)));
             }
             (Arrival::Wait(ticket), Some(turn)) => (ticket, turn),
             (Arrival::Refused(why), _) => return Err(why),
             (Arrival::Wait(_), None) => return Err(Refusal::Cancelled),
         };
         self.counters.queue(1, seats);
+        request.state = requests::State::Waits(ticket);
+        let entry = Entry::new(level, request);
         let mut waiting = Waiting {
             level: level.clone(),
             counters: self.counters.clone(),
@@ -270,7 +294,8 @@ impl Schema {
             _ => waiting.leave(),
         };
         waiting.end(running.is_some());
-        running.map(seat).ok_or(Refusal::TimeOut)
+        let seated = running.map(|running| seat(running, entry));
+        seated.ok_or(Refusal::TimeOut)
     }
 
     fn refuse(&self, why: Refusal, marks: &Marks) -> Answer {
@@ -307,6 +332,7 @@ impl Level {
             set: Mutex::new(QueueSet::new(shape, 0, epoch.now())),
             state: Mutex::default(),
             drops: Mutex::default(),
+            requests: Requests::default(),
         }
     }
 

@@ -45,7 +45,7 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
         ["statusz"] if exact => crate::zpages::status(server, &i.headers),
         ["flagz"] if exact => crate::zpages::flags(server, &i.headers),
         ["debug", "api_priority_and_fairness", what] if exact => {
-            crate::fairness::debug(server, what)
+            crate::fairness::debug(server, what, query)
         }
         ["api"] => crate::discovery::api(server, i),
         ["apis"] => crate::discovery::apis(server, i),

@@ -38,13 +38,16 @@ fn wanted() -> Vec<Value> {
     all.into_iter().filter(ours).collect()
 }
 
-/// Brings all of them up to date.
+/// Brings all of them up to date, levels first: no schema's status is to say that its level is missing.
 pub async fn ensure(client: &Client) -> Result<(), Error> {
-    stream::iter(wanted())
-        .map(|o| one(client, o))
-        .buffer_unordered(limits::BOOTSTRAP_WRITES)
-        .try_collect()
-        .await
+    let is_level = |o: &Value| object::str_at(o, "kind") == "PriorityLevelConfiguration";
+    let (levels, schemas): (Vec<Value>, Vec<Value>) = wanted().into_iter().partition(is_level);
+    for objects in [levels, schemas] {
+        let writes = stream::iter(objects).map(|o| one(client, o));
+        let writes = writes.buffer_unordered(limits::BOOTSTRAP_WRITES);
+        writes.try_collect::<()>().await?;
+    }
+    Ok(())
 }
 
 /// Looks every minute, until the end.

@@ -1,9 +1,11 @@
-//! `/debug/api_priority_and_fairness/*`: the levels and queues at the moment, as upstream's tables.
-//! Upstream: util/flowcontrol/apf_controller_debug.go. Requests are not remembered one by one here, so that
-//! `dump_requests` is refused by name.
+//! `/debug/api_priority_and_fairness/*`: the levels, queues and requests at the moment, as upstream's tables.
+//! Upstream: util/flowcontrol/apf_controller_debug.go.
 
 use super::queues::Shape;
+use super::requests::{Request, State};
 use super::{Fairness, Level};
+use crate::query::Query;
+use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::server::Inner;
 
@@ -30,19 +32,49 @@ const QUEUES: [&str; 9] = [
     "MaxSeatsSum",
     "TotalWorkSum",
 ];
+const REQUESTS: [&str; 10] = [
+    "PriorityLevelName",
+    "FlowSchemaName",
+    "QueueIndex",
+    "RequestIndexInQueue",
+    "FlowDistingsher",
+    "ArriveTime",
+    "InitialSeats",
+    "FinalSeats",
+    "AdditionalLatency",
+    "StartTime",
+];
+/// With `includeRequestDetails`.
+const DETAILS: [&str; 8] = [
+    "UserName",
+    "Verb",
+    "APIPath",
+    "Namespace",
+    "Name",
+    "APIVersion",
+    "Resource",
+    "SubResource",
+];
+/// The time of what has not begun.
+const NEVER: &str = "0001-01-01T00:00:00Z";
 /// Narrowest column and the space behind each, as upstream's.
 const CELL: usize = 8;
 const PADDING: usize = 1;
 
 /// Answers a dump.
-pub fn serve(server: &Inner, what: &str) -> Answer {
+pub fn serve(server: &Inner, what: &str, query: &Query) -> Answer {
     let fairness = &server.fairness;
     let text = match what {
         "dump_priority_levels" => table(&LEVELS, &fairness.level_rows()),
         "dump_queues" => table(&QUEUES, &fairness.queue_rows()),
         "dump_requests" => {
-            let why = "dump_requests is not supported: requests are not remembered one by one; see dump_queues";
-            return response::text(501, why);
+            let detailed = query.get("includeRequestDetails");
+            let detailed = detailed.is_some_and(|v| !v.is_empty());
+            let heads = match detailed {
+                true => [&REQUESTS[..], &DETAILS].concat(),
+                false => REQUESTS.to_vec(),
+            };
+            table(&heads, &fairness.request_rows(detailed))
         }
         _ => return response::text(404, "404 page not found"),
     };
@@ -76,6 +108,11 @@ impl Fairness {
         self.sorted().iter().map(row).collect()
     }
 
+    fn request_rows(&self, detailed: bool) -> Vec<Vec<String>> {
+        let levels = self.sorted();
+        levels.iter().flat_map(|l| l.rows(detailed)).collect()
+    }
+
     fn queue_rows(&self) -> Vec<Vec<String>> {
         let mut out = Vec::new();
         for level in self.sorted() {
@@ -101,6 +138,61 @@ impl Fairness {
         }
         out
     }
+}
+
+impl Level {
+    /// Those who wait, by queue and place, and those who run, by the queue that they came from.
+    fn rows(&self, detailed: bool) -> Vec<Vec<String>> {
+        // A request is noted after it came and forgotten before it goes: what is not in both is left out.
+        let queues = self.set.lock().tickets();
+        let place = |ticket: u64| {
+            queues.iter().find_map(|(queue, tickets)| {
+                let place = tickets.iter().position(|t| *t == ticket)?;
+                Some((i64::from(*queue), i64::try_from(place).ok()?))
+            })
+        };
+        let placed = |r: Request| match r.state {
+            State::Waits(ticket) => Some((place(ticket)?, r)),
+            State::Runs(_, queue) => Some(((queue.map_or(-1, i64::from), -1), r)),
+        };
+        let mut all: Vec<_> = self.requests.all().into_iter().filter_map(placed).collect();
+        // Of each queue those who wait first; those without a queue last.
+        all.sort_by_key(|((queue, place), _)| (*queue as u64, *place as u64));
+        let row = |(at, request)| request_row(&self.name, at, &request, detailed);
+        all.into_iter().map(row).collect()
+    }
+}
+
+fn request_row(level: &str, at: (i64, i64), r: &Request, detailed: bool) -> Vec<String> {
+    let started = match r.state {
+        State::Waits(_) => NEVER.to_string(),
+        State::Runs(since, _) => since.to_string(),
+    };
+    let mut row = vec![
+        level.to_string(),
+        r.schema.clone(),
+        at.0.to_string(),
+        at.1.to_string(),
+        r.flow.clone(),
+        r.arrived.to_string(),
+        r.seats.to_string(),
+        // Requests have all their seats from the beginning to the end.
+        "0".into(),
+        "0s".into(),
+        started,
+    ];
+    if detailed {
+        let i: &RequestInfo = &r.info;
+        let version = match i.group.as_str() {
+            "" => i.version.clone(),
+            group => format!("{group}/{}", i.version),
+        };
+        row.push(r.user.clone());
+        row.extend([&i.verb, &i.path, &i.namespace, &i.name].map(String::clone));
+        row.push(version);
+        row.extend([&i.resource, &i.subresource].map(String::clone));
+    }
+    row
 }
 
 /// Rows of cells with commas between them, the columns below each other.

@@ -99,6 +99,13 @@ pub struct Dump {
     pub work: f64,
 }
 
+impl Running {
+    /// The queue it came from, where its level has any.
+    pub fn queue(&self) -> Option<u32> {
+        self.queue
+    }
+}
+
 fn work(seats: usize) -> f64 {
     seats as f64 * SERVICE
 }
@@ -172,6 +179,15 @@ impl<W> QueueSet<W> {
             seats_waiting: q.seats_waiting,
             next: q.next,
             work: work(q.seats_waiting),
+        };
+        self.queues.iter().map(one).collect()
+    }
+
+    /// The tickets of those who wait, by their queues, in their order.
+    pub fn tickets(&self) -> Vec<(u32, Vec<u64>)> {
+        let one = |(index, q): (&u32, &Queue<W>)| {
+            let tickets = q.waiting.iter().map(|w| w.ticket);
+            (*index, tickets.collect())
         };
         self.queues.iter().map(one).collect()
     }

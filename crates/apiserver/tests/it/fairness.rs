@@ -119,6 +119,46 @@ async fn load_beyond_the_seats_is_shed_while_others_are_answered() {
     })
     .await;
 
+    let dump = "/debug/api_priority_and_fairness/dump_requests?includeRequestDetails=1";
+    let rows = |r: &crate::env::Reply| -> Vec<Vec<String>> {
+        let text = String::from_utf8(r.body.clone()).unwrap();
+        let cells = |l: &str| l.split(',').map(|c| c.trim().to_string()).collect();
+        let all = text.lines().map(cells);
+        all.filter(|row: &Vec<String>| row[1] == "greedy").collect()
+    };
+    let dumped = rows(&env.until(dump, |r| rows(r).len() == 5).await);
+    let places: Vec<(&str, &str)> = dumped.iter().map(|r| (&*r[2], &*r[3])).collect();
+    assert_eq!(
+        places,
+        [
+            ("0", "0"),
+            ("0", "1"),
+            ("0", "-1"),
+            ("0", "-1"),
+            ("0", "-1")
+        ]
+    );
+    for row in &dumped {
+        let waits = row[3] != "-1";
+        assert_eq!((row[0].as_str(), row[4].as_str()), ("small", "greedy"));
+        assert_eq!(row[6..9], ["1", "0", "0s"]);
+        assert_eq!(row[9] == "0001-01-01T00:00:00Z", waits, "{row:?}");
+        let path = "/api/v1/namespaces/default/configmaps";
+        assert_eq!(
+            row[10..],
+            [
+                "greedy",
+                "create",
+                path,
+                "default",
+                "",
+                "v1",
+                "configmaps",
+                ""
+            ]
+        );
+    }
+
     let account = "system:serviceaccount:kube-system:x";
     let lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
     let others: [(&str, &[&str], &str); 6] = [
