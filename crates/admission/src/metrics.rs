@@ -1,8 +1,9 @@
 //! What webhooks and policies took and decided, under upstream's names. The process has one server, so they are
-//! counted for the process. Upstream: apiserver/pkg/admission/metrics, plugin/policy/validating/metrics.
+//! counted for the process. Upstream: apiserver/pkg/admission/metrics, plugin/policy/{validating,mutating}/metrics.
 
 use std::time::Duration;
 
+use celenv::admission::OUT_OF_BUDGET;
 use machinery::metrics::Family;
 use machinery::request::Attempt;
 
@@ -32,6 +33,15 @@ static CHECKS: Family = Family::counter(
 static CHECK_DURATIONS: Family = Family::histogram(
     "apiserver_validating_admission_policy_check_duration_seconds",
     "[BETA] Seconds that checks of validating policies took.",
+    &[0.000_000_5, 0.001, 0.01, 0.1, 1.0],
+);
+static MUTATIONS: Family = Family::counter(
+    "apiserver_mutating_admission_policy_check_total",
+    "[ALPHA] Mutations of mutating policies, by how they ended.",
+);
+static MUTATION_DURATIONS: Family = Family::histogram(
+    "apiserver_mutating_admission_policy_check_duration_seconds",
+    "[ALPHA] Seconds that mutations of mutating policies took.",
     &[0.000_000_5, 0.001, 0.01, 0.1, 1.0],
 );
 
@@ -110,6 +120,23 @@ pub fn checked(policy: &str, binding: &str, action: &str, error: &str, took: Dur
     CHECK_DURATIONS.observe(&labels, took);
 }
 
+/// Notes one mutation of a policy and, where it failed, why.
+pub fn mutated(policy: &str, binding: &str, failed: Option<&str>, took: Duration) {
+    let error = match failed {
+        None => "no_error",
+        Some(why) if why.starts_with("compilation") => "compile_error",
+        Some(why) if why.starts_with(OUT_OF_BUDGET) => "out_of_budget",
+        Some(_) => "invalid_error",
+    };
+    let labels = [
+        ("error_type", error),
+        ("policy", policy),
+        ("policy_binding", binding),
+    ];
+    MUTATIONS.add(&labels);
+    MUTATION_DURATIONS.observe(&labels, took);
+}
+
 /// All of them as Prometheus text.
 pub fn text() -> String {
     let mut out = String::new();
@@ -120,6 +147,8 @@ pub fn text() -> String {
         &FAILED_OPEN,
         &CHECKS,
         &CHECK_DURATIONS,
+        &MUTATIONS,
+        &MUTATION_DURATIONS,
     ];
     all.iter().for_each(|f| f.write(&mut out));
     out

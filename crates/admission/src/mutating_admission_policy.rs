@@ -1,6 +1,7 @@
 //! MutatingAdmissionPolicy: expressions change objects. Upstream: plugin/policy/mutating.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use celenv::Type;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::hooks::View;
+use crate::metrics;
 use crate::policies::{self, Invocation, Policies, Seen};
 
 const NAME: &str = "MutatingAdmissionPolicy";
@@ -263,10 +265,18 @@ fn carry_out(
             break;
         };
         let mut run = Run::new(&on, &i.policy.scope.variables, RUNTIME_COST_BUDGET);
+        let begun = Instant::now();
         let outcome = mutated(m, &mut run, d, kind, object).and_then(|mut after| {
             settle(d, kind, &mut after)?;
             Ok(after)
         });
+        let failed = match &outcome {
+            Ok(_) => None,
+            Err(Failed::Policy(why)) => Some(why.as_str()),
+            Err(Failed::Refused(e)) => Some(e.message.as_str()),
+        };
+        let (policy, binding) = (&i.policy.name, &i.binding.name);
+        metrics::mutated(policy, binding, failed, begun.elapsed());
         match outcome {
             Ok(after) => {
                 changed |= after != *object;

@@ -2,6 +2,7 @@
 //! Upstream: apiserver/pkg/endpoints/metrics; api-semantics §18.
 
 pub mod admission;
+pub mod cel;
 pub mod family;
 pub mod streams;
 mod text;

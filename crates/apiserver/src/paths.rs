@@ -95,6 +95,8 @@ async fn metrics(server: &Inner) -> Answer {
     response::bytes(200, METRICS, text.concat())
 }
 
+        crate::metrics::cel::text(),
+        webhook::certificates::text(),
 fn root(server: &Inner) -> Answer {
     pretty(&json!({"paths": all(server)}))
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+pub mod certificates;
 mod config;
 mod dial;
 mod endpoint;

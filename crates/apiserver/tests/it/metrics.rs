@@ -98,6 +98,10 @@ const FAMILIES: &[(&str, &str, &str)] = &[
         "priority_level",
         "BETA",
     ),
+    ("apiserver_cel_compilation_duration_seconds", "", "BETA"),
+    ("apiserver_cel_evaluation_duration_seconds", "", "BETA"),
+    ("apiserver_webhooks_x509_insecure_sha1_total", "", "BETA"),
+    ("apiserver_webhooks_x509_missing_san_total", "", "BETA"),
     (
         "kubernetes_build_info",
         "build_date compiler git_commit git_tree_state git_version go_version major minor platform",
@@ -122,6 +126,19 @@ async fn stable_metrics_are_there_after_a_few_requests() {
     let maps = "/api/v1/namespaces/default/configmaps";
     let made = env.post(maps, &json!({"metadata": {"name": "c"}})).await;
     assert_eq!(made.code, 201);
+    let rule = json!([{"rule": "self.a > 0"}]);
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": rule});
+    let definition = json!({"metadata": {"name": "foos.example.com"}, "spec": {"group": "example.com",
+        "scope": "Cluster", "names": {"plural": "foos", "kind": "Foo"}, "versions": [{"name": "v1",
+            "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let made = env.post(definitions, &definition).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let foos = "/apis/example.com/v1/foos";
+    env.until(foos, |r| r.code == 200).await;
+    let foo =
+        json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "x"}, "a": 1});
+    assert_eq!(env.post(foos, &foo).await.code, 201);
     env.get("/api/v1/componentstatuses").await;
     env.get("/livez").await;
     let list = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use celenv::limits::RUNTIME_COST_BUDGET;
 use celenv::schema::{ObjectSchema, can_escape, escape};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::correlate::{Both, Old, by_keys};
 use super::field_path::field_path;
 use super::{JsonType, ListKind, Structural};
+use crate::metrics::cel;
 
 mod check;
 mod sizes;
@@ -71,7 +73,9 @@ impl Rules {
     fn compiled(&self, s: &Structural, root: bool) -> Arc<Compiled> {
         let compile = || {
             let schema = schema_of(s, root).unwrap_or_default();
+            let begun = Instant::now();
             let rules = self.raw.iter().map(|r| Rule::new(r, &schema, s)).collect();
+            cel::COMPILATION.observe(&[], begun.elapsed());
             Arc::new(Compiled { schema, rules })
         };
         self.compiled.get_or_init(compile).clone()
@@ -194,6 +198,10 @@ fn object(s: &Structural, resource: bool) -> Schema {
 
 /// Adds what rules say of an object.
 pub fn validate(s: &Structural, object: &Value, before: Option<&Value>, c: &mut Causes) {
+    if !s.has_rules {
+        return;
+    }
+    let begun = Instant::now();
     let mut budget = RUNTIME_COST_BUDGET;
     let seen = Seen {
         value: object,
@@ -203,6 +211,7 @@ pub fn validate(s: &Structural, object: &Value, before: Option<&Value>, c: &mut 
         root: true,
     };
     walk(s, &seen, &mut budget, c);
+    cel::EVALUATION.observe(&[], begun.elapsed());
 }
 
 /// Adds what rules say of a default, which stands at a node of a schema and does not change.

@@ -2,6 +2,7 @@
 //! Upstream: apiextensions-apiserver/pkg/apis/apiextensions/validation, validation.go and cel_validation.go.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use machinery::Causes;
 use machinery::causes::CauseKind;
@@ -13,6 +14,7 @@ use super::sizes::Size;
 use super::{OLD_SELF, environment, schema_of};
 use crate::crd::validation::{internal_rule, same};
 use crate::limits::{CRD_RULES_COST, RULE_COST};
+use crate::metrics::cel;
 
 /// The version whose libraries new rules may use: the one before this, so that it can be gone back to.
 const COMPATIBLE_MINOR: u32 = 36;
@@ -147,6 +149,7 @@ fn compile(s: &Structural, place: &Place, around: &Around<'_>, total: &mut Total
     if s.rules.raw.is_empty() || (around.wrong)(c.path()) {
         return;
     }
+    let begun = Instant::now();
     let schema = schema_of(s, place.resource).unwrap_or_default();
     let size = Size::of(s, place.resource).unwrap_or_default();
     let most = place.most.unwrap_or_else(|| size.most_in_a_request());
@@ -165,6 +168,7 @@ fn compile(s: &Structural, place: &Place, around: &Around<'_>, total: &mut Total
             })
         });
     }
+    cel::COMPILATION.observe(&[], begun.elapsed());
 }
 
 /// Where rules are compiled.
