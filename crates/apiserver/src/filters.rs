@@ -517,7 +517,10 @@ async fn resource(
             answer = trail.response(answer).await;
         }
     }
-    crate::gzip::compressed(answer, &call.headers).await
+    match call.server.enables("APIResponseCompression") {
+        true => crate::gzip::compressed(answer, &call.headers).await,
+        false => answer,
+    }
 }
 
 /// Carries out what takes the processor for long beside the runtime's workers, which answer everybody else meanwhile; a few

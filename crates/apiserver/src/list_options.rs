@@ -50,8 +50,11 @@ impl ListOptions {
     /// The options of a call, checked, with fields named as objects carry them; 400 or 422 where something is wrong.
     pub fn of(call: &Call) -> Result<Self, ApiError> {
         let mut options = Self::decode(&call.query).map_err(ApiError::bad_request)?;
-        options.set_defaults();
-        refuse("ListOptions", &options.validate())?;
+        let watch_list = call.server.enables("WatchList");
+        if watch_list {
+            options.set_defaults();
+        }
+        refuse("ListOptions", &options.validate(watch_list))?;
         let d = call.descriptor();
         for r in &mut options.fields.requirements {
             let known = r.field == "metadata.name"
@@ -76,7 +79,7 @@ impl ListOptions {
         }
     }
 
-    fn validate(&self) -> Causes {
+    fn validate(&self, watch_list: bool) -> Causes {
         let mut causes = Causes::new();
         let matching = self.matching.as_str();
         let continues = "resourceVersionMatch is forbidden when continue is provided";
@@ -117,10 +120,14 @@ impl ListOptions {
                 );
             }
         });
-        if !self.watch && self.initial.is_some() {
-            causes.at("sendInitialEvents", |c| {
-                c.forbidden("sendInitialEvents is forbidden for list");
-            });
+        let why = match self.watch {
+            false => "sendInitialEvents is forbidden for list",
+            true => {
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+            }
+        };
+        if self.initial.is_some() && !(self.watch && watch_list) {
+            causes.at("sendInitialEvents", |c| c.forbidden(why));
         }
         causes
     }
@@ -168,7 +175,7 @@ mod tests {
             Err(text) => return vec![text],
         };
         options.set_defaults();
-        let causes = options.validate();
+        let causes = options.validate(true);
         let all = causes.as_slice().iter();
         all.map(|c| c.text()).collect()
     }

@@ -42,8 +42,12 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
             let started = linux::host::usage().ok().map(|u| u.started);
             response::bytes(200, METRICS, server.counts.slis(started))
         }
-        ["statusz"] if exact => crate::zpages::status(server, &i.headers),
-        ["flagz"] if exact => crate::zpages::flags(server, &i.headers),
+        ["statusz"] if exact && server.enables("ComponentStatusz") => {
+            crate::zpages::status(server, &i.headers)
+        }
+        ["flagz"] if exact && server.enables("ComponentFlagz") => {
+            crate::zpages::flags(server, &i.headers)
+        }
         ["debug", "api_priority_and_fairness", what] if exact => {
             crate::fairness::debug(server, what, query)
         }
@@ -91,12 +95,12 @@ async fn metrics(server: &Inner) -> Answer {
         server.tracer().map(|t| t.text()).unwrap_or_default(),
         server.access.text(),
         parts.map(|r| r.text()).unwrap_or_default(),
+        crate::metrics::cel::text(),
+        webhook::certificates::text(),
     ];
     response::bytes(200, METRICS, text.concat())
 }
 
-        crate::metrics::cel::text(),
-        webhook::certificates::text(),
 fn root(server: &Inner) -> Answer {
     pretty(&json!({"paths": all(server)}))
 }

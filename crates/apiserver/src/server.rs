@@ -297,10 +297,14 @@ impl Reads for RegistryReads {
 // === Inner ===
 
 impl Inner {
+    /// Whether a feature gate is on.
+    pub(crate) fn enables(&self, gate: &str) -> bool {
+        self.plugins.get().is_some_and(|p| p.gates.enabled(gate))
+    }
+
     /// Whether CBOR is spoken.
     pub(crate) fn serves_cbor(&self) -> bool {
-        let given = self.plugins.get();
-        given.is_some_and(|p| p.gates.enabled("CBORServingAndStorage"))
+        self.enables("CBORServingAndStorage")
     }
 
     pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
@@ -364,7 +368,7 @@ impl Inner {
         }
     }
 
-    /// A lease shared by the events of a minute, as upstream reuses its leases.
+    /// The lease of an event that is written now.
     pub(crate) async fn event_lease(&self) -> Result<i64, ApiError> {
         let ttl = self.plugins.get().and_then(|p| p.event_ttl);
         let ttl = ttl.unwrap_or(limits::EVENT_TTL);

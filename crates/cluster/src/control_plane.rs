@@ -182,8 +182,12 @@ pub fn spawn(
         shutdown.clone(),
     ));
     parts.spawn(plane.encryption.clone().run(shutdown.clone()));
-    let named = (apiserver::identity::of_host(&host::name()), host::name());
-    parts.spawn(identity_lease::run(admin.clone(), named, shutdown.clone()));
+    // They were read at the start.
+    let gates = ApiArgs(&config.spec.api.extra_args).gates();
+    if gates.is_ok_and(|g| g.enabled("APIServerIdentity")) {
+        let named = (apiserver::identity::of_host(&host::name()), host::name());
+        parts.spawn(identity_lease::run(admin.clone(), named, shutdown.clone()));
+    }
     parts.spawn(node_role::run(admin.clone(), shutdown.clone()));
     parts.spawn(flow_control::run(admin.clone(), shutdown.clone()));
     parts.spawn(manifests::run(
@@ -389,11 +393,11 @@ fn plugins(
         flags: std::collections::BTreeMap::new(),
         hooks: Vec::new(),
         gates: Gates::default(),
+        event_ttl: None,
         metrics: Some(metrics),
     })
 }
 
-        event_ttl: None,
 /// The feature gates that are set; those that say nothing here are named once.
 fn gates(args: ApiArgs<'_>) -> Result<Gates, Error> {
     let gates = args

@@ -7,7 +7,16 @@ use std::sync::OnceLock;
 const TABLE: &str = include_str!("../data/gates.tsv");
 
 /// Gates that may be set to another value than their default.
-const SWITCHES: &[&str] = &["CBORServingAndStorage", "ConstrainedImpersonation"];
+const SWITCHES: &[&str] = &[
+    "APIResponseCompression",
+    "APIServerIdentity",
+    "CBORServingAndStorage",
+    "ComponentFlagz",
+    "ComponentStatusz",
+    "ConstrainedImpersonation",
+    "WatchList",
+    "WatchListCompression",
+];
 
 /// Gates that stand for all of a stage.
 const STAGES: [(&str, &str); 2] = [("AllAlpha", "Alpha"), ("AllBeta", "Beta")];
@@ -180,6 +189,8 @@ mod tests {
         assert!(all.enabled("CBORServingAndStorage") && all.enabled("WatchList"));
         let off = Gates::parse("AllAlpha=1,CBORServingAndStorage=0").expect("gates");
         assert!(!off.enabled("CBORServingAndStorage"));
+        let off = Gates::parse("WatchListCompression=false").expect("gates");
+        assert!(off.enabled("WatchList") && !off.enabled("WatchListCompression"));
         assert!(!all.without_effect.is_empty());
     }
 
@@ -193,8 +204,8 @@ mod tests {
                 "invalid value of WatchList=yes, err: strconv.ParseBool: parsing \"yes\": invalid syntax",
             ),
             (
-                "WatchList=false",
-                "feature gate WatchList cannot be set to false: k0s does not implement that; it is always true",
+                "StorageVersionHash=false",
+                "feature gate StorageVersionHash cannot be set to false: k0s does not implement that; it is always true",
             ),
             (
                 "AggregatedDiscoveryRemoveBetaType=false",

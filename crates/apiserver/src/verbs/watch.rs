@@ -143,7 +143,8 @@ fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
         _ => Media::Json.text(),
     };
     let mut answer = response::bytes(200, content, Bytes::new());
-    if options.initial && gzip::is_wanted(&call.headers) {
+    let packs = || call.server.enables("WatchListCompression");
+    if options.initial && gzip::is_wanted(&call.headers) && packs() {
         gzip::mark(answer.headers_mut());
         *answer.body_mut() = gzip::stream(frames);
     } else {
