@@ -2,6 +2,7 @@
 //! authorization webhook, an audit webhook, a KMS v2 plug-in and an OTLP collector. What hangs there, garbles or sends
 //! without end harms nobody else, and does not bloat the node.
 
+mod flags;
 mod setting;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub fn run() -> Result<Outcome> {
         bad.recover().await?;
         reload(&clients, &setting).await
     })?;
+    drop(cluster);
+    flags::run(&runtime).context("by flags")?;
     Ok(Outcome::Passed)
 }
 

@@ -165,6 +165,29 @@ impl Setting {
         ]
     }
 
+    /// The same issuer and webhooks by flags of their own.
+    pub fn old_flags(&self) -> Vec<(&'static str, String)> {
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        vec![
+            ("authentication-token-webhook-cache-ttl", "1s".into()),
+            ("authentication-token-webhook-config-file", file("tokens")),
+            ("authorization-mode", "Node,RBAC,Webhook".into()),
+            ("authorization-webhook-cache-authorized-ttl", "1s".into()),
+            ("authorization-webhook-cache-unauthorized-ttl", "0s".into()),
+            ("authorization-webhook-config-file", file("authorize")),
+            ("event-ttl", "1s".into()),
+            ("oidc-ca-file", file("ca.pem")),
+            ("oidc-client-id", "cluster".into()),
+            ("oidc-groups-claim", "teams".into()),
+            ("oidc-groups-prefix", "team:".into()),
+            ("oidc-issuer-url", self.issuer.clone()),
+            ("oidc-required-claim", "tenant=acme".into()),
+            ("oidc-signing-algs", "ES256".into()),
+            ("oidc-username-claim", "sub".into()),
+            ("oidc-username-prefix", "flag:".into()),
+        ]
+    }
+
     /// What a token of Jane's says, with changes.
     pub fn claims(&self, more: Value) -> Value {
         let now = certs::now().unwrap_or_default();
