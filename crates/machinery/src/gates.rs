@@ -148,7 +148,9 @@ impl Gates {
     /// Gates that are on although one they depend on is off.
     fn unmet(&self) -> Vec<String> {
         let mut out = Vec::new();
-        for gate in table().iter().filter(|g| self.enabled(g.name)) {
+        // Those of a stage that is off as a whole ask for nothing.
+        let asks = |g: &&Gate| self.enabled(g.name) && !self.without_effect.contains(&g.name);
+        for gate in table().iter().filter(asks) {
             let off: Vec<&str> = gate
                 .needs
                 .iter()
