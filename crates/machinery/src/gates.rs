@@ -14,6 +14,8 @@ const SWITCHES: &[&str] = &[
     "ComponentFlagz",
     "ComponentStatusz",
     "ConstrainedImpersonation",
+    // It needs APIServerIdentity, and without other servers there is nobody to ask.
+    "UnknownVersionInteroperabilityProxy",
     "WatchList",
     "WatchListCompression",
 ];
@@ -191,6 +193,8 @@ mod tests {
         assert!(all.enabled("CBORServingAndStorage") && all.enabled("WatchList"));
         let off = Gates::parse("AllAlpha=1,CBORServingAndStorage=0").expect("gates");
         assert!(!off.enabled("CBORServingAndStorage"));
+        let identity = "APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false";
+        assert!(Gates::parse(identity).is_ok_and(|g| !g.enabled("APIServerIdentity")));
         let off = Gates::parse("WatchListCompression=false").expect("gates");
         assert!(off.enabled("WatchList") && !off.enabled("WatchListCompression"));
         assert!(!all.without_effect.is_empty());
