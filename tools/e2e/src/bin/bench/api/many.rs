@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use e2e::watch::Watch;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::target::{FIGURES, Target};
@@ -18,6 +19,8 @@ const WATCHERS: [(usize, usize); 3] = [(1, 500), (100, 200), (1000, 50)];
 const WRITERS: usize = 16;
 /// How long a watcher waits for the next event.
 const EVENT: Duration = Duration::from_secs(60);
+/// How often one watch may be begun anew.
+const AGAIN: usize = 50;
 
 /// Prints a table of figures, of each target in its turn.
 pub async fn run(targets: &mut [Target]) -> Result<()> {
@@ -82,29 +85,51 @@ async fn delivered(t: &Target, watchers: usize, events: usize, create: f64) -> R
     let list = t.cx.get(&format!("{FIGURES}?limit=1")).await?;
     let from = list["metadata"]["resourceVersion"].as_str().unwrap_or("");
     let query = format!("resourceVersion={from}");
-    let mut watches: Vec<_> = stream::iter(0..watchers)
+    let watches: Vec<_> = stream::iter(0..watchers)
         .map(|_| t.cx.watch(FIGURES, &query))
         .buffer_unordered(WRITERS)
         .try_collect()
         .await?;
     let cpu = process::cpu(&t.pids)?;
-    let reading = futures::future::try_join_all(watches.iter_mut().map(|w| async move {
-        for _ in 0..events {
-            w.next(EVENT).await?;
-        }
-        anyhow::Ok(())
-    }));
+    let reading = watches
+        .into_iter()
+        .map(|w| received(t, w, events, from.to_string()));
+    let reading = futures::future::try_join_all(reading);
     let writing = t.measure(events, WRITERS, |i| {
         t.create(format!("w{watchers}-{i}"), SIZE)
     });
     let begun = Instant::now();
     let (read, written) = tokio::join!(reading, writing);
-    read?;
+    let again: usize = read?.into_iter().sum();
     written?;
     eprintln!(
-        "{watchers} watchers: {events} events in {:?}",
+        "{}: {watchers} watchers: {events} events in {:?}, {again} watches begun anew",
+        t.name,
         begun.elapsed()
     );
     let used = process::cpu(&t.pids)?.saturating_sub(cpu).as_secs_f64() * 1e6;
     Ok((used - create * events as f64).max(0.0) / (events * watchers) as f64)
+}
+
+/// Reads so many events. A watch that the server ends, as either does with one that is too slow, is begun anew
+/// after what it showed last; tells how often.
+async fn received(t: &Target, mut watch: Watch, events: usize, from: String) -> Result<usize> {
+    let (mut seen, mut last, mut again) = (0, from, 0);
+    while seen < events {
+        let next = watch.next(EVENT).await;
+        if let Ok((kind, object)) = &next
+            && kind != "ERROR"
+        {
+            seen += 1;
+            if let Some(version) = object["metadata"]["resourceVersion"].as_str() {
+                last = version.to_string();
+            }
+            continue;
+        }
+        again += 1;
+        ensure!(again <= AGAIN, "a watch ends again and again: {next:?}");
+        let query = format!("resourceVersion={last}");
+        watch = t.cx.watch(FIGURES, &query).await?;
+    }
+    Ok(again)
 }
