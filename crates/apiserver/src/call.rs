@@ -24,7 +24,7 @@ use crate::server::Inner;
 pub struct Call {
     pub server: Arc<Inner>,
     pub served: Arc<Served>,
-    pub info: RequestInfo,
+    pub info: Arc<RequestInfo>,
     pub user: User,
     pub query: Query,
     pub headers: HeaderMap,
@@ -76,7 +76,7 @@ impl Call {
     pub fn new(
         server: Arc<Inner>,
         served: Arc<Served>,
-        info: RequestInfo,
+        info: Arc<RequestInfo>,
         user: User,
         (query, headers, format): (Query, HeaderMap, Format),
     ) -> Self {
@@ -211,7 +211,7 @@ impl Call {
 
     /// Whether the resource is one that a CRD defines.
     pub fn is_custom(&self) -> bool {
-        self.descriptor().strategy.apply_model().is_some()
+        self.descriptor().strategy.is_custom()
     }
 
     /// Whether upstream's generic server has the resource: definitions and custom resources.
@@ -236,7 +236,7 @@ impl Call {
     pub async fn may_create(&self) -> Result<(), ApiError> {
         let info = RequestInfo {
             verb: "create".into(),
-            ..self.info.clone()
+            ..RequestInfo::clone(&self.info)
         };
         let attributes = crate::filters::attributes(&info, &Query::default(), &self.user);
         crate::filters::authorize(&self.server, &attributes).await

@@ -13,7 +13,7 @@ mod run;
 pub mod structural;
 pub mod validation;
 
-pub use run::{run, serve_established};
+pub use run::{Known, run, serve_established};
 
 /// The group of CRDs.
 pub const GROUP: &str = "apiextensions.k8s.io";

@@ -211,7 +211,7 @@ pub fn resources(server: &Inner, i: &Incoming, group: &str, version: &str) -> An
 pub fn not_found(server: &Inner, group: &str) -> Answer {
     // Groups that only CRDs define have no web service.
     let built_in = |s: &Arc<crate::registry::Served>| {
-        s.descriptor.group == group && s.descriptor.strategy.apply_model().is_none()
+        s.descriptor.group == group && !s.descriptor.strategy.is_custom()
     };
     if server.registry.all().iter().any(built_in) {
         return response::error(&machinery::ApiError::path_not_found(), &response::PLAIN);
@@ -232,7 +232,7 @@ fn verb_names(d: &Descriptor) -> Vec<&'static str> {
     };
     let mut names: Vec<&str> = d.verbs.iter().map(name).collect();
     names.sort_unstable();
-    if d.strategy.apply_model().is_some() {
+    if d.strategy.is_custom() {
         // Of custom resources upstream lists them in this order.
         names.sort_by_key(|n| CUSTOM_VERBS.iter().position(|v| v == n));
     }

@@ -16,12 +16,20 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::body;
 use crate::call::Call;
+use crate::connect::Connector;
 use crate::limits;
 use crate::negotiate::{self, Offer};
 use crate::query::Query;
+use crate::registry::Served;
 use crate::request_info::{self, RequestInfo};
 use crate::response::{self, Answer, PLAIN};
 use crate::server::{Incoming, Inner};
+
+/// A random UUID, without a system call.
+pub(crate) fn fresh_uid() -> String {
+    let uid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    uid.to_string()
+}
 
 /// Answers a request. Never panics and never fails: everything becomes an answer.
 pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
@@ -30,7 +38,7 @@ pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
         .headers
         .get("audit-id")
         .cloned()
-        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+        .or_else(|| HeaderValue::from_str(&fresh_uid()).ok());
     // Aggregated servers and audit events take it over.
     if let Some(id) = &audit {
         incoming.headers.insert("audit-id", id.clone());
@@ -56,6 +64,8 @@ pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
             .is_some_and(|v| v.as_bytes().starts_with(b"application/apply-patch"));
     let dry_run = query.get("dryRun").is_some();
     let current = server.metrics.begin(&info);
+    // Each layer below holds what it is given, and moves it: these are as small as can be.
+    let (incoming, info) = (Box::new(incoming), Arc::new(info));
     let timed = timed(server.clone(), incoming, query, info.clone());
     let mut answer = match std::panic::AssertUnwindSafe(timed).catch_unwind().await {
         Ok(answer) => answer,
@@ -83,9 +93,9 @@ pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
 
 async fn timed(
     server: Arc<Inner>,
-    mut incoming: Incoming,
+    mut incoming: Box<Incoming>,
     query: Query,
-    info: RequestInfo,
+    info: Arc<RequestInfo>,
 ) -> Answer {
     if info.is_long_running() {
         return authenticated(server, incoming, query, info).await;
@@ -120,7 +130,12 @@ fn deadline(query: &Query) -> Result<Duration, ApiError> {
     Ok(asked.map_or(limits::REQUEST_TIMEOUT, |d| d.min(limits::REQUEST_TIMEOUT)))
 }
 
-async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: RequestInfo) -> Answer {
+async fn authenticated(
+    server: Arc<Inner>,
+    i: Box<Incoming>,
+    query: Query,
+    info: Arc<RequestInfo>,
+) -> Answer {
     if *server.shutdown.borrow() && i.peer.part.is_none() {
         return response::error(&ApiError::unavailable("apiserver is shutting down"), &PLAIN);
     }
@@ -152,9 +167,9 @@ async fn authenticated(server: Arc<Inner>, i: Incoming, query: Query, info: Requ
 
 async fn recorded(
     server: Arc<Inner>,
-    mut i: Incoming,
+    mut i: Box<Incoming>,
     query: Query,
-    info: RequestInfo,
+    info: Arc<RequestInfo>,
     user: User,
 ) -> Answer {
     let streams = info.is_long_running();
@@ -170,9 +185,9 @@ async fn recorded(
 
 async fn identified(
     server: Arc<Inner>,
-    mut i: Incoming,
+    mut i: Box<Incoming>,
     query: Query,
-    info: RequestInfo,
+    info: Arc<RequestInfo>,
     user: User,
 ) -> Answer {
     let asked = || attributes(&info, &query, &user);
@@ -201,15 +216,34 @@ async fn identified(
 
 async fn authorized(
     server: Arc<Inner>,
-    mut i: Incoming,
+    mut i: Box<Incoming>,
     query: Query,
-    info: RequestInfo,
+    info: Arc<RequestInfo>,
     user: User,
 ) -> Answer {
-    let asked = attributes(&info, &query, &user);
+    let asked = attributes_of(&info, &query, user);
+    let user = match permitted(&server, &i, asked).await {
+        Ok(user) => user,
+        Err(answer) => return answer,
+    };
+    if let Err(e) = i.read().await {
+        return response::error(&e, &PLAIN);
+    }
+    if let Some(remote) = server.aggregator.route(&i.path) {
+        return Box::pin(crate::aggregate::serve(&server, &remote, *i, &info, &user)).await;
+    }
+    if !info.is_resource {
+        return Box::pin(crate::paths::serve(&server, &i, &query)).await;
+    }
+    resource(server.clone(), i, query, info, user).await
+}
+
+/// Asks the authorizers about a request, and counts and records what they say. Gives its user back, or the answer of
+/// one that is refused.
+async fn permitted(server: &Inner, i: &Incoming, asked: Attributes) -> Result<User, Answer> {
     let begun = Instant::now();
-    let decision = decide(&server, &asked).await;
-    crate::counts::authorized(&server.access, &decision, begun.elapsed());
+    let decision = decide(server, &asked).await;
+    crate::counts::authorized((&server.access, &server.kept), &decision, begun.elapsed());
     if let Some(trail) = &i.trail {
         match &decision {
             Decision::Allow(reason) => trail.decided(true, reason),
@@ -218,25 +252,16 @@ async fn authorized(
         }
     }
     match decision {
-        Decision::Allow(_) => {}
+        Decision::Allow(_) => Ok(asked.user),
         Decision::Failed { error, .. } => {
             let uri = machinery::causes::go_quote(&i.uri());
-            return response::text(500, &format!("Internal Server Error: {uri}: {error}"));
+            let text = format!("Internal Server Error: {uri}: {error}");
+            Err(response::text(500, &text))
         }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-            return response::error(&forbidden(&asked, &reason), &PLAIN);
+            Err(response::error(&forbidden(&asked, &reason), &PLAIN))
         }
     }
-    if let Err(e) = i.read().await {
-        return response::error(&e, &PLAIN);
-    }
-    if let Some(remote) = server.aggregator.route(&i.path) {
-        return crate::aggregate::serve(&server, &remote, i, &info, &user).await;
-    }
-    if !info.is_resource {
-        return crate::paths::serve(&server, &i, &query).await;
-    }
-    resource(server.clone(), i, query, info, user).await
 }
 
 /// Tells who asks; 401 where nobody knows.
@@ -274,7 +299,7 @@ async fn who(server: &Inner, i: &Incoming) -> Result<User, ApiError> {
         }
         found => found,
     };
-    crate::counts::authenticated(&server.access, &found, begun.elapsed());
+    crate::counts::authenticated((&server.access, &server.kept), &found, begun.elapsed());
     found?.ok_or_else(ApiError::unauthorized)
 }
 
@@ -335,10 +360,14 @@ fn protocol_token(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 
 /// What an authorizer is asked about a request.
 pub fn attributes(info: &RequestInfo, query: &Query, user: &User) -> Attributes {
+    attributes_of(info, query, user.clone())
+}
+
+fn attributes_of(info: &RequestInfo, query: &Query, user: User) -> Attributes {
     let selective = ["list", "watch", "deletecollection"].contains(&info.verb.as_str());
     let selector = |name: &str| query.get(name).filter(|_| selective).map(str::to_string);
     Attributes {
-        user: user.clone(),
+        user,
         verb: info.verb.clone(),
         group: info.group.clone(),
         version: info.version.clone(),
@@ -432,9 +461,9 @@ pub fn forbidden(a: &Attributes, reason: &str) -> ApiError {
 
 async fn resource(
     server: Arc<Inner>,
-    i: Incoming,
+    i: Box<Incoming>,
     query: Query,
-    info: RequestInfo,
+    info: Arc<RequestInfo>,
     user: User,
 ) -> Answer {
     // Split as a resource's path it may be, so that nobody gets around authorization; served it is not.
@@ -451,32 +480,8 @@ async fn resource(
         return response::text(404, "404 page not found");
     }
     if let Some(connector) = server.connector(&served.descriptor, &info.subresource) {
-        if let Err(e) = may_connect(&server, &served.descriptor, &i, &info, &user).await {
-            return response::error(&e, &PLAIN);
-        }
-        let mut request = crate::connect::ConnectRequest {
-            user,
-            namespace: info.namespace,
-            name: info.name,
-            subresource: info.subresource,
-            rest: info.rest,
-            path: i.path,
-            method: i.method,
-            query,
-            raw_query: i.raw_query,
-            headers: i.headers,
-            body: i.body,
-            upgrade: i.upgrade,
-        };
-        let d = &served.descriptor;
-        let admitted = crate::connect::admission::admit(&server, d, &mut request).await;
-        let (answer, warnings) = match admitted {
-            Ok(warnings) => (connector.connect(request).await, warnings),
-            Err((e, warnings)) => (Err(e), warnings),
-        };
-        let mut answer = answer.unwrap_or_else(|e| response::error(&e, &PLAIN));
-        response::warn(&mut answer, &warnings);
-        return answer;
+        let connected = connected(&server, &served, connector, *i, &info, (query, user));
+        return Box::pin(connected).await;
     }
     let d = &served.descriptor;
     let offer = Offer {
@@ -486,16 +491,21 @@ async fn resource(
         transforms: d.verbs.contains(&machinery::Verb::Get),
         server_version: true,
     };
-    let errors = negotiate::error(&i.headers, &query, server.serves_cbor());
+    let cbor = offer.cbor;
     let format = match negotiate::response(&i.headers, &query, offer) {
         Ok(format) => format,
-        Err(e) => return response::error(&e, &errors),
+        Err(e) => {
+            let errors = negotiate::error(&i.headers, &query, cbor);
+            return response::error(&e, &errors);
+        }
     };
     if let Some(trail) = &i.trail {
         trail.request(&info, &i.headers, &i.body);
     }
+    let i = *i;
     let call = Call::new(server, served, info, user, (query, i.headers, format));
     let call = call.upgradable(i.upgrade).until(i.deadline).seated(i.seat);
+    let call = Box::new(call);
     if let Some(text) = call.descriptor().strategy.deprecation() {
         call.server.counts.deprecated(&call.info, text);
         call.warn(text);
@@ -508,7 +518,10 @@ async fn resource(
     };
     let mut answer = match done {
         Ok(answer) => answer,
-        Err(e) => response::error(&e, &errors),
+        Err(e) => {
+            let errors = negotiate::error(&call.headers, &call.query, cbor);
+            response::error(&e, &errors)
+        }
     };
     response::warn(&mut answer, &call.warnings());
     if let Some(trail) = &i.trail {
@@ -535,10 +548,47 @@ async fn apart<F: Future>(server: &Inner, work: F) -> F::Output {
     tokio::task::block_in_place(|| runtime.block_on(work))
 }
 
+/// Answers a request for a connection: logs, exec, proxies.
+async fn connected(
+    server: &Arc<Inner>,
+    served: &Served,
+    connector: Arc<dyn Connector>,
+    i: Incoming,
+    info: &RequestInfo,
+    (query, user): (Query, User),
+) -> Answer {
+    if let Err(e) = may_connect(server, &served.descriptor, &i, info, &user).await {
+        return response::error(&e, &PLAIN);
+    }
+    let mut request = crate::connect::ConnectRequest {
+        user,
+        namespace: info.namespace.clone(),
+        name: info.name.clone(),
+        subresource: info.subresource.clone(),
+        rest: info.rest.clone(),
+        path: i.path,
+        method: i.method,
+        query,
+        raw_query: i.raw_query,
+        headers: i.headers,
+        body: i.body,
+        upgrade: i.upgrade,
+    };
+    let d = &served.descriptor;
+    let admitted = crate::connect::admission::admit(server, d, &mut request).await;
+    let (answer, warnings) = match admitted {
+        Ok(warnings) => (connector.connect(request).await, warnings),
+        Err((e, warnings)) => (Err(e), warnings),
+    };
+    let mut answer = answer.unwrap_or_else(|e| response::error(&e, &PLAIN));
+    response::warn(&mut answer, &warnings);
+    answer
+}
+
 /// Whether a custom resource is asked for where it is not: without its namespace, or within one that it has
 /// not. Upstream: the CRD handler, which passes such requests on to nobody.
 fn misplaced(d: &machinery::Descriptor, info: &RequestInfo) -> bool {
-    if d.strategy.apply_model().is_none() {
+    if !d.strategy.is_custom() {
         return false;
     }
     let everywhere = ["list", "watch"].contains(&info.verb.as_str());
@@ -580,5 +630,19 @@ impl RequestInfo {
         } else {
             String::new()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each layer holds the next one, and each move copies all of them.
+    #[test]
+    fn what_is_moved_with_a_request_stays_small() {
+        let bytes = size(super::handle);
+        assert!(bytes < 16 << 10, "{bytes} bytes");
     }
 }

@@ -124,6 +124,8 @@ pub const AUDIT_EVENTS: usize = 10_000;
 pub const AUDIT_BUFFER: usize = 1_000_000;
 /// Bytes of them.
 pub const AUDIT_QUEUE_BYTES: usize = 16 << 20;
+/// How long lines that nobody waits for are gathered before they are written to the log.
+pub const AUDIT_GATHER: Duration = Duration::from_millis(10);
 /// How long a request waits for its event to be written, in the modes in which it does.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(10);
 /// How long an audit webhook may take for one batch, as upstream; bytes of its answer, which nobody reads.

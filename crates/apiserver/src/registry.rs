@@ -1,6 +1,6 @@
 //! Which resources are served now. Built-ins come at start, custom resources come and go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use client::{Cache, Reads};
@@ -27,7 +27,10 @@ pub struct Registry {
 
 #[derive(Default)]
 struct State {
-    by_path: HashMap<(String, String, String), Arc<Served>>,
+    /// By the resource's name, each in order of registration.
+    by_name: HashMap<Box<str>, Vec<Arc<Served>>>,
+    /// How many resources of each group and version there are.
+    versions: HashMap<Box<str>, Vec<(Box<str>, usize)>>,
     /// In order of registration, which is the order of discovery.
     ordered: Vec<Arc<Served>>,
 }
@@ -58,15 +61,7 @@ impl Registry {
             cache,
         });
         let mut state = self.state.write();
-        if let Some(old) = state.by_path.insert(path_key(&descriptor), served.clone()) {
-            let at = state.ordered.iter().position(|s| Arc::ptr_eq(s, &old));
-            match at {
-                Some(i) => state.ordered[i] = served.clone(),
-                None => state.ordered.push(served.clone()),
-            }
-        } else {
-            state.ordered.push(served.clone());
-        }
+        state.put(served.clone());
         drop(state);
         self.changed.send_modify(|n| *n += 1);
         Ok(served)
@@ -77,16 +72,13 @@ impl Registry {
         let mut prefixes = Vec::new();
         {
             let mut state = self.state.write();
-            state.ordered.retain(|s| {
-                let gone = s.descriptor.group == group && s.descriptor.resource == resource;
+            state.retain(resource, |s| {
+                let gone = s.descriptor.group == group;
                 if gone && s.cache.is_some() {
                     prefixes.push(storage_prefix(&s.descriptor));
                 }
                 !gone
             });
-            state
-                .by_path
-                .retain(|(g, _, r), _| !(g == group && r == resource));
         }
         for prefix in prefixes {
             self.follower.remove(&prefix).await;
@@ -96,28 +88,27 @@ impl Registry {
 
     /// Stops serving one version of a resource; its cache stays for the others.
     pub fn remove_version(&self, group: &str, version: &str, resource: &str) {
-        let key = (group.to_string(), version.to_string(), resource.to_string());
         let mut state = self.state.write();
-        if let Some(old) = state.by_path.remove(&key) {
-            state.ordered.retain(|s| !Arc::ptr_eq(s, &old));
-        }
+        state.retain(resource, |s| {
+            s.descriptor.group != group || s.descriptor.version != version
+        });
         drop(state);
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// The resource at a path.
     pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
-        let key = (group.to_string(), version.to_string(), resource.to_string());
-        self.state.read().by_path.get(&key).cloned()
+        let state = self.state.read();
+        let mut all = state.by_name.get(resource)?.iter();
+        all.find(|s| s.descriptor.group == group && s.descriptor.version == version)
+            .cloned()
     }
 
     /// Whether any resource of a group version is served.
     pub fn has_group_version(&self, group: &str, version: &str) -> bool {
-        self.state
-            .read()
-            .ordered
-            .iter()
-            .any(|s| s.descriptor.group == group && s.descriptor.version == version)
+        let state = self.state.read();
+        let versions = state.versions.get(group);
+        versions.is_some_and(|all| all.iter().any(|(v, _)| **v == *version))
     }
 
     /// All, in order.
@@ -139,25 +130,19 @@ impl Registry {
 impl Reads for Registry {
     fn cache(&self, resource: &GroupResource) -> Option<Arc<dyn Cache>> {
         let state = self.state.read();
-        let of = |s: &&Arc<Served>| {
-            s.descriptor.group == resource.group && s.descriptor.resource == resource.resource
-        };
-        let cache = state.ordered.iter().find(of)?.cache.clone()?;
-        Some(cache)
+        let mut all = state.by_name.get(&*resource.resource)?.iter();
+        let first = all.find(|s| s.descriptor.group == resource.group)?;
+        Some(first.cache.clone()?)
     }
 
     fn resources(&self) -> Vec<Arc<Descriptor>> {
         let state = self.state.read();
-        let mut seen: Vec<GroupResource> = Vec::new();
-        let mut out = Vec::new();
-        for s in &state.ordered {
-            let gr = s.descriptor.group_resource();
-            if s.cache.is_some() && !seen.contains(&gr) {
-                seen.push(gr);
-                out.push(s.descriptor.clone());
-            }
-        }
-        out
+        let mut seen: HashSet<(&str, &str)> = HashSet::new();
+        let stored = state.ordered.iter().filter(|s| s.cache.is_some());
+        let all = stored.map(|s| &s.descriptor);
+        all.filter(|d| seen.insert((&d.group, &d.resource)))
+            .cloned()
+            .collect()
     }
 
     fn resources_changed(&self) -> watch::Receiver<u64> {
@@ -165,12 +150,68 @@ impl Reads for Registry {
     }
 }
 
-fn path_key(d: &Descriptor) -> (String, String, String) {
-    (
-        d.group.to_string(),
-        d.version.to_string(),
-        d.resource.to_string(),
-    )
+// === State ===
+
+impl State {
+    /// Puts a version in, in the place of what is at its path.
+    fn put(&mut self, served: Arc<Served>) {
+        let d = served.descriptor.clone();
+        let named = self.by_name.entry((&*d.resource).into()).or_default();
+        let same =
+            |s: &Arc<Served>| s.descriptor.group == d.group && s.descriptor.version == d.version;
+        if let Some(at) = named.iter().position(same) {
+            let old = std::mem::replace(&mut named[at], served.clone());
+            let at = self.ordered.iter().position(|s| Arc::ptr_eq(s, &old));
+            if let Some(at) = at {
+                self.ordered[at] = served;
+            }
+            return;
+        }
+        named.push(served.clone());
+        self.ordered.push(served);
+        let versions = self.versions.entry((&*d.group).into()).or_default();
+        match versions.iter_mut().find(|(v, _)| **v == *d.version) {
+            Some((_, count)) => *count += 1,
+            None => versions.push(((&*d.version).into(), 1)),
+        }
+    }
+
+    /// Keeps of a resource what `keep` says.
+    fn retain(&mut self, resource: &str, mut keep: impl FnMut(&Served) -> bool) {
+        let Some(named) = self.by_name.get_mut(resource) else {
+            return;
+        };
+        let mut gone: Vec<Arc<Served>> = Vec::new();
+        named.retain(|s| {
+            let stays = keep(s);
+            if !stays {
+                gone.push(s.clone());
+            }
+            stays
+        });
+        if named.is_empty() {
+            self.by_name.remove(resource);
+        }
+        if gone.is_empty() {
+            return;
+        }
+        self.ordered
+            .retain(|s| !gone.iter().any(|g| Arc::ptr_eq(g, s)));
+        for d in gone.iter().map(|g| &g.descriptor) {
+            let Some(versions) = self.versions.get_mut(&*d.group) else {
+                continue;
+            };
+            if let Some(at) = versions.iter().position(|(v, _)| **v == *d.version) {
+                versions[at].1 -= 1;
+                if versions[at].1 == 0 {
+                    versions.swap_remove(at);
+                }
+            }
+            if versions.is_empty() {
+                self.versions.remove(&*d.group);
+            }
+        }
+    }
 }
 
 /// `/registry/<prefix>/`.
@@ -185,5 +226,67 @@ pub fn storage_key(d: &Descriptor, namespace: &str, name: &str) -> String {
         format!("{prefix}{namespace}/{name}")
     } else {
         format!("{prefix}{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use machinery::{Scope, Strategy};
+
+    use super::*;
+
+    struct Plain;
+
+    impl Strategy for Plain {
+        fn name_problems(&self, _: &str, _: bool) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    fn served(group: &'static str, version: &'static str, resource: &'static str) -> Arc<Served> {
+        Arc::new(Served {
+            descriptor: Arc::new(Descriptor::new(
+                group,
+                version,
+                "A",
+                resource,
+                Scope::Cluster,
+                Plain,
+            )),
+            cache: None,
+        })
+    }
+
+    fn versions(state: &State, group: &str) -> Vec<(String, usize)> {
+        let all = state.versions.get(group).into_iter().flatten();
+        all.map(|(v, n)| (v.to_string(), *n)).collect()
+    }
+
+    #[test]
+    fn what_is_put_twice_is_there_once_and_goes_whole() {
+        let mut state = State::default();
+        for (group, version, resource) in [
+            ("g", "v1", "as"),
+            ("g", "v2", "as"),
+            ("h", "v1", "as"),
+            ("g", "v1", "bs"),
+            ("g", "v1", "as"),
+        ] {
+            state.put(served(group, version, resource));
+        }
+        assert_eq!(state.ordered.len(), 4);
+        assert_eq!(&*state.ordered[0].descriptor.resource, "as");
+        let (v1, v2) = (("v1".to_string(), 2), ("v2".to_string(), 1));
+        assert_eq!(versions(&state, "g"), [v1, v2.clone()]);
+        state.retain("as", |s| {
+            s.descriptor.group != "g" || s.descriptor.version != "v1"
+        });
+        assert_eq!(versions(&state, "g"), [("v1".to_string(), 1), v2]);
+        state.retain("as", |s| s.descriptor.group != "g");
+        assert_eq!(versions(&state, "g"), [("v1".to_string(), 1)]);
+        assert_eq!((state.by_name["as"].len(), state.ordered.len()), (1, 2));
+        state.retain("bs", |_| false);
+        assert!(versions(&state, "g").is_empty() && !state.versions.contains_key("g"));
+        assert!(!state.by_name.contains_key("bs"));
     }
 }

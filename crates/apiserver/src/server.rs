@@ -1,6 +1,6 @@
 //! The server: its registries, what it was given, and the way of a request through it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request};
 use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer, User};
 use machinery::{ApiError, Descriptor, descriptor::Creator};
+use parking_lot::Mutex;
 use store::Store;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -43,7 +44,7 @@ pub struct Plugins {
     /// Begins spans, where requests are traced.
     pub tracer: Option<crate::trace::Tracer>,
     /// What `/flagz` shows: how the server was told to be.
-    pub flags: std::collections::BTreeMap<String, String>,
+    pub flags: BTreeMap<String, String>,
     /// The parts that `componentstatuses` tells of, besides the store.
     pub components: Vec<Component>,
     /// Feature gates; those that are not set have their defaults.
@@ -99,6 +100,7 @@ pub struct Inner {
     pub(crate) counts: crate::metrics::Counts,
     /// What the filters count.
     pub(crate) access: machinery::series::Registry,
+    pub(crate) kept: crate::counts::Kept,
     pub(crate) impersonation: crate::impersonate::Modes,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) discovery: crate::discovery::Memory,
@@ -108,6 +110,8 @@ pub struct Inner {
     /// Calls conversion webhooks.
     pub(crate) webhooks: OnceLock<webhook::Caller>,
     event_lease: crate::event_lease::EventLease,
+    /// The definitions that were served before the first request, until the loop behind them takes them over.
+    pub(crate) established: Mutex<BTreeMap<String, crate::crd::Known>>,
 }
 
 /// A request after TLS: who is at the other end.
@@ -159,6 +163,7 @@ impl Server {
             streams: crate::metrics::streams::Streams::default(),
             counts: crate::metrics::Counts::default(),
             access: machinery::series::Registry::default(),
+            kept: crate::counts::Kept::default(),
             impersonation: crate::impersonate::Modes::default(),
             openapi: crate::openapi::Documents::default(),
             discovery: crate::discovery::Memory::default(),
@@ -166,6 +171,7 @@ impl Server {
             conversions: crate::conversion::Memory::default(),
             webhooks: OnceLock::new(),
             event_lease: crate::event_lease::EventLease::default(),
+            established: Mutex::default(),
         };
         let inner = Arc::new(inner);
         let reads = Arc::new(OwnReads(Arc::downgrade(&inner)));
@@ -454,7 +460,7 @@ impl Incoming {
             path: crate::query::decode(request.uri().path(), false),
             raw_path: request.uri().path().to_string(),
             raw_query: request.uri().query().unwrap_or("").to_string(),
-            headers: request.headers().clone(),
+            headers: std::mem::take(request.headers_mut()),
             body: Bytes::new(),
             upload: None,
             peer,

@@ -21,11 +21,11 @@ use machinery::{ApiError, SubresourceKind, Verb};
 use crate::call::Call;
 use crate::response::Answer;
 
-/// Carries out a resource request.
+/// Carries out a resource request. What is long is boxed: every layer around it would be as large, and is moved.
 pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
     let info = &call.info;
     if !info.subresource.is_empty() {
-        return subresource(call, body).await;
+        return Box::pin(subresource(call, body)).await;
     }
     let verb = match info.verb.as_str() {
         "get" => Verb::Get,
@@ -47,16 +47,16 @@ pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
         check_name(call)?;
     }
     match verb {
-        Verb::Get if !call.descriptor().stored => component::get(call).await,
-        Verb::List if !call.descriptor().stored => component::list(call).await,
+        Verb::Get if !call.descriptor().stored => Box::pin(component::get(call)).await,
+        Verb::List if !call.descriptor().stored => Box::pin(component::list(call)).await,
         Verb::Get => get::get(call).await,
-        Verb::List => list::list(call).await,
-        Verb::Watch => watch::watch(call).await,
-        Verb::Create => create::create(call, &body).await,
-        Verb::Update => update::update(call, &body, "").await,
-        Verb::Patch => patch::patch(call, &body, "").await,
-        Verb::Delete => delete::delete(call, &body).await,
-        Verb::DeleteCollection => delete::collection(call, &body).await,
+        Verb::List => Box::pin(list::list(call)).await,
+        Verb::Watch => Box::pin(watch::watch(call)).await,
+        Verb::Create => Box::pin(create::create(call, &body)).await,
+        Verb::Update => Box::pin(update::update(call, &body, "")).await,
+        Verb::Patch => Box::pin(patch::patch(call, &body, "")).await,
+        Verb::Delete => Box::pin(delete::delete(call, &body)).await,
+        Verb::DeleteCollection => Box::pin(delete::collection(call, &body)).await,
     }
 }
 

@@ -225,6 +225,11 @@ pub trait Strategy: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Whether a CRD defines the resource. Costs nothing, where `apply_model` and `openapi` may make what they give.
+    fn is_custom(&self) -> bool {
+        false
+    }
+
     /// How server-side apply sees a custom resource. Built-ins come from the schema table.
     fn apply_model(&self) -> Option<&crate::apply::Model> {
         None

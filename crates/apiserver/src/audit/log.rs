@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::event::Form;
 use super::sink::{Sink, SinkOptions};
+use crate::limits;
 
 /// Where and how much, as kube-apiserver's `--audit-log-*`.
 #[derive(Clone, Debug)]
@@ -50,6 +51,10 @@ pub fn start(
     let counters = counters.clone();
     let work = move || {
         while let Some(line) = lines.blocking_recv() {
+            // Waking this thread and writing cost a request more than being served: others come meanwhile.
+            if line.written.is_none() {
+                std::thread::sleep(limits::AUDIT_GATHER);
+            }
             let mut told = Vec::new();
             let mut next = Some(line);
             let mut well = true;

@@ -1,7 +1,7 @@
 //! The descriptors of what a CRD defines: one for each served version.
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use jiff::Timestamp;
 use machinery::apply::Model;
@@ -26,9 +26,7 @@ pub struct Custom {
     group: String,
     version: String,
     stored_version: String,
-    schema: Structural,
-    raw_schema: Value,
-    model: Model,
+    schema: Schema,
     status: bool,
     scale: Option<SubresourceKind>,
     terminating: bool,
@@ -41,6 +39,18 @@ pub struct Custom {
     many_versions: bool,
     /// Whether objects keep what no schema names, as old definitions want it.
     preserves: bool,
+}
+
+/// A version's schema: its text, and what is made of that when it is first asked for. Most definitions of a cluster are
+/// never used, and what is made takes up many times the text.
+struct Schema {
+    text: Box<str>,
+    made: OnceLock<Box<Made>>,
+}
+
+struct Made {
+    structural: Structural,
+    model: Model,
 }
 
 struct PrinterColumn {
@@ -134,16 +144,6 @@ fn scale_of(version: &Value) -> Option<SubresourceKind> {
 
 fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
     let preserves = preserves(crd);
-    let mut raw_schema = version
-        .get("schema")
-        .and_then(|s| s.get("openAPIV3Schema"))
-        .cloned()
-        .unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-    if preserves {
-        // Upstream: only v2 documents are told so; with it those of v3 and apply know too.
-        raw_schema["x-kubernetes-preserve-unknown-fields"] = json!(true);
-    }
-    let schema = Structural::parse(&raw_schema);
     let columns = list_at(version, "additionalPrinterColumns");
     let columns = columns
         .iter()
@@ -175,9 +175,7 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         group,
         version: name,
         stored_version: stored_version(crd).to_string(),
-        model: schema.model(),
-        schema,
-        raw_schema,
+        schema: Schema::of(version, preserves),
         status: map_at(version, "subresources.status").is_some(),
         scale: scale_of(version),
         terminating: machinery::object::is_deleting(crd),
@@ -262,12 +260,50 @@ fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
     }
 }
 
+impl Schema {
+    fn of(version: &Value, preserves: bool) -> Self {
+        const PRESERVES: &str = "x-kubernetes-preserve-unknown-fields";
+        let given = version.get("schema").and_then(|s| s.get("openAPIV3Schema"));
+        let text = match given {
+            Some(schema) if preserves => {
+                // Upstream: only v2 documents are told so; with it those of v3 and apply know too.
+                let mut schema = schema.clone();
+                schema[PRESERVES] = json!(true);
+                schema.to_string()
+            }
+            Some(schema) => schema.to_string(),
+            None => json!({"type": "object", PRESERVES: true}).to_string(),
+        };
+        Self {
+            text: text.into(),
+            made: OnceLock::new(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        // It was written from a value.
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| {
+            let structural = Structural::parse(&self.value());
+            let model = structural.model();
+            Box::new(Made { structural, model })
+        })
+    }
+
+    fn structural(&self) -> &Structural {
+        &self.made().structural
+    }
+}
+
 impl Custom {
     /// Removes what no schema names; gives its paths.
     fn prune(&self, obj: &mut Value) -> Vec<String> {
         match self.preserves {
             true => Vec::new(),
-            false => self.schema.prune(obj, true),
+            false => self.schema.structural().prune(obj, true),
         }
     }
 
@@ -278,19 +314,20 @@ impl Custom {
             status,
             scale: self.scale.as_ref(),
         };
-        self.schema.validate(&check, causes);
+        self.schema.structural().validate(&check, causes);
     }
 }
 
 impl Strategy for Custom {
     fn set_defaults(&self, obj: &mut Value) {
+        let schema = self.schema.structural();
         self.prune(obj);
-        self.schema.drop_nulls(obj);
-        self.schema.set_defaults(obj);
+        schema.drop_nulls(obj);
+        schema.set_defaults(obj);
     }
 
     fn fill_defaults(&self, obj: &mut Value) {
-        self.schema.set_defaults(obj);
+        self.schema.structural().set_defaults(obj);
     }
 
     fn shows_empty_status(&self) -> bool {
@@ -376,7 +413,7 @@ impl Strategy for Custom {
     }
 
     fn converts(&self) -> bool {
-        self.many_versions || self.schema.has_defaults
+        self.many_versions || self.schema.structural().has_defaults
     }
 
     fn converter(&self) -> Option<&Arc<dyn Converter>> {
@@ -411,14 +448,19 @@ impl Strategy for Custom {
     }
 
     fn coerce(&self, obj: &mut Value) -> Result<Vec<String>, String> {
+        let schema = self.schema.structural();
         let mut gone = self.prune(obj);
-        self.schema.drop_nulls(obj);
-        gone.extend(self.schema.coerce(obj)?);
+        schema.drop_nulls(obj);
+        gone.extend(schema.coerce(obj)?);
         Ok(gone)
     }
 
+    fn is_custom(&self) -> bool {
+        true
+    }
+
     fn apply_model(&self) -> Option<&Model> {
-        Some(&self.model)
+        Some(&self.schema.made().model)
     }
 
     fn reset_fields(&self, sub: &str) -> Vec<&'static str> {
@@ -430,7 +472,7 @@ impl Strategy for Custom {
     }
 
     fn openapi(&self) -> Option<Value> {
-        Some(self.raw_schema.clone())
+        Some(self.schema.value())
     }
 
     fn columns(&self) -> Vec<Column> {

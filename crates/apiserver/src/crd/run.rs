@@ -19,8 +19,8 @@ use crate::server::{Inner, Server};
 const AGAIN: Duration = Duration::from_secs(1);
 const BASE: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-/// What the loop knows of one CRD that it serves.
-struct Known {
+/// What is known of one CRD that is served.
+pub struct Known {
     group: String,
     plural: String,
     /// What it serves: versions, and a digest of the content they were made from.
@@ -31,10 +31,6 @@ struct Known {
 /// The group that a CRD's name ends with: validation holds the two together.
 fn group_of(name: &str) -> &str {
     name.split_once('.').map_or("", |(_, group)| group)
-}
-
-fn digest(content: &Value) -> [u8; 32] {
-    Sha256::digest(content.to_string()).into()
 }
 
 struct Loop {
@@ -57,27 +53,49 @@ pub async fn serve_established(inner: &Inner) {
         if !plan::is_true(&crd, "Established") {
             continue;
         }
-        if let Err(error) = serve(inner, &crd).await {
-            tracing::error!(crd = name(&crd), error, "custom resource is not served");
+        match serve(inner, &crd).await {
+            Ok(known) => {
+                let mut all = inner.established.lock();
+                all.insert(name(&crd).to_string(), known);
+            }
+            Err(error) => {
+                tracing::error!(crd = name(&crd), error, "custom resource is not served");
+            }
         }
     }
 }
 
-async fn serve(inner: &Inner, crd: &Value) -> Result<Vec<String>, String> {
-    let mut versions = Vec::new();
+/// A digest of all that a CRD's descriptors are made of.
+fn made_from(crd: &Value) -> [u8; 32] {
+    let accepted = &crd["status"]["acceptedNames"];
+    let mut digest = Sha256::new();
+    digest.update(crd["spec"].to_string());
+    digest.update(accepted.to_string());
+    digest.update([u8::from(is_deleting(crd))]);
+    digest.finalize().into()
+}
+
+async fn serve(inner: &Inner, crd: &Value) -> Result<Known, String> {
+    let mut served = Vec::new();
     for d in custom::descriptors(crd, inner.webhooks.get())? {
-        versions.push(d.version.to_string());
+        served.push(d.version.to_string());
         inner.registry.add(d).await?;
     }
-    Ok(versions)
+    Ok(Known {
+        group: str_at(crd, "spec.group").into(),
+        plural: str_at(crd, "spec.names.plural").into(),
+        served,
+        made_from: made_from(crd),
+    })
 }
 
 /// Runs until the server shuts down.
 pub async fn run(server: Server) {
     let user = User::new("system:apiserver", &["system:masters"]);
+    let known = std::mem::take(&mut *server.inner.established.lock());
     let mut looped = Loop {
         client: server.client_for(user),
-        known: BTreeMap::new(),
+        known,
         settled: BTreeMap::new(),
         server,
     };
@@ -188,29 +206,17 @@ impl Loop {
     }
 
     async fn serve(&mut self, crd: &Value) -> Result<(), String> {
-        let made_from = digest(&json!([
-            crd["spec"],
-            crd["status"]["acceptedNames"],
-            is_deleting(crd)
-        ]));
         let before = self.known.get(name(crd));
-        if before.is_some_and(|k| k.made_from == made_from) {
+        if before.is_some_and(|k| k.made_from == made_from(crd)) {
             return Ok(());
         }
         let inner = &self.server.inner;
-        let served = serve(inner, crd).await?;
-        let (group, plural) = (str_at(crd, "spec.group"), str_at(crd, "spec.names.plural"));
+        let known = serve(inner, crd).await?;
         for old in before.map(|k| k.served.as_slice()).unwrap_or(&[]) {
-            if !served.contains(old) {
-                inner.registry.remove_version(group, old, plural);
+            if !known.served.contains(old) {
+                (inner.registry).remove_version(&known.group, old, &known.plural);
             }
         }
-        let known = Known {
-            group: group.into(),
-            plural: plural.into(),
-            served,
-            made_from,
-        };
         self.known.insert(name(crd).to_string(), known);
         Ok(())
     }

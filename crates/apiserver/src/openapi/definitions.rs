@@ -34,7 +34,7 @@ pub fn message_name(m: &Message) -> String {
 
 /// The definition's name of a resource's kind.
 pub fn kind_name(d: &Descriptor, kind: &str) -> String {
-    if d.strategy.openapi().is_none()
+    if !d.strategy.is_custom()
         && let Some(m) = schema::of_kind(&d.group, &d.version, kind)
     {
         return message_name(m);

@@ -57,7 +57,7 @@ pub async fn delete(call: &Call, dry_run: bool) -> Result<Answer, ApiError> {
 async fn allowed(call: &Call) -> Result<(), ApiError> {
     let info = RequestInfo {
         verb: VERB.into(),
-        ..call.info.clone()
+        ..RequestInfo::clone(&call.info)
     };
     let attributes = crate::filters::attributes(&info, &Query::default(), &call.user);
     let done = crate::filters::authorize(&call.server, &attributes).await;

@@ -128,7 +128,7 @@ pub fn system_fields(call: &Call, obj: &mut Value, namespace: &str) {
     ] {
         remove(obj, &format!("metadata.{field}"));
     }
-    set(obj, "metadata.uid", json!(uuid::Uuid::new_v4().to_string()));
+    set(obj, "metadata.uid", json!(crate::filters::fresh_uid()));
     set(
         obj,
         "metadata.creationTimestamp",
