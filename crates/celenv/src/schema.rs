@@ -162,8 +162,8 @@ impl Schema {
             (Self::Timestamp, Json::String(s)) => {
                 timestamp(s).map_or_else(|| Value::text(s), Value::Timestamp)
             }
-            (Self::Duration, Json::String(s)) => crate::library::time::parse_duration(s)
-                .map_or_else(|_| Value::text(s), Value::Duration),
+            (Self::Duration, Json::String(s)) => crate::library::time::format_duration(s)
+                .map_or_else(|| Value::text(s), Value::Duration),
             (Self::Bytes, Json::String(s)) => {
                 match base64::engine::general_purpose::STANDARD.decode(s) {
                     Ok(b) => Value::Bytes(Arc::from(b)),

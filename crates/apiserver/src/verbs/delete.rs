@@ -351,7 +351,8 @@ fn mark(call: &Call, o: &Options, obj: &mut Value) -> bool {
         set_deletion(obj, begun + grace, grace);
     } else {
         set_deletion(obj, call.now.as_second() + grace, grace);
-        if strategy.has_generation() {
+        // Upstream marks definitions by itself, and counts no generation.
+        if strategy.has_generation() && call.descriptor().group != crate::crd::GROUP {
             let n = i64_at(obj, "metadata.generation").unwrap_or(0);
             set(obj, "metadata.generation", json!(n + 1));
         }

@@ -111,7 +111,12 @@ pub fn unique_owners(call: &Call, obj: &mut Value, mutated: bool) {
 /// Fills in defaults. What an applied configuration leaves behind is not tidied up: validation judges it.
 pub fn defaults(call: &Call, obj: &mut Value) {
     let strategy = &call.descriptor().strategy;
-    if call.applies() && call.info.subresource != "scale" {
+    let scale = call.info.subresource == "scale";
+    if scale && call.is_custom() {
+        // Upstream decodes a Scale, and puts its replicas into what is stored.
+        return;
+    }
+    if call.applies() && !scale {
         strategy.fill_defaults(obj);
     } else {
         strategy.set_defaults(obj);

@@ -91,6 +91,46 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, EvalError> {
     api::duration::nanoseconds(text).map_err(EvalError::of)
 }
 
+/// A text of the format `duration`: Go's, or whole numbers before longer names of units, other words between them
+/// left alone. Upstream: kube-openapi/pkg/validation/strfmt/duration.go.
+pub(crate) fn format_duration(text: &str) -> Option<i64> {
+    /// Short names, a long one's beginning, and nanoseconds.
+    const UNITS: &[(&[&str], &str, i64)] = &[
+        (&["ns"], "nano", 1),
+        (&["us", "µs"], "micro", 1_000),
+        (&["ms"], "milli", 1_000_000),
+        (&["s"], "sec", 1_000_000_000),
+        (&["m"], "min", 60_000_000_000),
+        (&["h", "hr"], "hour", 3_600_000_000_000),
+        (&["d"], "day", 86_400_000_000_000),
+        (&["w", "wk"], "week", 604_800_000_000_000),
+    ];
+    if let Ok(nanos) = api::duration::nanoseconds(text) {
+        return Some(nanos);
+    }
+    let (mut sum, mut found, mut rest) = (0_i64, false, text);
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let begun = &rest[at..];
+        let end = |s: &str, fits: fn(char) -> bool| s.find(|c| !fits(c)).unwrap_or(s.len());
+        let (digits, more) = begun.split_at(end(begun, |c| c.is_ascii_digit()));
+        let more = more.trim_start_matches(['\t', '\n', '\x0c', '\r', ' ']);
+        let (unit, more) = more.split_at(end(more, |c| c.is_ascii_alphabetic() || c == 'µ'));
+        rest = more;
+        if unit.is_empty() {
+            continue;
+        }
+        let factor: i64 = digits.parse().ok()?;
+        let unit = unit.to_lowercase();
+        for (short, long, nanos) in UNITS {
+            if short.contains(&unit.as_str()) || unit.starts_with(long) {
+                found = true;
+                sum = sum.wrapping_add(factor.wrapping_mul(*nanos));
+            }
+        }
+    }
+    found.then_some(sum)
+}
+
 /// Years 1 to 9999, as upstream has them.
 pub(super) fn in_range(t: Timestamp) -> bool {
     (-62_135_596_800..=253_402_300_799).contains(&t.as_second())
@@ -187,5 +227,28 @@ fn units(a: &[Value], nanos: i64) -> Answer {
     match a.first() {
         Some(Value::Duration(d)) => Ok((d / nanos).into()),
         _ => none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format_duration;
+
+    #[test]
+    fn durations_are_read_as_the_format_has_them() {
+        const SECOND: i64 = 1_000_000_000;
+        for (text, nanos) in [
+            ("1h30m", Some(5_400 * SECOND)),
+            ("-1.5s", Some(-1_500_000_000)),
+            ("22 ns", Some(22)),
+            ("2 weeks and 1 day", Some(15 * 86_400 * SECOND)),
+            ("3 Hours", Some(10_800 * SECOND)),
+            ("5 s", Some(5 * SECOND)),
+            ("1 fortnight", None),
+            ("5", None),
+            ("", None),
+        ] {
+            assert_eq!(format_duration(text), nanos, "{text}");
+        }
     }
 }

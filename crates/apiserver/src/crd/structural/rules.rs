@@ -345,12 +345,13 @@ fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Opt
         if transition && old.is_none() && !rule.optional_old {
             continue;
         }
-        let old = match rule.optional_old {
-            true => Cel::Optional(old.clone().map(Arc::new)),
-            false => old.clone().unwrap_or(Cel::Null),
-        };
+        let plain = old.clone().unwrap_or(Cel::Null);
         let mut values = vec![Cel::Null; OLD_SELF + 1];
-        (values[SELF], values[OLD_SELF]) = (value.clone(), old);
+        values[SELF] = value.clone();
+        values[OLD_SELF] = match rule.optional_old {
+            true => Cel::Optional(old.clone().map(Arc::new)),
+            false => plain.clone(),
+        };
         let outcome = program.evaluate(&values);
         if outcome.cost > *budget {
             c.invalid(&kind, OUT_OF_BUDGET);
@@ -360,6 +361,8 @@ fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Opt
         match outcome.result {
             Ok(Cel::Bool(true)) => {}
             Ok(_) => {
+                // Upstream: a message's old value is never optional, whatever the rule's is and its type says.
+                values[OLD_SELF] = plain;
                 let message = message(rule, &values, budget);
                 // What did not change may go on breaking rules.
                 if !transition && seen.is_unchanged() {
