@@ -18,15 +18,24 @@ pub struct Reference {
 }
 
 impl Reference {
+    fn script() -> PathBuf {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        home.unwrap_or_default()
+            .join(".cache/upstream/bin/run-reference")
+    }
+
+    /// Whether it can be started here.
+    pub fn is_installed() -> bool {
+        let script = Self::script();
+        script.is_file() && script.with_file_name("refapi").is_file()
+    }
+
     /// Starts it; `None` where it is not installed.
     pub async fn start() -> Result<Option<Self>> {
-        let home = std::env::var_os("HOME")
-            .map(PathBuf::from)
-            .unwrap_or_default();
-        let script = home.join(".cache/upstream/bin/run-reference");
-        if !script.is_file() {
+        if !Self::is_installed() {
             return Ok(None);
         }
+        let script = Self::script();
         let mut child = Command::new(&script)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

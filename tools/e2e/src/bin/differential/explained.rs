@@ -105,6 +105,20 @@ static EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        reason: "upstream reads an object's embedded ones in any order, up to the first whose metadata is none",
+        ends: false,
+        fits: |_, mine, theirs| {
+            let path = |a: &Answer| {
+                let (_, told) = message(a).split_once(" cannot be handled as a ")?;
+                let (at, why) = told.split_once(".metadata: Invalid value: ")?;
+                why.contains("json: cannot unmarshal")
+                    .then(|| at.to_string())
+            };
+            let paths = path(mine).zip(path(theirs));
+            mine.code == theirs.code && paths.is_some_and(|(a, b)| a != b)
+        },
+    },
+    Explained {
         reason: "upstream panics over selectable fields of a schema that is not structural and closes the connection; here it is 422",
         ends: false,
         fits: |ask, mine, theirs| {

@@ -2,6 +2,7 @@
 
 mod applies;
 mod bodies;
+mod conversions;
 mod definitions;
 mod deletes;
 mod lists;
@@ -85,6 +86,11 @@ static FAMILIES: &[Family] = &[
         name: "schemas",
         seeds: 40,
         make: schemas::sequence,
+    },
+    Family {
+        name: "conversions",
+        seeds: 40,
+        make: conversions::sequence,
     },
     Family {
         name: "rules",

@@ -67,6 +67,11 @@ async fn run() -> Result<bool> {
     let pattern = pattern.map(|p| Regex::new(p)).transpose()?;
     let seeds = option("--seeds").map(|n| n.parse()).transpose()?;
     let given = option("--kubeconfig").map(PathBuf::from);
+    const SKIPPED: &str = "SKIPPED: upstream's server is not built (../shared/upstream/build)";
+    if !Reference::is_installed() {
+        println!("{SKIPPED}");
+        return Ok(true);
+    }
     // Both start at once.
     let starting = given
         .is_none()
@@ -77,7 +82,7 @@ async fn run() -> Result<bool> {
         None => None,
     };
     let Some(peer) = peer else {
-        println!("SKIPPED: upstream's server is not built (../shared/upstream/build)");
+        println!("{SKIPPED}");
         return Ok(true);
     };
     let kubeconfig = given.or(cluster.as_ref().map(Cluster::kubeconfig));

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use regex::{Captures, Regex};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 static UID: LazyLock<Regex> =
     LazyLock::new(|| pattern("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"));
@@ -38,6 +38,9 @@ pub struct Normal {
 impl Normal {
     /// A JSON answer.
     pub fn value(&mut self, mut v: Value) -> Value {
+        if v.get("openapi").is_some() {
+            return published(&v);
+        }
         let is_list = v.get("items").is_some() || v["kind"] == "Table";
         if is_list {
             let version = v.pointer_mut("/metadata/resourceVersion");
@@ -119,6 +122,39 @@ impl Normal {
         // The reference's objects lie in a folder of their own.
         let text = text.replace("/registry/apiextensions.kubernetes.io/", "/registry/");
         VERSION.replace_all(&text, "${1}RV").into_owned()
+    }
+}
+
+/// Of an OpenAPI document what the definitions of custom resources say: the rest is about built-in kinds, of which
+/// each server has its own, and descriptions are in words of our own.
+fn published(document: &Value) -> Value {
+    let schemas = document.pointer("/components/schemas");
+    let schemas = schemas.and_then(Value::as_object).into_iter().flatten();
+    let custom = schemas.filter(|(name, _)| name.starts_with("com.example."));
+    let mut out = Map::new();
+    for (name, schema) in custom {
+        let mut schema = schema.clone();
+        undescribed(&mut schema);
+        out.insert(name.clone(), schema);
+    }
+    json!({"published": out})
+}
+
+/// Without descriptions, and references without what held them beside those.
+fn undescribed(v: &mut Value) {
+    if let Value::Array(list) = v {
+        return list.iter_mut().for_each(undescribed);
+    }
+    let Value::Object(map) = v else {
+        return;
+    };
+    if map.get("description").is_some_and(Value::is_string) {
+        map.remove("description");
+    }
+    let of = map.get("allOf").and_then(|all| all.get(0)).cloned();
+    match of.filter(|of| map.len() == 1 && of.get("$ref").is_some()) {
+        Some(of) => *v = of,
+        None => map.values_mut().for_each(undescribed),
     }
 }
 

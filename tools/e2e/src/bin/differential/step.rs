@@ -70,6 +70,23 @@ impl Step {
             answer.code == 201 || (answer.code == 422 && !refused)
         })
     }
+
+    /// Until the document of a group's version has what custom resources are there.
+    pub fn published(path: &str) -> Self {
+        Self::Until(Ask::new("GET", path), |answer| {
+            let kinds = answer.body["published"].as_object();
+            kinds.is_some_and(|kinds| !kinds.is_empty())
+        })
+    }
+
+    /// Until a definition is established: objects are taken a moment before, and its controllers write until then.
+    pub fn established(path: &str) -> Self {
+        Self::Until(Ask::new("GET", path), |answer| {
+            let conditions = answer.body["status"]["conditions"].as_array();
+            let mut all = conditions.into_iter().flatten();
+            all.any(|c| c["type"] == "Established" && c["status"] == "True")
+        })
+    }
 }
 
 // === Ask ===

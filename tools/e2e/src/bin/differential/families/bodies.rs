@@ -1,4 +1,7 @@
-//! Bodies that are wrong in one way or another, in JSON and YAML, under every fieldValidation.
+//! Bodies that are wrong in one way or another, in JSON and YAML, under every fieldValidation; from where every one
+//! has been, broken ones.
+
+mod broken;
 
 use crate::families::things as path_of;
 use crate::step::{Ask, Dice, Sequence, Step};
@@ -353,6 +356,10 @@ pub fn sequence(seed: u64) -> Sequence {
             .text("application/json", &whole)
             .into(),
     );
+    if seed >= SEEDS {
+        let broken = (0..STEPS).map(|i| broken(&mut d, &base, &format!("n{i}")));
+        steps.extend(broken.map(Step::from));
+    }
     for i in 0..STEPS {
         // Every so many, so that a seed has something of every table.
         let n = usize::try_from(i * SEEDS + seed).unwrap_or(0);
@@ -399,4 +406,33 @@ fn step(d: &mut Dice, base: &str, name: &str, mut n: usize) -> Option<Ask> {
     }
     let content = CONTENTS.get(n - CREATES.len())?;
     Some(post("", content, "SPEC{\"a\":\"x\"}"))
+}
+
+/// A body of the tables, broken: a create, an update or a patch.
+fn broken(d: &mut Dice, base: &str, name: &str) -> Ask {
+    let query = d.pick(VALIDATIONS);
+    let json = "application/json";
+    let path = format!("{base}/whole{query}");
+    let (method, path, content, name, text) = match d.roll(4) {
+        0 => {
+            let (content, text) = d.pick(PATCHES);
+            let content = if content.contains("apply") {
+                "application/merge-patch+json"
+            } else {
+                content
+            };
+            ("PATCH", path, content, "whole", text)
+        }
+        1 => ("PUT", path, json, "whole", d.pick(CREATES)),
+        _ => (
+            "POST",
+            format!("{base}{query}"),
+            json,
+            name,
+            d.pick(CREATES),
+        ),
+    };
+    let mut ask = Ask::new(method, path).with("content-type", content);
+    ask.body = broken::broken(d, &filled(text, name), name);
+    ask
 }

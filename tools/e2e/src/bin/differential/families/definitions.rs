@@ -539,7 +539,7 @@ fn whole(d: &mut Dice, name: &str) -> Vec<Step> {
         Ask::new("POST", CRDS)
             .json("application/json", &object)
             .into(),
-        Step::Until(Ask::new("GET", &path), is_established),
+        Step::established(&path),
         Ask::new("POST", CRDS)
             .json("application/json", &object)
             .into(),
@@ -575,10 +575,4 @@ fn is_named(answer: &Answer) -> bool {
         &answer.body["spec"]["names"],
     );
     answer.code == 404 || status == spec
-}
-
-fn is_established(answer: &Answer) -> bool {
-    let conditions = answer.body["status"]["conditions"].as_array();
-    let mut all = conditions.into_iter().flatten();
-    all.any(|c| c["type"] == "Established" && c["status"] == "True")
 }

@@ -287,7 +287,7 @@ pub fn sequence(seed: u64) -> Sequence {
     }
     let mut crd = definition(seed, ruled);
     crd["metadata"]["resourceVersion"] = json!(format!("«rv:ruled.{}»", group(seed)));
-    steps.push(Step::Quiet(Ask::new("GET", &path)));
+    steps.push(Step::established(&path));
     steps.push(Step::Gate(Ask::new("PUT", &path).json(JSON, &crd)));
     steps.push(Step::probe(
         &base,

@@ -1,7 +1,7 @@
 //! Generated structural schemas and objects against them: defaults, pruning, verdicts of values, formats, lists and
 //! rules, ratcheting, status and scale.
 
-mod generate;
+pub mod generate;
 mod rules;
 
 use serde_json::{Value, json};
@@ -64,6 +64,9 @@ pub fn sequence(seed: u64) -> Sequence {
         ),
         Step::probe(&base, object(seed, "probe", &json!({})), "first"),
     ];
+    let document = format!("/openapi/v3/apis/{}/v1", group(seed));
+    steps.push(Step::published(&document));
+    steps.push(Ask::new("GET", document).into());
     let whole = good(&mut d, &properties);
     steps.push(
         Ask::new("POST", &base)
@@ -95,7 +98,7 @@ pub fn sequence(seed: u64) -> Sequence {
     let mut crd = definition(seed, &second, "second", &chosen);
     crd["metadata"]["resourceVersion"] = json!(format!("«rv:things.{}»", group(seed)));
     let name = format!("{CRDS}/things.{}", group(seed));
-    steps.push(Step::Quiet(Ask::new("GET", &name)));
+    steps.push(Step::established(&name));
     steps.push(Step::Gate(Ask::new("PUT", &name).json(JSON, &crd)));
     steps.push(Step::probe(
         &base,

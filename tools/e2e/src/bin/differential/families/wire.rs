@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::families::{things as path_of, watches};
-use crate::step::{Ask, Sequence, Step};
+use crate::step::{Ask, Dice, Sequence, Step};
 
 /// Lines of the table a sequence takes.
 const CHUNK: usize = 4;
@@ -11,7 +11,9 @@ const CHUNK: usize = 4;
 pub const SEEDS: u64 = LINES.len().div_ceil(CHUNK) as u64;
 
 /// Method, path (`~` is the collection's path), then headers as `name: value`.
-const LINES: &[(&str, &str, &[&str])] = &[
+type Line = (&'static str, &'static str, &'static [&'static str]);
+
+const LINES: &[Line] = &[
     ("GET", "~/o", &["accept: application/json"]),
     ("GET", "~/o", &["accept: application/yaml"]),
     (
@@ -449,7 +451,24 @@ fn handshake(ask: Ask, version: &str) -> Ask {
         .with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
 }
 
-/// A part of the table, about objects of its own.
+/// Lines with the headers of others.
+fn mixed(d: &mut Dice) -> Vec<Line> {
+    let mut line = || {
+        let (method, path, own) = d.pick(LINES);
+        let (_, _, given) = d.pick(LINES);
+        // Only watches speak over sockets.
+        let socket = given.iter().any(|h| h.starts_with("websocket"));
+        let headers = if socket && !path.contains("watch=true") {
+            own
+        } else {
+            given
+        };
+        (method, path, headers)
+    };
+    (0..2 * CHUNK).map(|_| line()).collect()
+}
+
+/// A part of the table, about objects of its own; from where every one has been, lines with the headers of others.
 pub fn sequence(seed: u64) -> Sequence {
     let namespace = format!("wire-{seed}");
     let base = path_of(&namespace);
@@ -464,7 +483,11 @@ pub fn sequence(seed: u64) -> Sequence {
         );
     }
     let chunk = LINES.chunks(CHUNK).nth(usize::try_from(seed).unwrap_or(0));
-    for (n, (method, path, headers)) in (0..).zip(chunk.into_iter().flatten()) {
+    let lines: Vec<Line> = match chunk {
+        Some(chunk) => chunk.to_vec(),
+        None => mixed(&mut Dice::new(seed + 71_000)),
+    };
+    for (n, (method, path, headers)) in (0..).zip(&lines) {
         let mut ask = Ask::new(method, path.replace('~', &base));
         for header in *headers {
             let (name, value) = header.split_once(':').unwrap_or((header, ""));
