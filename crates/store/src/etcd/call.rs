@@ -67,7 +67,7 @@ impl Caller {
     /// The outcome of what a member was asked, which may leave that one out.
     fn told<T>(&self, member: usize, done: Result<T, Status>) -> Result<T, Status> {
         if let Err(status) = &done {
-            self.members.failed(member, status, probe);
+            self.broke(member, status);
         }
         done
     }
@@ -141,17 +141,17 @@ impl Caller {
         Q: Message + Clone + Default + 'static,
         A: Message + Default + 'static,
     {
-        let mut answers = self.open(method, tokio_stream::once(request)).await?;
-        let first = answers.message().await?;
+        let (member, mut answers) = self.open(method, tokio_stream::once(request)).await?;
+        let first = self.told(member, answers.message().await)?;
         first.ok_or_else(|| Status::unavailable("the stream ended without an answer"))
     }
 
-    /// Opens a streaming RPC, once.
+    /// Opens a streaming RPC, once; gives whose answers come as well.
     pub async fn open<Q, A>(
         &self,
         method: Method,
         requests: impl Stream<Item = Q> + Send + 'static,
-    ) -> Result<Streaming<A>, Status>
+    ) -> Result<(usize, Streaming<A>), Status>
     where
         Q: Message + Default + 'static,
         A: Message + Default + 'static,
@@ -163,10 +163,15 @@ impl Caller {
             let path = PathAndQuery::from_static(method.path);
             let codec = ProstCodec::<Q, A>::default();
             let answer = grpc.streaming(request_of(requests), path, codec).await?;
-            Ok(answer.into_inner())
+            Ok((member, answer.into_inner()))
         };
         let done = opened.await;
         self.told(member, done)
+    }
+
+    /// A stream of a member broke.
+    pub fn broke(&self, member: usize, status: &Status) {
+        self.members.failed(member, status, probe);
     }
 }
 

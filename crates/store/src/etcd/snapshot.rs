@@ -27,7 +27,8 @@ const SECTOR: u64 = 512;
 pub async fn copy(caller: &Caller, to: File, path: &Path) -> Result<u64, Error> {
     let requests = tokio_stream::once(SnapshotRequest {});
     let opened = caller.open::<_, SnapshotResponse>(SNAPSHOT, requests).await;
-    let mut parts: Streaming<SnapshotResponse> = opened.map_err(|s| failed(call::told(&s)))?;
+    let (_, mut parts): (usize, Streaming<SnapshotResponse>) =
+        opened.map_err(|s| failed(call::told(&s)))?;
     let (mut hash, mut tail, mut size) = (Sha256::new(), Vec::new(), 0_u64);
     loop {
         let next = tokio::time::timeout(limits::ETCD_CALL, parts.message()).await;

@@ -60,6 +60,8 @@ pub struct Watching {
 
 /// An open stream. Its requests end, and with them the watch, when it is dropped.
 struct Open {
+    /// Whose answers they are.
+    member: usize,
     answers: Streaming<WatchResponse>,
     _requests: mpsc::Sender<WatchRequest>,
     /// Events of an answer that comes in parts.
@@ -124,7 +126,9 @@ impl Watching {
                 Ok(()) => {}
                 Err(Broken::Passing(status)) => {
                     tracing::warn!(%status, next = self.next, "watch of etcd broke, it is resumed");
-                    self.stream = None;
+                    if let Some(open) = self.stream.take() {
+                        self.caller.broke(open.member, &status);
+                    }
                 }
                 Err(Broken::Final(e)) => {
                     self.failed = true;
@@ -159,14 +163,19 @@ impl Watching {
             prev_kv: true,
             fragment: true,
         };
-        let (requests, mut answers) = open(&self.caller, create).await?;
-        let first = message(&mut answers).await?;
+        let (requests, member, mut answers) = open(&self.caller, create).await?;
+        let first = message(&mut answers).await;
+        if let Err(Broken::Passing(status)) = &first {
+            self.caller.broke(member, status);
+        }
+        let first = first?;
         cancelled(&first)?;
         if self.next == 0 {
             self.next = number(first.header.map_or(0, |h| h.revision)) + 1;
         }
         self.watches.add(&requests);
         self.stream = Some(Open {
+            member,
             answers,
             _requests: requests,
             parts: Vec::new(),
@@ -215,7 +224,7 @@ pub async fn compact_revision(caller: &Caller) -> Result<u64, Error> {
         ..Default::default()
     };
     let ask = async {
-        let (_requests, mut answers) = open(caller, create).await?;
+        let (_requests, _, mut answers) = open(caller, create).await?;
         loop {
             cancelled(&message(&mut answers).await?)?;
         }
@@ -239,17 +248,17 @@ pub async fn compact_revision(caller: &Caller) -> Result<u64, Error> {
 async fn open(
     caller: &Caller,
     create: WatchCreateRequest,
-) -> Result<(mpsc::Sender<WatchRequest>, Streaming<WatchResponse>), Broken> {
+) -> Result<(mpsc::Sender<WatchRequest>, usize, Streaming<WatchResponse>), Broken> {
     let (requests, waiting) = mpsc::channel(limits::ETCD_WATCH_REQUESTS);
     let kind = Some(WatchKind::Create(create));
     requests
         .try_send(WatchRequest { kind })
         .map_err(|e| Broken::Passing(Status::internal(e.to_string())))?;
-    let answers = caller
+    let (member, answers) = caller
         .open::<WatchRequest, WatchResponse>(WATCH, ReceiverStream::new(waiting))
         .await
         .map_err(broken)?;
-    Ok((requests, answers))
+    Ok((requests, member, answers))
 }
 
 async fn message(answers: &mut Streaming<WatchResponse>) -> Result<WatchResponse, Broken> {
