@@ -209,7 +209,7 @@ struct Memory {
 
 impl Memory {
     fn watch(pid: u32) -> Result<Self> {
-        pss(pid)?;
+        held(pid)?;
         let (peak, stop) = (
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
@@ -217,7 +217,7 @@ impl Memory {
         let (highest, ended) = (peak.clone(), stop.clone());
         std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                highest.fetch_max(pss(pid).unwrap_or(0), Ordering::Relaxed);
+                highest.fetch_max(held(pid).unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(25));
             }
         });
@@ -232,7 +232,7 @@ impl Memory {
 
     /// Counts from here.
     fn settle(&self) {
-        let now = pss(self.pid).unwrap_or(0);
+        let now = held(self.pid).unwrap_or(0);
         self.before.store(now, Ordering::Relaxed);
         self.peak.store(now, Ordering::Relaxed);
     }
@@ -240,7 +240,7 @@ impl Memory {
     /// Fails where more was added than may be; gives what was, in KiB.
     fn check(&self, what: &str, limit: u64) -> Result<u64> {
         let before = self.before.load(Ordering::Relaxed);
-        let now = pss(self.pid)?;
+        let now = held(self.pid)?;
         let most = self.peak.fetch_max(now, Ordering::Relaxed).max(now);
         let added = most.saturating_sub(before);
         println!("memory: {what}: {before} KiB and at most {added} KiB more");
@@ -258,10 +258,10 @@ impl Drop for Memory {
     }
 }
 
-/// A process's proportional set size, in KiB.
-fn pss(pid: u32) -> Result<u64> {
+/// What a process holds that is no file's, in KiB: pages of files, as of the program itself, count less while others use them too.
+fn held(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|l| l.strip_prefix("Pss_Anon:"));
     let number = line.and_then(|l| l.split_whitespace().next());
-    Ok(number.context("no Pss")?.parse()?)
+    Ok(number.context("no Pss_Anon")?.parse()?)
 }
