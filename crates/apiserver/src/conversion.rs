@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::Entry;
-use machinery::object::str_at;
+use machinery::object::{set, str_at};
 use machinery::{ApiError, Converter, Descriptor};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::limits;
 use crate::server::Inner;
@@ -137,6 +137,11 @@ pub async fn between(
     to: &Descriptor,
 ) -> Result<Value, ApiError> {
     match from.strategy.converter() {
+        // Upstream's strategy None changes no more than this where nothing is stored.
+        None if to.strategy.stored_version().is_some() => {
+            set(&mut object, "apiVersion", json!(to.api_version()));
+            Ok(object)
+        }
         None => {
             from.strategy.to_stored(&mut object);
             to.strategy.from_stored(&mut object);
@@ -158,6 +163,20 @@ pub async fn stored(d: &Descriptor, object: &Value) -> Result<Value, ApiError> {
     }
     d.strategy.to_stored(&mut object);
     Ok(object)
+}
+
+/// An object as the version that it was written in shows it from now on: as it is read from what is stored, whose
+/// version may have less, and has defaults of its own.
+pub fn reread(d: &Descriptor, object: &mut Value) {
+    if d.strategy.stored_version().is_some()
+        && d.strategy.converts()
+        && d.strategy.converter().is_none()
+    {
+        d.strategy.to_stored(object);
+        d.strategy.from_stored(object);
+    } else {
+        d.strategy.set_defaults(object);
+    }
 }
 
 async fn one(

@@ -2,6 +2,7 @@
 //! table and the CRDs, once a change of what is served. Upstream: kube-openapi handler, handler3;
 //! api-semantics §14.
 
+mod custom;
 mod definitions;
 mod descriptions;
 mod gnostic;
@@ -39,9 +40,15 @@ const FOREVER_SECONDS: i64 = 31_536_000;
 #[derive(Default)]
 struct Made {
     generations: (u64, u64),
-    /// Hash of each v3 document by its path.
-    hashes: BTreeMap<String, String>,
+    /// The v3 documents that were asked for, by their paths.
+    documents: BTreeMap<String, Document>,
     v2: Option<Arc<Whole>>,
+}
+
+/// What is known of a v3 document: of what it was made, which changes only with that.
+struct Document {
+    served: Vec<Arc<Served>>,
+    hash: String,
 }
 
 /// The v2 document in both forms; the tag is that of the JSON.
@@ -63,29 +70,41 @@ impl Documents {
         let mut made = self.0.lock();
         let generations = (server.registry.generation(), server.aggregator.generation());
         if made.generations != generations {
-            *made = Made {
-                generations,
-                ..Made::default()
-            };
+            (made.generations, made.v2) = (generations, None);
         }
         f(&mut made)
     }
 
+    /// The hashes of all v3 documents.
     fn hashes(&self, server: &Inner) -> BTreeMap<String, String> {
-        self.with(server, |made| {
-            if made.hashes.is_empty() {
-                for (path, served) in by_path(server) {
-                    let data = encoded(&document(&served));
-                    made.hashes.insert(path, hash(&data));
-                }
+        let all = by_path(server);
+        let mut out: BTreeMap<String, String> = self.with(server, |made| {
+            made.documents.retain(|path, _| all.contains_key(path));
+            let hash = |(path, served): (String, Vec<Arc<Served>>)| {
+                let hash = made.hash(&path, served);
+                (path, hash)
+            };
+            all.into_iter().map(hash).collect()
+        });
+        for r in server.aggregator.all() {
+            if let Some(theirs) = &r.documents.state().v3 {
+                out.insert(remote_path(&r), theirs.hash.clone());
             }
-            for r in server.aggregator.all() {
-                if let Some(theirs) = &r.documents.state().v3 {
-                    made.hashes.insert(remote_path(&r), theirs.hash.clone());
-                }
+        }
+        out
+    }
+
+    /// The hash of one.
+    fn hash(&self, server: &Inner, path: &str) -> Option<String> {
+        for r in server.aggregator.all() {
+            if let Some(theirs) = &r.documents.state().v3
+                && remote_path(&r) == path
+            {
+                return Some(theirs.hash.clone());
             }
-            made.hashes.clone()
-        })
+        }
+        let served = by_path(server).remove(path)?;
+        Some(self.with(server, |made| made.hash(path, served)))
     }
 
     fn v2(&self, server: &Inner) -> Arc<Whole> {
@@ -102,6 +121,24 @@ impl Documents {
             };
             made.v2.get_or_insert_with(make).clone()
         })
+    }
+}
+
+impl Made {
+    fn hash(&mut self, path: &str, served: Vec<Arc<Served>>) -> String {
+        if let Some(known) = self.documents.get(path) {
+            let mut both = known.served.iter().zip(&served);
+            if known.served.len() == served.len() && both.all(|(a, b)| Arc::ptr_eq(a, b)) {
+                return known.hash.clone();
+            }
+        }
+        let hash = hash(&encoded(&document(&served)));
+        let document = Document {
+            served,
+            hash: hash.clone(),
+        };
+        self.documents.insert(path.to_string(), document);
+        hash
     }
 }
 
@@ -200,8 +237,8 @@ fn matches(i: &Incoming, tag: &str) -> bool {
 
 /// `/openapi/v3` and `/openapi/v3/<path>`.
 pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answer {
-    let hashes = server.openapi.hashes(server);
     if path.is_empty() {
+        let hashes = server.openapi.hashes(server);
         let entry = |(p, hash): (&String, &String)| {
             let url = format!("/openapi/v3/{p}?hash={hash}");
             (p.clone(), json!({"serverRelativeURL": url}))
@@ -209,7 +246,7 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
         let paths: Map<String, Value> = hashes.iter().map(entry).collect();
         return response::json(200, &json!({"paths": paths}));
     }
-    let Some(hash) = hashes.get(path) else {
+    let Some(hash) = server.openapi.hash(server, path) else {
         return empty(404);
     };
     let offered = [JSON, V3_PROTOBUF, V3_PROTOBUF_OLD];
@@ -219,7 +256,7 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
         return answer;
     };
     let asked = query.get("hash").filter(|h| !h.is_empty());
-    if asked.is_some_and(|a| !a.eq_ignore_ascii_case(hash)) {
+    if asked.is_some_and(|a| !a.eq_ignore_ascii_case(&hash)) {
         let mut answer = response::bytes(301, "text/plain; charset=utf-8", Bytes::new());
         let url = format!("/openapi/v3/{path}?hash={hash}");
         insert(answer.headers_mut(), LOCATION, &url);

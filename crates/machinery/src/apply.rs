@@ -21,3 +21,4 @@ pub use managers::times_only;
 pub use overlay::overlay;
 pub use types::{Model, TypeRef};
 pub use update::{Request, apply, track};
+pub use validate::problems_of;

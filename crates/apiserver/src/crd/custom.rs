@@ -1,11 +1,11 @@
 //! The descriptors of what a CRD defines: one for each served version.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use jiff::Timestamp;
 use machinery::apply::Model;
-use machinery::object::{bool_at, list_at, map_at, set, str_at};
+use machinery::object::{bool_at, i64_at, list_at, map_at, set, str_at};
 use machinery::strategy::{human_duration, keep};
 use machinery::{
     Causes, Column, Converter, Descriptor, Row, Scope, Strategy, Subresource, SubresourceKind,
@@ -26,7 +26,9 @@ pub struct Custom {
     group: String,
     version: String,
     stored_version: String,
-    schema: Schema,
+    schema: Arc<Schema>,
+    /// Of all versions, those that are not served too: objects may be stored in any.
+    schemas: Schemas,
     status: bool,
     scale: Option<SubresourceKind>,
     terminating: bool,
@@ -35,8 +37,8 @@ pub struct Custom {
     selectable_keys: Vec<&'static str>,
     deprecation: Option<String>,
     converter: Option<Arc<dyn Converter>>,
-    /// Whether objects may be stored as another version.
-    many_versions: bool,
+    /// Whether objects may be stored as another version, or of another schema.
+    was_other: bool,
     /// Whether objects keep what no schema names, as old definitions want it.
     preserves: bool,
 }
@@ -53,6 +55,9 @@ struct Made {
     model: Model,
 }
 
+/// The schemas of a CRD's versions, by version.
+type Schemas = Arc<HashMap<String, Arc<Schema>>>;
+
 struct PrinterColumn {
     column: Column,
     path: JsonPath,
@@ -63,10 +68,16 @@ struct PrinterColumn {
 pub fn descriptors(crd: &Value, caller: Option<&Caller>) -> Result<Vec<Descriptor>, String> {
     let converter = caller.and_then(|c| ConversionWebhook::of(crd, c));
     let converter = converter.map(|c| Arc::new(c) as Arc<dyn Converter>);
-    let served = list_at(crd, "spec.versions").iter();
-    served
+    let all = list_at(crd, "spec.versions");
+    let preserves = preserves(crd);
+    let schemas = all.iter().map(|v| {
+        let schema = Schema::of(v, preserves);
+        (str_at(v, "name").to_string(), Arc::new(schema))
+    });
+    let schemas: Schemas = Arc::new(schemas.collect());
+    all.iter()
         .filter(|v| bool_at(v, "served") == Some(true))
-        .map(|v| descriptor(crd, v, converter.clone()))
+        .map(|v| descriptor(crd, v, &schemas, converter.clone()))
         .collect()
 }
 
@@ -80,6 +91,7 @@ pub fn stored_version(crd: &Value) -> &str {
 fn descriptor(
     crd: &Value,
     version: &Value,
+    schemas: &Schemas,
     converter: Option<Arc<dyn Converter>>,
 ) -> Result<Descriptor, String> {
     let names = |field: &str| str_at(crd, &format!("status.acceptedNames.{field}")).to_string();
@@ -90,7 +102,7 @@ fn descriptor(
             .collect()
     };
     let group = str_at(crd, "spec.group").to_string();
-    let mut custom = custom(crd, version)?;
+    let mut custom = custom(crd, version, schemas)?;
     custom.converter = converter;
     let scope = match str_at(crd, "spec.scope") {
         "Namespaced" => Scope::Namespaced,
@@ -142,8 +154,9 @@ fn scale_of(version: &Value) -> Option<SubresourceKind> {
     })
 }
 
-fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
-    let preserves = preserves(crd);
+fn custom(crd: &Value, version: &Value, schemas: &Schemas) -> Result<Custom, String> {
+    let name = str_at(version, "name").to_string();
+    let schema = schemas.get(&name).ok_or("a version without a schema")?;
     let columns = list_at(version, "additionalPrinterColumns");
     let columns = columns
         .iter()
@@ -159,7 +172,6 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
     }
     let kind = str_at(crd, "spec.names.kind").to_string();
     let group = str_at(crd, "spec.group").to_string();
-    let name = str_at(version, "name").to_string();
     let deprecation = (bool_at(version, "deprecated") == Some(true)).then(|| {
         match str_at(version, "deprecationWarning") {
             "" => match newer(crd, &name) {
@@ -175,7 +187,8 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         group,
         version: name,
         stored_version: stored_version(crd).to_string(),
-        schema: Schema::of(version, preserves),
+        schema: schema.clone(),
+        schemas: schemas.clone(),
         status: map_at(version, "subresources.status").is_some(),
         scale: scale_of(version),
         terminating: machinery::object::is_deleting(crd),
@@ -184,8 +197,8 @@ fn custom(crd: &Value, version: &Value) -> Result<Custom, String> {
         selectable,
         deprecation,
         converter: None,
-        many_versions: list_at(crd, "spec.versions").len() > 1,
-        preserves,
+        was_other: schemas.len() > 1 || i64_at(crd, "metadata.generation").is_some_and(|n| n > 1),
+        preserves: preserves(crd),
     })
 }
 
@@ -239,24 +252,40 @@ fn interned(name: &str) -> Result<&'static str, String> {
     Ok(kept)
 }
 
+/// What the first thing that a column finds looks like.
 fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
     let found = column.path.find(obj);
     let Some(first) = found.first() else {
         return Value::Null;
     };
-    match column.column.kind.as_str() {
-        "integer" => first.as_i64().map_or(Value::Null, |n| json!(n)),
-        "number" => first.as_f64().map_or(Value::Null, |n| json!(n)),
-        "boolean" => first.as_bool().map_or(Value::Null, |b| json!(b)),
-        "date" => match first.as_str().map(str::parse::<Timestamp>) {
-            Some(Ok(t)) => json!(human_duration(now.as_second() - t.as_second())),
-            Some(Err(_)) => json!("<invalid>"),
-            None => Value::Null,
+    match (column.column.kind.as_str(), first) {
+        // A fraction is cut off, as Go does it.
+        ("integer", Value::Number(n)) => n
+            .as_i64()
+            .or_else(|| n.as_f64().map(|f| f.trunc() as i64))
+            .map_or(Value::Null, |n| json!(n)),
+        ("number", Value::Number(n)) => shortest(n),
+        ("boolean", Value::Bool(b)) => json!(b),
+        ("date", Value::String(text)) => match text.parse::<Timestamp>() {
+            Ok(t) => json!(human_duration(now.as_second() - t.as_second())),
+            Err(_) if text.is_empty() => json!("<unknown>"),
+            Err(_) => json!("<invalid>"),
         },
-        _ => {
-            let text = |v: &&Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-            json!(found.iter().map(text).collect::<Vec<_>>().join(" "))
-        }
+        ("string", Value::String(text)) => json!(text),
+        ("string", Value::Null) => json!("<no value>"),
+        ("string", Value::Number(n)) => json!(shortest(n).to_string()),
+        ("string", other) => json!(machinery::causes::go_json(other)),
+        _ => Value::Null,
+    }
+}
+
+/// A number without a fraction of zero.
+fn shortest(n: &serde_json::Number) -> Value {
+    /// Up to here every whole number is a float too.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match n.as_f64() {
+        Some(f) if n.is_f64() && f.trunc() == f && f.abs() < EXACT => json!(f as i64),
+        _ => json!(n),
     }
 }
 
@@ -304,6 +333,18 @@ impl Custom {
         match self.preserves {
             true => Vec::new(),
             false => self.schema.structural().prune(obj, true),
+        }
+    }
+
+    /// Takes from an object what a schema does not have. What it embeds was looked at when it was written.
+    fn coerced(&self, schema: &Schema, obj: &mut Value) {
+        let schema = schema.structural();
+        if !self.preserves {
+            schema.prune(obj, true);
+        }
+        schema.drop_nulls(obj);
+        if let Err(error) = schema.coerce(obj) {
+            tracing::debug!(error, "what an object embeds stays as it is stored");
         }
     }
 
@@ -413,7 +454,7 @@ impl Strategy for Custom {
     }
 
     fn converts(&self) -> bool {
-        self.many_versions || self.schema.structural().has_defaults
+        self.was_other || self.schema.structural().has_defaults
     }
 
     fn converter(&self) -> Option<&Arc<dyn Converter>> {
@@ -424,13 +465,22 @@ impl Strategy for Custom {
         !self.selectable.is_empty()
     }
 
+    /// Upstream decodes what is stored by the schema of the version it is stored in, which gives it its defaults;
+    /// the version that is asked for only takes away.
     fn from_stored(&self, obj: &mut Value) {
+        let version = str_at(obj, "apiVersion").rsplit('/').next().unwrap_or("");
+        let other = version != self.version;
+        let stored = self.schemas.get(version).unwrap_or(&self.schema);
+        self.coerced(stored, obj);
+        stored.structural().set_defaults(obj);
         set(
             obj,
             "apiVersion",
             json!(format!("{}/{}", self.group, self.version)),
         );
-        self.set_defaults(obj);
+        if other {
+            self.coerced(&self.schema, obj);
+        }
     }
 
     fn to_stored(&self, obj: &mut Value) {
@@ -439,6 +489,10 @@ impl Strategy for Custom {
             "apiVersion",
             json!(format!("{}/{}", self.group, self.stored_version)),
         );
+        let other = self.stored_version != self.version;
+        if let Some(stored) = self.schemas.get(&self.stored_version).filter(|_| other) {
+            self.coerced(stored, obj);
+        }
     }
 
     fn create_refused(&self) -> Option<String> {

@@ -11,7 +11,10 @@ pub struct JsonPath(Vec<Step>);
 enum Step {
     Field(String),
     Index(i64),
+    /// `.*`.
     All,
+    /// `[*]`: of lists only.
+    Items,
     /// `[?(@.a.b=="text")]`.
     Filter(Vec<String>, bool, Value),
 }
@@ -93,6 +96,7 @@ impl Step {
                 Value::Object(map) => map.values().collect(),
                 _ => Vec::new(),
             },
+            Self::Items => v.as_array().into_iter().flatten().collect(),
             Self::Filter(path, equal, wanted) => {
                 let hit = |item: &&Value| {
                     let at = path.iter().try_fold(*item, |v, key| v.get(key));
@@ -141,7 +145,7 @@ fn quoted(text: &str) -> Option<&str> {
 fn bracket(text: &str) -> Option<Step> {
     let text = text.trim();
     if text == "*" {
-        return Some(Step::All);
+        return Some(Step::Items);
     }
     if let Some(name) = quoted(text) {
         return Some(Step::Field(name.to_string()));

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use api::names;
 use machinery::Causes;
 use machinery::causes::CauseKind;
-use machinery::object::{bool_at, list_at, map_at, str_at};
+use machinery::object::{bool_at, list_at, map_at, remove, str_at};
 use serde_json::{Value, json};
 
 use super::plan;
@@ -192,8 +192,15 @@ fn spec(obj: &Value, before: Option<&Value>, c: &mut Causes) {
     });
     if let Some(first) = all.first() {
         let has_status = all.iter().any(has_status);
+        // What versions share is looked at without what they do not.
+        let mut alone = first.clone();
+        if !is_shared(all, "schema") {
+            remove(&mut alone, "schema");
+        }
         for (field, shared) in SHARED.iter().filter(|(f, _)| is_shared(all, f)) {
-            c.at(shared, |c| part(field, first, has_status, known, c));
+            c.at(shared, |c| {
+                part(field, &alone, (has_status, true), known, c)
+            });
         }
     }
     let strategy = str_at(obj, "spec.conversion.strategy");
@@ -281,7 +288,7 @@ fn versions(all: &[Value], given: bool, known: Known<'_>, c: &mut Causes) {
                 c.at("name", |c| problems(name, &names::dns1035_label(name), c));
                 deprecation(v, c);
                 for (field, _) in SHARED.iter().filter(|(f, _)| !is_shared(all, f)) {
-                    c.at(field, |c| part(field, v, has_status(v), known, c));
+                    c.at(field, |c| part(field, v, (has_status(v), false), known, c));
                 }
             });
         });
@@ -342,8 +349,14 @@ fn deprecation(v: &Value, c: &mut Causes) {
     }
 }
 
-/// Checks a field of a version at the path that it has; with the definition before.
-fn part(field: &str, v: &Value, has_status: bool, (required, before): Known<'_>, c: &mut Causes) {
+/// Checks a field of a version at the path that it has, which all versions may share; with the definition before.
+fn part(
+    field: &str,
+    v: &Value,
+    (has_status, shared): (bool, bool),
+    (required, before): Known<'_>,
+    c: &mut Causes,
+) {
     match field {
         "schema" => {
             if let Some(schema) = schema_of(v) {
@@ -358,14 +371,22 @@ fn part(field: &str, v: &Value, has_status: bool, (required, before): Known<'_>,
                 c.index(i, |c| printer_column(column, c));
             }
         }
-        _ => selectable(v, before, c),
+        _ => selectable(v, shared, before, c),
     }
 }
 
-fn selectable(v: &Value, before: Option<&Value>, c: &mut Causes) {
+fn selectable(v: &Value, shared: bool, before: Option<&Value>, c: &mut Causes) {
     let all = list_at(v, "selectableFields");
-    let Some(schema) = schema_of(v).filter(|_| !all.is_empty()) else {
+    if all.is_empty() {
         return;
+    }
+    let Some(schema) = schema_of(v) else {
+        // Upstream's words, the wrong one among them.
+        let why = match shared {
+            true => "may only be set when validations.schema is included",
+            false => "may only be set when `version.schema.openAPIV3Schema` is not included",
+        };
+        return c.invalid(&json!(""), why);
     };
     let schema = Structural::parse(schema);
     let mut seen = HashSet::new();

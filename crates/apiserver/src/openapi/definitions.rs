@@ -7,7 +7,7 @@ use api::schema::{self, ListType, Message, Schema, Type};
 use machinery::Descriptor;
 use serde_json::{Map, Value, json};
 
-use super::descriptions;
+use super::{custom, descriptions};
 
 /// Which of the two documents is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,25 +107,19 @@ impl Definitions {
         }
     }
 
-    fn custom(&mut self, d: &Descriptor, mut schema: Value) {
+    fn custom(&mut self, d: &Descriptor, schema: Value) {
         let meta = self.kind_ref("meta.k8s.io", "v1", "ObjectMeta");
         let list_meta = self.kind_ref("meta.k8s.io", "v1", "ListMeta");
-        let v2 = self.dialect == Dialect::V2;
-        if v2 && schema["x-kubernetes-preserve-unknown-fields"] == true {
-            // With any property kubectl would refuse all others.
-            schema = json!({"type": "object"});
-        } else {
-            if v2 {
-                plain(&mut schema);
-            }
-            schema["properties"]["metadata"] = described(self.dialect, meta);
-            for name in ["apiVersion", "kind"] {
-                schema["properties"][name] = text(name);
-            }
-        }
+        let meta = described(self.dialect, meta);
+        let common = [
+            ("apiVersion", text("apiVersion")),
+            ("kind", text("kind")),
+            ("metadata", meta),
+        ];
+        let mut schema = custom::published(schema, self.dialect, &common);
         let name = kind_name(d, &d.kind);
         schema["x-kubernetes-group-version-kind"] = json!([gvk(&d.group, &d.version, &d.kind)]);
-        let list = json!({
+        let mut list = json!({
             "description": format!("{} is a list of {}", d.list_kind, d.kind),
             "type": "object", "required": ["items"],
             "properties": {
@@ -133,6 +127,13 @@ impl Definitions {
                 "items": {"type": "array", "items": self.reference(&name)}},
             "x-kubernetes-group-version-kind": [gvk(&d.group, &d.version, &d.list_kind)],
         });
+        let fields = d.strategy.selectable_keys().iter();
+        let fields: Vec<Value> = fields.map(|f| json!({"fieldPath": f})).collect();
+        if !fields.is_empty() {
+            for kind in [&mut list, &mut schema] {
+                kind["x-kubernetes-selectable-fields"] = json!(fields);
+            }
+        }
         self.out.insert(kind_name(d, &d.list_kind), list);
         self.out.insert(name, schema);
     }
@@ -300,118 +301,6 @@ fn described(dialect: Dialect, reference: Value) -> Value {
         (Dialect::V2, mut reference) => {
             reference["description"] = json!(description);
             reference
-        }
-    }
-}
-
-/// A custom schema as v2 can say it, and kubectl understands: no logic, nothing nullable, nothing below what is
-/// preserved, no list of nothing. Upstream: ToStructuralOpenAPIV2.
-fn plain(schema: &mut Value) {
-    let Some(map) = schema.as_object_mut() else {
-        return;
-    };
-    for name in ["allOf", "anyOf", "oneOf", "not"] {
-        map.remove(name);
-    }
-    let nullable = on(map, "nullable");
-    let preserves = on(map, "x-kubernetes-preserve-unknown-fields");
-    if nullable {
-        map.remove("nullable");
-        map.remove("type");
-    }
-    if nullable || preserves {
-        map.remove("items");
-        map.remove("properties");
-    }
-    let kind = map.get("type").and_then(Value::as_str);
-    let listless = kind == Some("array") && !map.contains_key("items");
-    if listless || (kind == Some("object") && preserves) {
-        map.remove("type");
-    }
-    not_required(map);
-    let below = map.get_mut("properties").and_then(Value::as_object_mut);
-    below
-        .into_iter()
-        .flat_map(|m| m.values_mut())
-        .for_each(plain);
-    for name in ["items", "additionalProperties"] {
-        if let Some(below) = map.get_mut(name) {
-            plain(below);
-        }
-    }
-}
-
-fn on(map: &Map<String, Value>, name: &str) -> bool {
-    map.get(name) == Some(&Value::Bool(true))
-}
-
-/// Properties that may be null are not required, as v2 knows no null.
-fn not_required(map: &mut Map<String, Value>) {
-    let nullable = |v: &Value| v.as_object().is_some_and(|v| on(v, "nullable"));
-    let Some(Value::Array(mut required)) = map.remove("required") else {
-        return;
-    };
-    if map.get("additionalProperties").is_some_and(nullable) {
-        return;
-    }
-    let properties = map.get("properties");
-    required.retain(|name| {
-        let property = properties
-            .zip(name.as_str())
-            .and_then(|(all, n)| all.get(n));
-        !property.is_some_and(nullable)
-    });
-    if !required.is_empty() {
-        map.insert("required".into(), Value::Array(required));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schemas_in_v2_say_what_kubectl_understands() {
-        let preserve = "x-kubernetes-preserve-unknown-fields";
-        let table = [
-            (json!({"type": "array"}), json!({})),
-            (
-                json!({"type": "array", "items": {"type": "array", "maxItems": 2}}),
-                json!({"type": "array", "items": {"maxItems": 2}}),
-            ),
-            (
-                json!({"type": "array", preserve: true, "items": {"type": "string"}, "title": "t"}),
-                json!({preserve: true, "title": "t"}),
-            ),
-            (
-                json!({"type": "object", preserve: true, "required": ["a"],
-                    "properties": {"a": {"type": "string"}}}),
-                json!({preserve: true, "required": ["a"]}),
-            ),
-            (
-                json!({"type": "string", preserve: true, "oneOf": [{}]}),
-                json!({"type": "string", preserve: true}),
-            ),
-            (
-                json!({"type": "object", "nullable": true, "additionalProperties": {"type": "string"}}),
-                json!({"additionalProperties": {"type": "string"}}),
-            ),
-            (
-                json!({"type": "object", "required": ["a", "b"], "properties": {
-                    "a": {"type": "string", "nullable": true}, "b": {"type": "string"}}}),
-                json!({"type": "object", "required": ["b"], "properties": {
-                    "a": {}, "b": {"type": "string"}}}),
-            ),
-            (
-                json!({"type": "object", "required": ["a"], "additionalProperties":
-                    {"type": "string", "nullable": true}}),
-                json!({"type": "object", "additionalProperties": {}}),
-            ),
-        ];
-        for (mut given, expected) in table {
-            let before = given.clone();
-            plain(&mut given);
-            assert_eq!(given, expected, "{before}");
         }
     }
 }

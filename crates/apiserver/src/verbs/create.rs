@@ -202,7 +202,12 @@ async fn store_new(
             let taken = client::Cache::get(&**call.cache()?, namespace, &name);
             return match taken {
                 Some(other) => Err(exists(other.value().ok().as_ref())),
-                None => Ok(obj),
+                None => {
+                    if call.is_custom() {
+                        crate::conversion::reread(d, &mut obj);
+                    }
+                    Ok(obj)
+                }
             };
         }
         let key = storage_key(d, namespace, &name);
@@ -215,7 +220,7 @@ async fn store_new(
         {
             Ok(revision) => {
                 write::visible(call, &mut obj, revision).await?;
-                d.strategy.set_defaults(&mut obj);
+                crate::conversion::reread(d, &mut obj);
                 return Ok(obj);
             }
             Err(WriteError::Conflict(_)) if generated && tried < NAME_TRIES => {

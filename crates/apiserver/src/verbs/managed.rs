@@ -26,6 +26,12 @@ fn with<R>(call: &Call, sub: &str, f: impl FnOnce(&Request<'_>) -> R) -> R {
         let registry = &call.server.registry;
         group == d.group && registry.find(group, version, &d.resource).is_some()
     };
+    let misfit = |version: &str, object: &Value| {
+        let (_, version) = version.split_once('/')?;
+        let other = call.server.registry.find(&d.group, version, &d.resource)?;
+        let model = other.descriptor.strategy.apply_model()?;
+        apply::problems_of(TypeRef::Custom(model), object)
+    };
     f(&Request {
         t: type_of(d),
         api_version: &d.api_version(),
@@ -35,6 +41,7 @@ fn with<R>(call: &Call, sub: &str, f: impl FnOnce(&Request<'_>) -> R) -> R {
         now: &timestamp(call.now),
         reset: &reset,
         known: &known,
+        misfit: &misfit,
     })
 }
 
@@ -104,6 +111,7 @@ pub fn scale(
             now: &timestamp(call.now),
             reset: &FieldSet::default(),
             known: &|version| version == SCALE_VERSION,
+            misfit: &|_, _| None,
         },
     )?;
     let owners = list_at(&new, "metadata.managedFields");

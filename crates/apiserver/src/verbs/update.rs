@@ -82,6 +82,7 @@ pub async fn replace(
             sub,
             dry_run,
             namespace: &namespace,
+            entry: &entry,
             before: &before,
         };
         match one.change(obj, entry.revision).await? {
@@ -170,6 +171,7 @@ struct One<'a> {
     sub: &'a str,
     dry_run: bool,
     namespace: &'a str,
+    entry: &'a client::Entry,
     before: &'a Value,
 }
 
@@ -220,7 +222,10 @@ impl One<'_> {
             .for_each(|w| call.warn(w));
         let mut obj = self.admitted(&target, obj).await?;
         managed::keep_times(&mut obj, self.before);
-        if self.dry_run || obj == *self.before {
+        if self.dry_run && call.is_custom() {
+            crate::conversion::reread(&d, &mut obj);
+        }
+        if self.dry_run || (obj == *self.before && !self.is_outdated()) {
             return Ok(Changed::Done(obj));
         }
         let key = storage_key(&d, self.namespace, &call.info.name);
@@ -252,13 +257,23 @@ impl One<'_> {
                 } else {
                     write::visible(call, &mut obj, revision).await?;
                 }
-                d.strategy.set_defaults(&mut obj);
+                crate::conversion::reread(&d, &mut obj);
                 Ok(Changed::Done(obj))
             }
             Err(WriteError::Conflict(None)) => Err(call.not_found(&call.info.name)),
             Err(WriteError::Conflict(Some(_))) => Ok(Changed::Conflict),
             Err(WriteError::Store(e)) => Err(write::store_error(e)),
         }
+    }
+
+    /// Whether the object is stored in another version than the one that objects are stored in by now.
+    fn is_outdated(&self) -> bool {
+        let d = self.call.descriptor();
+        let Some(version) = d.strategy.stored_version() else {
+            return false;
+        };
+        let is_other = |v: Value| str_at(&v, "apiVersion") != format!("{}/{version}", d.group);
+        d.strategy.converts() && self.entry.value().is_ok_and(is_other)
     }
 
     /// The Scale that stands for an object, where this is a write of one.

@@ -34,6 +34,7 @@ impl Cluster {
             now: "2026-01-02T03:04:05Z",
             reset: &self.reset,
             known: &|_| true,
+            misfit: &|_, _| None,
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Request<'a> {
     pub reset: &'a FieldSet,
     /// Whether a version is still served; others' entries are dropped.
     pub known: &'a dyn Fn(&str) -> bool,
+    /// What another version's schema says against an object, where it cannot take it.
+    pub misfit: &'a dyn Fn(&str, &Value) -> Option<String>,
 }
 
 /// Fields that others own and would lose.
@@ -127,12 +129,20 @@ pub fn track(live: Option<&Value>, new: &mut Value, r: &Request<'_>) {
     let empty = json!({});
     let old = live.map(without_managed).unwrap_or(empty);
     let now = without_managed(new);
+    let own = Id::updater(r.manager, r.api_version, r.subresource);
+    let others = |id: &Id| *id != own;
+    if misfit(&managers, &old, r, |_| true).is_some()
+        || misfit(&managers, &now, r, others).is_some()
+    {
+        // Upstream cannot compare the two there, and the owners stay as they were.
+        let known = live.map(managed_of).unwrap_or_default();
+        return store_managers(new, &known);
+    }
     // Built-in objects were checked when they were decoded.
     let typed = matches!(r.t, TypeRef::BuiltIn(_))
         || (validate::validate(r.t, &now, true).is_empty()
             && validate::validate(r.t, &old, true).is_empty());
     if typed {
-        let own = Id::updater(r.manager, r.api_version, r.subresource);
         took(&mut managers, &own, &old, &now, r);
         cap(&mut managers);
     }
@@ -204,10 +214,16 @@ pub fn apply(
     check_config(config, r)?;
     let empty = json!({});
     let old = live.map(without_managed).unwrap_or(empty.clone());
+    if live.is_some() && matches!(r.t, TypeRef::Custom(_)) {
+        typed("live", &old, true, r)?;
+    }
     let mut managers = live.map(managed_of).unwrap_or_default();
     if managers.is_empty() && live.is_some() {
         let before = Id::updater(BEFORE_FIRST_APPLY, r.api_version, r.subresource);
         took(&mut managers, &before, &empty, &old, r);
+    }
+    if let Some(why) = unfit(&old, config, &managers, r) {
+        return Err(ApiError::new(500, "", why));
     }
     let tried = applied(&old, config, managers.clone(), force, r);
     let (mut new, managers) = match tried {
@@ -228,6 +244,39 @@ pub fn apply(
     last_applied::refresh(&mut new, config, r);
     store_managers(&mut new, &managers);
     Ok(new)
+}
+
+/// What the schema of a manager's version, where that is another, says against an object.
+fn misfit(
+    managers: &Managers,
+    object: &Value,
+    r: &Request<'_>,
+    counts: impl Fn(&Id) -> bool,
+) -> Option<String> {
+    let others = managers
+        .iter()
+        .filter(|(id, e)| e.version != r.api_version && counts(id) && (r.known)(&e.version));
+    let mut versions: Vec<&str> = others.map(|(_, e)| e.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions.into_iter().find_map(|v| (r.misfit)(v, object))
+}
+
+/// Why a configuration cannot be applied where managers have fields of other versions.
+fn unfit(old: &Value, config: &Value, managers: &Managers, r: &Request<'_>) -> Option<String> {
+    if let Some(why) = misfit(managers, old, r, |_| true) {
+        return Some(why);
+    }
+    let own = Id::applier(r.manager, r.subresource);
+    let last = managers.get(&own).filter(|l| !l.set.is_empty());
+    let merged = merge(r.t, old, config);
+    if let Some(why) = misfit(managers, &merged, r, |id| *id == own && last.is_some()) {
+        return Some(format!(
+            "failed to prune fields: failed to convert merged object to last applied version: {why}"
+        ));
+    }
+    let why = misfit(managers, &merged, r, |id| *id != own)?;
+    Some(format!("failed to convert new object: {why}"))
 }
 
 fn applied(
@@ -282,7 +331,6 @@ fn prune(merged: &Value, managers: &Managers, last: &FieldSet, r: &Request<'_>) 
 
 fn check_config(config: &Value, r: &Request<'_>) -> Result<(), ApiError> {
     let version = str_at(config, "apiVersion");
-    let kind = str_at(config, "kind");
     if version != r.api_version {
         return Err(ApiError::bad_request(format!(
             "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
@@ -293,10 +341,16 @@ fn check_config(config: &Value, r: &Request<'_>) -> Result<(), ApiError> {
     if managed.is_some_and(|m| !m.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
-    let problems = validate::validate(r.t, config, false);
+    typed("patch", config, false, r)
+}
+
+/// 500 where an object is not of the type that it must be.
+fn typed(which: &str, object: &Value, duplicates: bool, r: &Request<'_>) -> Result<(), ApiError> {
+    let problems = validate::validate(r.t, object, duplicates);
     if problems.is_empty() {
         return Ok(());
     }
+    let (version, kind) = (r.api_version, str_at(object, "kind"));
     let gvk = match version.split_once('/') {
         Some(_) => format!("{version}, Kind={kind}"),
         None => format!("/{version}, Kind={kind}"),
@@ -305,9 +359,9 @@ fn check_config(config: &Value, r: &Request<'_>) -> Result<(), ApiError> {
         500,
         "",
         format!(
-            "failed to create typed patch object ({}/{}; {gvk}): {}",
-            str_at(config, "metadata.namespace"),
-            str_at(config, "metadata.name"),
+            "failed to create typed {which} object ({}/{}; {gvk}): {}",
+            str_at(object, "metadata.namespace"),
+            str_at(object, "metadata.name"),
             validate::text(&problems)
         ),
     ))

@@ -27,6 +27,7 @@ pub use check::Before;
 const SELF: usize = 0;
 const OLD_SELF: usize = 1;
 const OUT_OF_BUDGET: &str = celenv::admission::OUT_OF_BUDGET;
+const MESSAGE_OUT_OF_BUDGET: &str = "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run";
 
 /// The rules of one node.
 #[derive(Clone, Default)]
@@ -48,6 +49,8 @@ struct Rule {
     optional_old: bool,
     program: Result<Program, String>,
     message_expression: Option<Result<Program, String>>,
+    /// The text of `message_expression`.
+    speaker: String,
 }
 
 impl fmt::Debug for Rules {
@@ -114,6 +117,7 @@ impl Rule {
             optional_old,
             program,
             message_expression,
+            speaker: str_at(raw, "messageExpression").to_string(),
         }
     }
 
@@ -364,14 +368,19 @@ fn run(s: &Structural, seen: &Seen<'_>, budget: &mut u64, c: &mut Causes) -> Opt
                 // Upstream: a message's old value is never optional, whatever the rule's is and its type says.
                 values[OLD_SELF] = plain;
                 let message = message(rule, &values, budget);
+                let add = |c: &mut Causes| match &message {
+                    Ok(message) => failed(s, rule, seen.value, message, c),
+                    Err(why) => within(rule, c, |c| c.invalid(&kind, why.as_str())),
+                };
                 // What did not change may go on breaking rules.
                 if !transition && seen.is_unchanged() {
                     let mut told = c.aside();
-                    failed(s, rule, seen.value, message, &mut told);
+                    add(&mut told);
                     told.as_slice().iter().for_each(|t| c.warn(t.text()));
                 } else {
-                    failed(s, rule, seen.value, message, c);
+                    add(c);
                 }
+                message.ok()?;
             }
             Err(e) => {
                 c.invalid(&kind, trouble(&e, rule.shown()));
@@ -397,35 +406,49 @@ fn trouble(e: &EvalError, rule: &str) -> String {
     }
 }
 
-fn message(rule: &Rule, values: &dyn Lookup, budget: &mut u64) -> String {
+/// What a broken rule says; an error where its expression costs more than is left, and nothing more is looked at.
+fn message(rule: &Rule, values: &dyn Lookup, budget: &mut u64) -> Result<String, String> {
     if let Some(Ok(program)) = &rule.message_expression {
         let outcome = program.evaluate(values);
-        *budget = budget.saturating_sub(outcome.cost);
+        if outcome.cost > *budget {
+            return Err(MESSAGE_OUT_OF_BUDGET.into());
+        }
+        *budget -= outcome.cost;
+        if matches!(outcome.result, Err(EvalError::TooCostly)) {
+            return Err(format!(
+                "no further validation rules will be run due to call cost exceeds limit for messageExpression: {}",
+                api::go::quote(&rule.speaker)
+            ));
+        }
         let text = outcome
             .result
             .ok()
             .and_then(|v| celenv::admission::message(&v));
         if let Some(text) = text {
-            return text;
+            return Ok(text);
         }
     }
-    match rule.message.as_str() {
+    Ok(match rule.message.as_str() {
         "" => format!("failed rule: {}", rule.source),
         message => message.to_string(),
-    }
+    })
 }
 
 /// Adds the error of a rule that does not hold. Objects and lists are not shown.
-fn failed(s: &Structural, rule: &Rule, value: &Value, message: String, c: &mut Causes) {
+fn failed(s: &Structural, rule: &Rule, value: &Value, message: &str, c: &mut Causes) {
     let whole = matches!(s.kind, Some(JsonType::Object | JsonType::Array));
-    let add = |c: &mut Causes| match rule.reason.as_str() {
-        "FieldValueForbidden" => c.forbidden(message.as_str()),
-        "FieldValueRequired" => c.required(message.as_str()),
+    within(rule, c, |c| match rule.reason.as_str() {
+        "FieldValueForbidden" => c.forbidden(message),
+        "FieldValueRequired" => c.required(message),
         "FieldValueDuplicate" if whole => c.without_value(CauseKind::Duplicate, ""),
         "FieldValueDuplicate" => c.duplicate(value),
-        _ if whole => c.without_value(CauseKind::Invalid, message.as_str()),
-        _ => c.invalid(value, message.as_str()),
-    };
+        _ if whole => c.without_value(CauseKind::Invalid, message),
+        _ => c.invalid(value, message),
+    });
+}
+
+/// Adds an error where a rule points to.
+fn within(rule: &Rule, c: &mut Causes, add: impl FnOnce(&mut Causes)) {
     match rule.field_path.as_str() {
         "" => add(c),
         path => c.at(path, add),
