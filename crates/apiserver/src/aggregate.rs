@@ -25,6 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
+pub use documents::Schema;
 pub use forward::serve;
 pub use remote::Remote;
 pub use run::run;

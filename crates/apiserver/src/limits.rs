@@ -190,3 +190,5 @@ pub const IMPERSONATORS: usize = 10_000;
 /// Whom others may act as: remembered so many, for so long (upstream: 10 s).
 pub const IMPERSONATIONS: usize = 4_096;
 pub const IMPERSONATION_TTL: Duration = Duration::from_secs(10);
+/// Bytes of OpenAPI v3 documents that are kept for the next who asks.
+pub const OPENAPI_KEPT: usize = 8 << 20;

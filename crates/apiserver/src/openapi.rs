@@ -19,7 +19,8 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
-use crate::aggregate::{Remote, schemas};
+use crate::aggregate::{Remote, Schema, schemas};
+use crate::limits;
 use crate::negotiate;
 use crate::query::Query;
 use crate::registry::Served;
@@ -42,6 +43,8 @@ struct Made {
     generations: (u64, u64),
     /// The v3 documents that were asked for, by their paths.
     documents: BTreeMap<String, Document>,
+    /// Bytes of them that are kept.
+    kept: usize,
     v2: Option<Arc<Whole>>,
 }
 
@@ -49,6 +52,9 @@ struct Made {
 struct Document {
     served: Vec<Arc<Served>>,
     hash: String,
+    /// Its forms that were asked for.
+    json: Option<Bytes>,
+    protobuf: Option<Bytes>,
 }
 
 /// The v2 document in both forms; the tag is that of the JSON.
@@ -96,15 +102,20 @@ impl Documents {
 
     /// The hash of one.
     fn hash(&self, server: &Inner, path: &str) -> Option<String> {
-        for r in server.aggregator.all() {
-            if let Some(theirs) = &r.documents.state().v3
-                && remote_path(&r) == path
-            {
-                return Some(theirs.hash.clone());
-            }
+        if let Some(theirs) = theirs(server, path) {
+            return Some(theirs.hash.clone());
         }
         let served = by_path(server).remove(path)?;
         Some(self.with(server, |made| made.hash(path, served)))
+    }
+
+    /// One of them in a form.
+    fn v3(&self, server: &Inner, path: &str, form: Form) -> Bytes {
+        if let Some(theirs) = theirs(server, path) {
+            return form.of(theirs.bytes.clone());
+        }
+        let served = by_path(server).remove(path).unwrap_or_default();
+        self.with(server, |made| made.bytes(path, served, form))
     }
 
     fn v2(&self, server: &Inner) -> Arc<Whole> {
@@ -126,19 +137,47 @@ impl Documents {
 
 impl Made {
     fn hash(&mut self, path: &str, served: Vec<Arc<Served>>) -> String {
-        if let Some(known) = self.documents.get(path) {
+        self.document(path, served).hash.clone()
+    }
+
+    /// What is known of a document, found out where what it is about has changed.
+    fn document(&mut self, path: &str, served: Vec<Arc<Served>>) -> &mut Document {
+        let known = self.documents.get(path).is_some_and(|known| {
             let mut both = known.served.iter().zip(&served);
-            if known.served.len() == served.len() && both.all(|(a, b)| Arc::ptr_eq(a, b)) {
-                return known.hash.clone();
-            }
-        }
-        let hash = hash(&encoded(&document(&served)));
-        let document = Document {
-            served,
-            hash: hash.clone(),
+            known.served.len() == served.len() && both.all(|(a, b)| Arc::ptr_eq(a, b))
+        });
+        let made = || Document {
+            hash: hash(&encoded(&document(&served))),
+            served: served.clone(),
+            json: None,
+            protobuf: None,
         };
-        self.documents.insert(path.to_string(), document);
-        hash
+        if !known {
+            self.documents.remove(path);
+        }
+        self.documents.entry(path.to_string()).or_insert_with(made)
+    }
+
+    /// A document's bytes, made at most once while what it is about stays. They are kept up to a bound.
+    fn bytes(&mut self, path: &str, served: Vec<Arc<Served>>, form: Form) -> Bytes {
+        if self.kept > limits::OPENAPI_KEPT {
+            for known in self.documents.values_mut() {
+                (known.json, known.protobuf) = (None, None);
+            }
+            self.kept = 0;
+        }
+        let known = self.document(path, served);
+        let slot = match form {
+            Form::Json => &mut known.json,
+            Form::Protobuf => &mut known.protobuf,
+        };
+        if let Some(bytes) = slot {
+            return bytes.clone();
+        }
+        let bytes = form.of(encoded(&document(&known.served)));
+        *slot = Some(bytes.clone());
+        self.kept += bytes.len();
+        bytes
     }
 }
 
@@ -166,15 +205,11 @@ fn remote_path(remote: &Remote) -> String {
     remote.path().trim_start_matches('/').to_string()
 }
 
-/// The document of a path, whoever serves that.
-fn found(server: &Inner, path: &str) -> Bytes {
+/// The document of a path that another server serves.
+fn theirs(server: &Inner, path: &str) -> Option<Arc<Schema>> {
     let remotes = server.aggregator.all();
-    let theirs = remotes.iter().find(|r| remote_path(r) == path);
-    if let Some(theirs) = theirs.and_then(|r| r.documents.state().v3.clone()) {
-        return theirs.bytes.clone();
-    }
-    let served = by_path(server).remove(path).unwrap_or_default();
-    encoded(&document(&served))
+    let remote = remotes.iter().find(|r| remote_path(r) == path)?;
+    remote.documents.state().v3.clone()
 }
 
 fn info() -> Value {
@@ -201,10 +236,24 @@ fn parts(served: &[Arc<Served>], dialect: Dialect) -> (Map<String, Value>, Map<S
     (paths, defs.into_map())
 }
 
-/// A v3 document in protobuf; ours is JSON always, and another server's was read before it was kept.
-fn protobuf(document: &Bytes) -> Bytes {
-    let document: Value = serde_json::from_slice(document).unwrap_or_default();
-    gnostic::v3::encode(&document).into()
+/// The forms of a v3 document.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Protobuf,
+}
+
+impl Form {
+    /// A document in this form; ours is JSON always, and another server's was read before it was kept.
+    fn of(self, document: Bytes) -> Bytes {
+        match self {
+            Self::Json => document,
+            Self::Protobuf => {
+                let document: Value = serde_json::from_slice(&document).unwrap_or_default();
+                gnostic::v3::encode(&document).into()
+            }
+        }
+    }
 }
 
 /// The v3 document of one group version.
@@ -265,8 +314,11 @@ pub async fn v3(server: &Inner, path: &str, i: &Incoming, query: &Query) -> Answ
     let tag = format!("\"{hash}\"");
     let mut answer = match (matches(i, &tag), choice) {
         (true, _) => empty(304),
-        (false, 0) => response::bytes(200, JSON, found(server, path)),
-        (false, _) => response::bytes(200, V3_PROTOBUF, protobuf(&found(server, path))),
+        (false, 0) => response::bytes(200, JSON, server.openapi.v3(server, path, Form::Json)),
+        (false, _) => {
+            let bytes = server.openapi.v3(server, path, Form::Protobuf);
+            response::bytes(200, V3_PROTOBUF, bytes)
+        }
     };
     let headers = answer.headers_mut();
     insert(headers, ETAG, &tag);
@@ -312,4 +364,24 @@ pub async fn v2(server: &Inner, i: &Incoming) -> Answer {
     vary(headers, &["Accept-Encoding", "Accept"]);
     insert(headers, ETAG, &made.tag);
     crate::gzip::compressed(answer, &i.headers).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_made_once_and_kept_up_to_a_bound() {
+        let mut made = Made::default();
+        let mut ask = |path: &str, form| made.bytes(path, Vec::new(), form);
+        let first = ask("apis/a/v1", Form::Json);
+        assert_eq!(first.as_ptr(), ask("apis/a/v1", Form::Json).as_ptr());
+        let packed = ask("apis/a/v1", Form::Protobuf);
+        assert_eq!(packed.as_ptr(), ask("apis/a/v1", Form::Protobuf).as_ptr());
+        assert_ne!(first, packed);
+        made.kept = limits::OPENAPI_KEPT + 1;
+        let again = made.bytes("apis/a/v1", Vec::new(), Form::Json);
+        assert_eq!((again == first, made.kept), (true, first.len()));
+        assert_ne!(again.as_ptr(), first.as_ptr());
+    }
 }

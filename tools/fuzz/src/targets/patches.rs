@@ -115,6 +115,7 @@ fn applied(built_in: bool, config: &Value, live: &Value) {
         now: "2026-01-01T00:00:00Z",
         reset: &NONE,
         known: &|version| version == "v1",
+        misfit: &|_, _| None,
     };
     let _ = apply(Some(live), config, false, &request);
     let Ok(once) = apply(Some(live), config, true, &request) else {
