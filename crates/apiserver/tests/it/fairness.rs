@@ -43,7 +43,9 @@ async fn slow_for_everybody() -> (Env, watch::Sender<bool>) {
     (env, gate)
 }
 
+/// Makes the default objects, and waits until they are in use: what comes before is for the mandatory ones.
 async fn bootstrap(env: &Env) {
+    let mut schemas = Vec::new();
     for o in resources::bootstrap_objects() {
         if !o["apiVersion"]
             .as_str()
@@ -55,6 +57,14 @@ async fn bootstrap(env: &Env) {
         let plural = o["kind"].as_str().unwrap().to_lowercase() + "s";
         let made = env.post(&format!("{GROUP}/{plural}"), &o).await;
         assert_eq!(made.code, 201, "{made:?}");
+        if o["kind"] == "FlowSchema" {
+            schemas.push(o["metadata"]["name"].as_str().unwrap().to_string());
+        }
+    }
+    for name in schemas {
+        let path = format!("{GROUP}/flowschemas/{name}");
+        env.until(&path, |r| dangling(r).as_deref() == Some("False"))
+            .await;
     }
 }
 
