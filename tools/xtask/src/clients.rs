@@ -22,8 +22,9 @@ pub fn run(_args: &[String]) -> Result<()> {
     let dir = dir.to_str().context("the path of the target directory")?;
     let python = format!("{dir}/python");
     shell::run("python3", &["-m", "venv", &python])?;
-    let pip = format!("{python}/bin/pip");
-    shell::run(&pip, &["install", "--quiet", PYTHON])?;
+    // Not by `pip` itself, which names the directory that it was made in.
+    let own = format!("{python}/bin/python3");
+    shell::run(&own, &["-m", "pip", "install", "--quiet", PYTHON])?;
     for (name, package) in [("client-go", "."), ("extension", "./extension")] {
         let client = format!("{dir}/{name}");
         let build = [
