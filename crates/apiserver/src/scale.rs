@@ -10,7 +10,7 @@ use machinery::object::{at, i64_at, set, str_at};
 use machinery::{ApiError, Causes, Column, SubresourceKind, conform};
 use serde_json::{Value, json};
 
-use crate::call::Call;
+use crate::call::{Call, Validation};
 use crate::decode;
 use crate::negotiate;
 use crate::negotiate::Transform;
@@ -179,7 +179,7 @@ impl Change {
             let media = negotiate::request(&call.headers, true, call.server.serves_cbor())?;
             let mut sent = decode::object(body, media, "Scale")?;
             decode::check_kind(&mut sent, "autoscaling/v1", "Scale")?;
-            conformed(&mut sent).map_err(|e| {
+            conformed(call, &mut sent).map_err(|e| {
                 let text = "Scale in version \"v1\" cannot be handled as a Scale";
                 ApiError::bad_request(format!("{text}: {e}"))
             })?;
@@ -206,14 +206,17 @@ impl Change {
                 return machinery::apply::apply(Some(old), config, *force, r);
             }
             Self::Sent(sent) => sent.clone(),
-            Self::Patched { kind, patch } => read(match kind.as_str() {
-                "application/json-patch+json" => machinery::patch::json_patch(old, patch)?,
-                // A Scale has no lists: strategic and plain merge are the same.
-                "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                    machinery::patch::merge_patch(old, patch)?
-                }
-                other => verbs::patched(call, other, patch, old)?,
-            })?,
+            Self::Patched { kind, patch } => {
+                let patched = match kind.as_str() {
+                    "application/json-patch+json" => machinery::patch::json_patch(old, patch)?,
+                    // A Scale has no lists: strategic and plain merge are the same.
+                    "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                        machinery::patch::merge_patch(old, patch)?
+                    }
+                    other => verbs::patched(call, other, patch, old)?,
+                };
+                read(call, patched)?
+            }
         };
         machinery::apply::track(Some(old), &mut new, r);
         Ok(new)
@@ -243,18 +246,29 @@ async fn change(call: &Call, body: &Bytes, p: &Paths<'_>) -> Result<Value, ApiEr
     Ok(of(&obj, p))
 }
 
-/// Makes a Scale conform to its kind.
-fn conformed(scale: &mut Value) -> Result<(), String> {
-    match schema::lookup("autoscaling", "v1", "Scale") {
-        Some(schema) => conform::conform(schema, scale).map(|_| ()),
-        None => Ok(()),
+/// Makes a Scale conform to its kind. Fields that it does not have are told as the request wants it.
+fn conformed(call: &Call, scale: &mut Value) -> Result<(), String> {
+    let Some(schema) = schema::lookup("autoscaling", "v1", "Scale") else {
+        return Ok(());
+    };
+    let findings = conform::conform(schema, scale)?;
+    match call.validation() {
+        Validation::Strict if !findings.is_empty() => Err(format!(
+            "strict decoding error: {}",
+            decode::strict_text(&findings)
+        )),
+        Validation::Warn => {
+            findings.into_iter().for_each(|t| call.warn(t));
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 
 /// A patched Scale; upstream's 422 without kind or name where it does not decode.
-fn read(mut scale: Value) -> Result<Value, ApiError> {
+fn read(call: &Call, mut scale: Value) -> Result<Value, ApiError> {
     let text = go_json(&scale);
-    conformed(&mut scale).map_err(|e| {
+    conformed(call, &mut scale).map_err(|e| {
         let mut causes = Causes::new();
         causes.at("patch", |c| c.invalid(&json!(text), e));
         ApiError::invalid("", "", "", causes.as_slice())

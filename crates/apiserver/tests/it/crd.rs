@@ -152,6 +152,26 @@ async fn status_and_scale_are_subresources() {
         (&json!(7), &json!(2))
     );
     assert_eq!(now["status"]["replicas"], 4);
+    let odd = json!({"spec": {"odd": 1}});
+    let ask = async |validation: &str| {
+        let to = format!("{path}/scale?fieldValidation={validation}");
+        env.patch(&to, "merge", &odd).await
+    };
+    let warned = ask("Warn").await;
+    let warning = warned.headers["warning"].to_str().unwrap();
+    assert_eq!(
+        (warned.code, warning),
+        (200, "299 - \"unknown field \\\"spec.odd\\\"\"")
+    );
+    assert!(!ask("Ignore").await.headers.contains_key("warning"));
+    let refused = ask("Strict").await;
+    let cause = refused.json()["details"]["causes"][0].take();
+    assert_eq!((refused.code, &cause["field"]), (422, &json!("patch")));
+    let why = cause["message"].as_str().unwrap();
+    assert!(
+        why.ends_with(": strict decoding error: unknown field \"spec.odd\""),
+        "{why}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
