@@ -2,7 +2,7 @@
 
 use api::schema::{self, Schema};
 use bytes::Bytes;
-use machinery::{ApiError, Causes, conform};
+use machinery::{ApiError, conform};
 use serde_json::Value;
 
 use crate::call::{Call, Validation};
@@ -10,8 +10,11 @@ use crate::limits;
 use crate::negotiate::{self, Media};
 
 mod cbor;
+mod custom;
+mod type_meta;
 mod yaml11;
 
+pub use type_meta::type_meta;
 use yaml11::Yaml;
 
 /// A decoded body and what strict decoding has to say of its text.
@@ -62,7 +65,8 @@ fn decoded(
         return Ok(Decoded { value, findings });
     }
     if value.is_object() {
-        texts(&value).map_err(|why| unrecognized(&why))?;
+        let text = (media == Media::Json).then_some((&data[..], &findings[..]));
+        type_meta(&value, text).map_err(|why| unrecognized(&why))?;
         return Ok(Decoded { value, findings });
     }
     Err(unrecognized(&not_an_object(&value)))
@@ -93,27 +97,6 @@ pub fn go_kind(value: &Value) -> &'static str {
         Value::Object(_) => "object",
         Value::Null => "null",
     }
-}
-
-/// Makes sure that an object's version and kind are texts.
-fn texts(value: &Value) -> Result<(), String> {
-    for field in ["apiVersion", "kind"] {
-        let what = match value.get(field) {
-            None | Some(Value::Null | Value::String(_)) => continue,
-            Some(Value::Number(_)) => "number",
-            Some(Value::Bool(_)) => "bool",
-            Some(Value::Array(_)) => "array",
-            Some(Value::Object(_)) => "object",
-        };
-        return Err(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{field} of type string"
-        ));
-    }
-    let version = machinery::object::str_at(value, "apiVersion");
-    if version.split('/').count() > 2 {
-        return Err(format!("unexpected GroupVersion string: {version}"));
-    }
-    Ok(())
 }
 
 /// YAML to a value: its first document. The last of repeated keys counts, and the first repetition is told.
@@ -213,80 +196,19 @@ pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
         findings,
     } = decoded(data, media, (&d.version, &d.kind), schema)?;
     if call.is_custom() {
-        check_custom_kind(call, &value, data, media)?;
-    } else {
-        check_kind(&mut value, &d.api_version(), &d.kind)?;
+        custom::decoded(call, &mut value, findings, (data, media))?;
+        return Ok(value);
     }
-    let unknown = conformed(call, &mut value)?;
+    check_kind(&mut value, &d.api_version(), &d.kind)?;
+    let wrong = |why: String| cannot_be_handled(&d.kind, &d.version, &why);
+    let unknown = conformed(call, &mut value).map_err(wrong)?;
     let mut all = findings;
     // Of JSON the parser has told them already, in the order of the text.
     if ![Media::Json, Media::Cbor].contains(&media) || schema.is_none() {
         all.extend(unknown);
     }
-    report(call, all)?;
+    told(call, all).map_err(wrong)?;
     Ok(value)
-}
-
-/// A custom resource must say its kind and version; of another kind it is decoded like any and fails validation.
-fn check_custom_kind(
-    call: &Call,
-    value: &Value,
-    data: &[u8],
-    media: Media,
-) -> Result<(), ApiError> {
-    let d = call.descriptor();
-    let text = |path: &str| machinery::object::str_at(value, path).to_string();
-    let (kind, version) = (text("kind"), text("apiVersion"));
-    if kind.is_empty() {
-        // Without strict decoding it is the endpoint's kind that lacks one, and the body is what was read.
-        let lenient = call.validation() == Validation::Ignore;
-        let body = match media {
-            _ if !lenient || media == Media::Json => String::from_utf8_lossy(data).into_owned(),
-            _ if data.iter().all(u8::is_ascii_whitespace) || *value == serde_json::json!({}) => {
-                "null".into()
-            }
-            _ => value.to_string(),
-        };
-        let missing = format!("Object 'Kind' is missing in '{body}'");
-        let (of, at) = (&d.kind, &d.version);
-        return Err(ApiError::bad_request(match lenient {
-            true => format!("{of} in version \"{at}\" cannot be handled as a {of}: {missing}"),
-            false => format!(
-                "the object provided is unrecognized (must be of type {of}): {missing} ({})",
-                summary(data)
-            ),
-        }));
-    }
-    if version != d.api_version() {
-        return Err(other_version(&version, &d.api_version()));
-    }
-    // Of an update that is judged once the object is known.
-    if call.info.verb == "update" {
-        return Ok(());
-    }
-    check_type(call, value)
-}
-
-/// 422 where a custom resource is not of the endpoint's kind and version.
-pub fn check_type(call: &Call, value: &Value) -> Result<(), ApiError> {
-    let d = call.descriptor();
-    let text = |path: &str| machinery::object::str_at(value, path).to_string();
-    let mut causes = Causes::new();
-    for (field, wanted) in [
-        ("kind", d.kind.to_string()),
-        ("apiVersion", d.api_version()),
-    ] {
-        let given = text(field);
-        if given != wanted {
-            let why = format!("must be {wanted}");
-            causes.at(field, |c| c.invalid(&Value::String(given), why));
-        }
-    }
-    if causes.is_empty() {
-        return Ok(());
-    }
-    let (kind, name) = (text("kind"), text("metadata.name"));
-    Err(ApiError::invalid(&d.group, &kind, &name, causes.as_slice()))
 }
 
 fn other_version(given: &str, expected: &str) -> ApiError {
@@ -327,20 +249,14 @@ fn numbers(value: &mut Value, other: &dyn Fn(&serde_json::Number) -> Option<Valu
     }
 }
 
-/// Makes a value conform to the endpoint's kind; gives the texts of its unknown fields.
-pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, ApiError> {
+/// Makes a value conform to the endpoint's kind; gives the texts of its unknown fields, or why it does not decode.
+pub fn conformed(call: &Call, value: &mut Value) -> Result<Vec<String>, String> {
     let d = call.descriptor();
-    let bad = |e: String| {
-        ApiError::bad_request(format!(
-            "{0} in version \"{1}\" cannot be handled as a {0}: {e}",
-            d.kind, d.version
-        ))
-    };
     if let Some(schema) = schema::lookup(&d.group, &d.version, &d.kind) {
-        return conform::conform(schema, value).map_err(bad);
+        return conform::conform(schema, value);
     }
-    let mut out = metadata(value).map_err(bad)?;
-    let unknown = d.strategy.coerce(value).map_err(bad)?.into_iter();
+    let mut out = metadata(value)?;
+    let unknown = d.strategy.coerce(value)?.into_iter();
     out.extend(unknown.map(|path| format!("unknown field \"{path}\"")));
     Ok(out)
 }
@@ -352,7 +268,10 @@ pub fn applied(call: &Call, value: &mut Value) -> Result<(), ApiError> {
         whole_numbers(value);
         return metadata(value).map(|_| ()).map_err(ApiError::internal);
     }
-    conformed(call, value).map(|_| ())
+    let d = call.descriptor();
+    conformed(call, value)
+        .map(|_| ())
+        .map_err(|why| cannot_be_handled(&d.kind, &d.version, &why))
 }
 
 /// Makes numbers and metadata those that Go would read; gives the texts of unknown fields.
@@ -365,17 +284,11 @@ fn metadata(value: &mut Value) -> Result<Vec<String>, String> {
     }
 }
 
-/// Tells about findings as fieldValidation asks: 400, warnings, or nothing.
-pub fn report(call: &Call, findings: Vec<String>) -> Result<(), ApiError> {
+/// Tells about findings as fieldValidation asks: an error, warnings, or nothing.
+pub fn told(call: &Call, findings: Vec<String>) -> Result<(), String> {
     match call.validation() {
         Validation::Strict if !findings.is_empty() => {
-            let d = call.descriptor();
-            Err(ApiError::bad_request(format!(
-                "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
-                d.kind,
-                d.version,
-                strict_text(&findings)
-            )))
+            Err(format!("strict decoding error: {}", strict_text(&findings)))
         }
         Validation::Warn => {
             findings.into_iter().for_each(|t| call.warn(t));

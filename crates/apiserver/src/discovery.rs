@@ -192,7 +192,8 @@ pub fn resources(server: &Inner, i: &Incoming, group: &str, version: &str) -> An
         }
     }
     if list.is_empty() {
-        return not_found(server, group);
+        let query = Query::parse(&i.raw_query);
+        return not_found(server, (&i.headers, &query), group);
     }
     list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     let gv = if group.is_empty() {
@@ -208,13 +209,18 @@ pub fn resources(server: &Inner, i: &Incoming, group: &str, version: &str) -> An
 }
 
 /// What is not served: upstream's web service of the group says so, or the plain mux where there is none.
-pub fn not_found(server: &Inner, group: &str) -> Answer {
+pub fn not_found(
+    server: &Inner,
+    (headers, query): (&http::HeaderMap, &Query),
+    group: &str,
+) -> Answer {
     // Groups that only CRDs define have no web service.
     let built_in = |s: &Arc<crate::registry::Served>| {
         s.descriptor.group == group && !s.descriptor.strategy.is_custom()
     };
     if server.registry.all().iter().any(built_in) {
-        return response::error(&machinery::ApiError::path_not_found(), &response::PLAIN);
+        let format = negotiate::error(headers, query, server.serves_cbor());
+        return response::error(&machinery::ApiError::path_not_found(), &format);
     }
     response::text(404, "404 page not found")
 }

@@ -102,7 +102,7 @@ async fn timed(
     }
     let limit = match deadline(&query) {
         Ok(limit) => limit,
-        Err(e) => return response::error(&e, &PLAIN),
+        Err(e) => return refused(&server, &incoming.headers, &query, &e),
     };
     incoming.deadline = Some(Instant::now() + limit);
     let work = authenticated(server, incoming, query, info);
@@ -113,6 +113,11 @@ async fn timed(
             response::error(&ApiError::timeout(text, 0), &PLAIN)
         }
     }
+}
+
+/// A refusal in the format that the client asks for.
+fn refused(server: &Inner, headers: &HeaderMap, query: &Query, e: &ApiError) -> Answer {
+    response::error(e, &negotiate::error(headers, query, server.serves_cbor()))
 }
 
 /// How long a request may take: the client's `timeout`, up to the server's own limit.
@@ -146,7 +151,7 @@ async fn authenticated(
         Ok(user) => user,
         Err(e) => {
             crate::audit::unauthenticated(&server, &i, &info);
-            return response::error(&e, &PLAIN);
+            return refused(&server, &i.headers, &query, &e);
         }
     };
     let span = server.tracer().and_then(|t| t.request(&i, &info, &user));
@@ -176,7 +181,7 @@ async fn recorded(
     let trail = match crate::audit::begin(&server, &i, &info, &user).await {
         Ok(Some(trail)) => trail,
         Ok(None) => return identified(server, i, query, info, user).await,
-        Err(e) => return response::error(&e, &PLAIN),
+        Err(e) => return refused(&server, &i.headers, &query, &e),
     };
     i.trail = Some(trail.clone());
     let answer = identified(server, i, query, info, user).await;
@@ -199,7 +204,7 @@ async fn identified(
             }
             other.user
         }
-        Err(e) => return response::error(&e, &PLAIN),
+        Err(e) => return refused(&server, &i.headers, &query, &e),
     };
     let entered = crate::fairness::enter(&server, &info, (&query, &user), i.deadline).await;
     let marks = match entered {
@@ -227,7 +232,7 @@ async fn authorized(
         Err(answer) => return answer,
     };
     if let Err(e) = i.read().await {
-        return response::error(&e, &PLAIN);
+        return refused(&server, &i.headers, &query, &e);
     }
     if let Some(remote) = server.aggregator.route(&i.path) {
         return Box::pin(crate::aggregate::serve(&server, &remote, *i, &info, &user)).await;
@@ -259,7 +264,13 @@ async fn permitted(server: &Inner, i: &Incoming, asked: Attributes) -> Result<Us
             Err(response::text(500, &text))
         }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-            Err(response::error(&forbidden(&asked, &reason), &PLAIN))
+            let query = Query::parse(&i.raw_query);
+            Err(refused(
+                server,
+                &i.headers,
+                &query,
+                &forbidden(&asked, &reason),
+            ))
         }
     }
 }
@@ -474,7 +485,7 @@ async fn resource(
         .registry
         .find(&info.group, &info.version, &info.resource)
     else {
-        return crate::discovery::not_found(&server, &info.group);
+        return crate::discovery::not_found(&server, (&i.headers, &query), &info.group);
     };
     if misplaced(&served.descriptor, &info) {
         return response::text(404, "404 page not found");
@@ -492,26 +503,19 @@ async fn resource(
         server_version: true,
     };
     let cbor = offer.cbor;
-    let format = match negotiate::response(&i.headers, &query, offer) {
-        Ok(format) => format,
-        Err(e) => {
-            let errors = negotiate::error(&i.headers, &query, cbor);
-            return response::error(&e, &errors);
-        }
-    };
-    if let Some(trail) = &i.trail {
-        trail.request(&info, &i.headers, &i.body);
-    }
     let i = *i;
-    let call = Call::new(server, served, info, user, (query, i.headers, format));
+    let call = Call::new(server, served, info, user, (query, i.headers, PLAIN));
     let call = call.upgradable(i.upgrade).until(i.deadline).seated(i.seat);
-    let call = Box::new(call);
-    if let Some(text) = call.descriptor().strategy.deprecation() {
-        call.server.counts.deprecated(&call.info, text);
-        call.warn(text);
+    let mut call = Box::new(call);
+    let ready = ready(&mut call, offer);
+    if let Some(trail) = i.trail.as_ref().filter(|_| ready.is_ok()) {
+        trail.request(&call.info, &call.headers, &i.body);
     }
     let large = i.body.len() >= limits::LARGE_BODY_BYTES;
-    let work = crate::verbs::dispatch(&call, i.body);
+    let work = async {
+        ready?;
+        crate::verbs::dispatch(&call, i.body).await
+    };
     let done = match large {
         true => apart(&call.server, work).await,
         false => work.await,
@@ -534,6 +538,26 @@ async fn resource(
         true => crate::gzip::compressed(answer, &call.headers).await,
         false => answer,
     }
+}
+
+/// Finds out who serves a call and in which format; warns of what is deprecated. Custom resources are told of that first.
+fn ready(call: &mut Call, offer: Offer) -> Result<(), ApiError> {
+    let custom = call.is_custom();
+    let deprecated = |call: &Call| {
+        if let Some(text) = call.descriptor().strategy.deprecation() {
+            call.server.counts.deprecated(&call.info, text);
+            call.warn(text);
+        }
+    };
+    if custom {
+        deprecated(call);
+    }
+    crate::verbs::routed(call)?;
+    if !custom {
+        deprecated(call);
+    }
+    call.format = negotiate::response(&call.headers, &call.query, offer)?;
+    Ok(())
 }
 
 /// Carries out what takes the processor for long beside the runtime's workers, which answer everybody else meanwhile; a few

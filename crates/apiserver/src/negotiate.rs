@@ -196,7 +196,7 @@ pub fn response(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form
         .get(USER_AGENT)
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
-    format.pretty |= match query.get("pretty") {
+    format.pretty |= match query.get("pretty").filter(|p| !p.is_empty()) {
         Some(_) => query.is_true("pretty"),
         None => ["curl", "Wget", "Mozilla/5.0"]
             .iter()

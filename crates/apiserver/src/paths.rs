@@ -7,6 +7,7 @@ use machinery::{ApiError, GroupResource};
 use serde_json::json;
 
 use crate::metrics::Facts;
+use crate::negotiate;
 use crate::query::Query;
 use crate::response::{self, Answer};
 use crate::server::{Incoming, Inner};
@@ -28,7 +29,7 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
     // What upstream's web services serve may end in a slash and is read only; the rest is a plain mux.
     let service = ["version", "api", "apis"].contains(parts.first().unwrap_or(&""));
     if service && ![Method::GET, Method::HEAD].contains(&i.method) {
-        return response::error(&crate::verbs::no_method(), &response::PLAIN);
+        return refused(server, (i, query), &crate::verbs::no_method());
     }
     let exact = path.len() == i.path.len();
     match parts.as_slice() {
@@ -36,7 +37,7 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
             crate::health::serve(server, parts[0], check, query).await
         }
         ["version"] => pretty(&version(server)),
-        ["version", ..] => response::error(&ApiError::path_not_found(), &response::PLAIN),
+        ["version", ..] => refused(server, (i, query), &ApiError::path_not_found()),
         ["metrics"] if exact => metrics(server).await,
         ["metrics", "slis"] if exact => {
             let started = linux::host::usage().ok().map(|u| u.started);
@@ -64,6 +65,12 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
             None => response::text(404, "404 page not found"),
         },
     }
+}
+
+/// A refusal in the format that the client asks for.
+fn refused(server: &Inner, (i, query): (&Incoming, &Query), e: &ApiError) -> Answer {
+    let format = negotiate::error(&i.headers, query, server.serves_cbor());
+    response::error(e, &format)
 }
 
 async fn metrics(server: &Inner) -> Answer {

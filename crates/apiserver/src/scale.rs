@@ -10,7 +10,7 @@ use machinery::object::{at, i64_at, set, str_at};
 use machinery::{ApiError, Causes, Column, SubresourceKind, conform};
 use serde_json::{Value, json};
 
-use crate::call::{Call, Validation};
+use crate::call::Call;
 use crate::decode;
 use crate::negotiate;
 use crate::negotiate::Transform;
@@ -251,18 +251,7 @@ fn conformed(call: &Call, scale: &mut Value) -> Result<(), String> {
     let Some(schema) = schema::lookup("autoscaling", "v1", "Scale") else {
         return Ok(());
     };
-    let findings = conform::conform(schema, scale)?;
-    match call.validation() {
-        Validation::Strict if !findings.is_empty() => Err(format!(
-            "strict decoding error: {}",
-            decode::strict_text(&findings)
-        )),
-        Validation::Warn => {
-            findings.into_iter().for_each(|t| call.warn(t));
-            Ok(())
-        }
-        _ => Ok(()),
-    }
+    decode::told(call, conform::conform(schema, scale)?)
 }
 
 /// A patched Scale; upstream's 422 without kind or name where it does not decode.

@@ -21,13 +21,37 @@ use machinery::{ApiError, SubresourceKind, Verb};
 use crate::call::Call;
 use crate::response::Answer;
 
-/// Carries out a resource request. What is long is boxed: every layer around it would be as large, and is moved.
-pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
+/// Makes sure that somebody serves a request, which upstream's routers do before they negotiate a format.
+pub fn routed(call: &Call) -> Result<(), ApiError> {
     let info = &call.info;
-    if !info.subresource.is_empty() {
-        return Box::pin(subresource(call, body)).await;
+    let d = call.descriptor();
+    let served = match info.subresource.as_str() {
+        "" => verb(call).is_some(),
+        name => {
+            let sub = d.subresources.iter().find(|s| s.name == name);
+            let sub = sub.ok_or_else(|| match call.is_custom() {
+                true => ApiError::not_found(&d.group, &d.resource, &info.name),
+                false => ApiError::path_not_found(),
+            })?;
+            serves(&sub.kind, &info.verb)
+        }
+    };
+    if !served {
+        return Err(no_verb(call));
     }
-    let verb = match info.verb.as_str() {
+    if info.verb == "patch" {
+        patch::check_type(call)?;
+    }
+    let named = ["get", "update", "patch", "delete"].contains(&info.verb.as_str());
+    match named && call.is_custom() {
+        true => check_name(call),
+        false => Ok(()),
+    }
+}
+
+/// The verb of a request for the main resource, where that has it.
+fn verb(call: &Call) -> Option<Verb> {
+    let verb = match call.info.verb.as_str() {
         "get" => Verb::Get,
         "list" => Verb::List,
         "watch" => Verb::Watch,
@@ -36,17 +60,31 @@ pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
         "patch" => Verb::Patch,
         "delete" => Verb::Delete,
         "deletecollection" => Verb::DeleteCollection,
-        _ => return Err(no_verb(call)),
+        _ => return None,
     };
-    let custom = call.is_custom();
-    let named = verb == Verb::Create && !info.name.is_empty();
-    if !call.descriptor().verbs.contains(&verb) || (named && !custom) {
-        return Err(no_verb(call));
+    let named = verb == Verb::Create && !call.info.name.is_empty();
+    let has = call.descriptor().verbs.contains(&verb) && (!named || call.is_custom());
+    has.then_some(verb)
+}
+
+/// Whether a subresource has a verb.
+fn serves(kind: &SubresourceKind, verb: &str) -> bool {
+    match kind {
+        SubresourceKind::Status | SubresourceKind::Object | SubresourceKind::Scale { .. } => {
+            ["get", "update", "patch"].contains(&verb)
+        }
+        SubresourceKind::ObjectUpdate => verb == "update",
+        SubresourceKind::Connect { .. } => verb == "create",
     }
-    if verb == Verb::Update && custom {
-        check_name(call)?;
+}
+
+/// Carries out a resource request that is `routed`. What is long is boxed: every layer around it would be as large, and
+/// is moved.
+pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
+    if !call.info.subresource.is_empty() {
+        return Box::pin(subresource(call, body)).await;
     }
-    match verb {
+    match verb(call).ok_or_else(|| no_verb(call))? {
         Verb::Get if !call.descriptor().stored => Box::pin(component::get(call)).await,
         Verb::List if !call.descriptor().stored => Box::pin(component::list(call)).await,
         Verb::Get => get::get(call).await,
@@ -62,39 +100,21 @@ pub async fn dispatch(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
 
 async fn subresource(call: &Call, body: Bytes) -> Result<Answer, ApiError> {
     let name = call.info.subresource.as_str();
-    let Some(sub) = call
-        .descriptor()
-        .subresources
-        .iter()
-        .find(|s| s.name == name)
-    else {
-        return Err(match call.is_custom() {
-            true => {
-                let d = call.descriptor();
-                ApiError::not_found(&d.group, &d.resource, &call.info.name)
-            }
-            false => ApiError::path_not_found(),
-        });
-    };
+    let subs = &call.descriptor().subresources;
+    let sub = subs.iter().find(|s| s.name == name);
+    let sub = sub.ok_or_else(ApiError::path_not_found)?;
     match (&sub.kind, call.info.verb.as_str()) {
-        (SubresourceKind::Status | SubresourceKind::Object, "get") => get::get(call).await,
-        (
-            SubresourceKind::Status | SubresourceKind::Object | SubresourceKind::ObjectUpdate,
-            "update",
-        ) => update::update(call, &body, name).await,
-        (SubresourceKind::Status | SubresourceKind::Object, "patch") => {
-            patch::patch(call, &body, name).await
-        }
-        (SubresourceKind::Scale { .. }, "get" | "update" | "patch") => {
-            crate::scale::scale(call, &body, &sub.kind).await
-        }
-        (SubresourceKind::Connect { .. }, "create") => create::connect(call, &body).await,
+        (SubresourceKind::Scale { .. }, _) => crate::scale::scale(call, &body, &sub.kind).await,
+        (SubresourceKind::Connect { .. }, _) => create::connect(call, &body).await,
+        (_, "get") => get::get(call).await,
+        (_, "update") => update::update(call, &body, name).await,
+        (_, "patch") => patch::patch(call, &body, name).await,
         _ => Err(no_verb(call)),
     }
 }
 
 /// 400 where a custom resource's path names no object: no router stands before those.
-pub fn check_name(call: &Call) -> Result<(), ApiError> {
+fn check_name(call: &Call) -> Result<(), ApiError> {
     match call.info.name.is_empty() {
         true => Err(ApiError::bad_request("name must be provided")),
         false => Ok(()),

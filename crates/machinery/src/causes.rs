@@ -373,8 +373,13 @@ pub fn go_json(value: &Value) -> String {
     }
 }
 
-fn json_string(s: &str) -> String {
-    let text = Value::String(s.into()).to_string();
+/// A string as Go's JSON package writes it.
+pub(crate) fn json_string(s: &str) -> String {
+    without_html(Value::String(s.into()).to_string())
+}
+
+/// A text of JSON with escapes for what HTML gives a meaning to.
+pub(crate) fn without_html(text: String) -> String {
     let meaning = |c| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
     if !text.contains(meaning) {
         return text;

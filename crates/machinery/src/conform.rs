@@ -3,6 +3,7 @@
 
 mod strict;
 mod syntax;
+mod time;
 
 use api::quantity::Quantity;
 use api::schema::{Field, Schema, Type};
@@ -10,7 +11,7 @@ use base64::Engine;
 use serde_json::{Map, Value, json};
 
 pub use strict::parse;
-pub use syntax::syntax_error;
+pub(crate) use syntax::repaired;
 
 /// Most findings of one body, as upstream's.
 const FINDINGS_MAX: usize = 100;
@@ -130,7 +131,7 @@ impl Walk {
                 let text = n.to_string();
                 self.integer(s, v, fits, &text)
             }
-            (Type::Time | Type::MicroTime, _) => time(v, s.kind == Type::MicroTime),
+            (Type::Time | Type::MicroTime, _) => canonical_time(v, s.kind == Type::MicroTime),
             (Type::Raw | Type::FieldsV1 | Type::Json | Type::Any, _) => Ok(()),
             (Type::SchemaOrArray | Type::SchemaOrBool | Type::SchemaOrStrings, _) => Ok(()),
             (_, other) => Err(self.mismatch(s, &described(other))),
@@ -270,21 +271,15 @@ fn quantity(v: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
-fn time(v: &mut Value, micro: bool) -> Result<(), String> {
+fn canonical_time(v: &mut Value, micro: bool) -> Result<(), String> {
     let Some(text) = v.as_str() else {
         return Err(format!(
             "json: cannot unmarshal {} into Go value of type string",
             described(v)
         ));
     };
-    let t: jiff::Timestamp = text.parse().map_err(|_| {
-        let layout = if micro {
-            "2006-01-02T15:04:05.000000Z07:00"
-        } else {
-            "2006-01-02T15:04:05Z07:00"
-        };
-        format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"{text}\" as \"2006\"")
-    })?;
+    let layout = if micro { time::MICRO } else { time::RFC3339 };
+    let t = time::parse(layout, text)?;
     let whole = jiff::Timestamp::from_second(t.as_second()).unwrap_or(t);
     *v = if micro {
         let micros = t.subsec_nanosecond() / 1_000;

@@ -1,13 +1,16 @@
 //! The patch types over a JSON value. Upstream: apiserver handlers/patch.go; api-semantics §8.
 
 mod json;
+mod shown;
 mod strategic;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::conform;
 use crate::error::ApiError;
 
 pub use json::apply_operations;
+pub use shown::shown;
 pub use strategic::strategic;
 
 /// Most operations of a JSON patch, as upstream's.
@@ -15,9 +18,8 @@ const JSON_PATCH_OPS: usize = 10_000;
 
 /// RFC 6902, as a client asks for it.
 pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
-    let ops: Vec<Map<String, Value>> = serde_json::from_slice(patch)
+    let ops = operations(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    let ops: Vec<Value> = ops.into_iter().map(Value::Object).collect();
     if ops.len() > JSON_PATCH_OPS {
         return Err(ApiError::too_large(format!(
             "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPS}, got {}",
@@ -36,13 +38,19 @@ pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
 
 /// The operations of a JSON patch.
 pub fn operations(patch: &[u8]) -> Result<Vec<Value>, String> {
-    let ops: Vec<Map<String, Value>> = serde_json::from_slice(patch).map_err(|e| e.to_string())?;
-    Ok(ops.into_iter().map(Value::Object).collect())
+    let (value, _) = conform::parse(patch, None)?;
+    let Value::Array(ops) = value else {
+        return Err("a JSON patch is a list of operations".into());
+    };
+    match ops.iter().all(|op| op.is_object() || op.is_null()) {
+        true => Ok(ops),
+        false => Err("an operation of a JSON patch is an object".into()),
+    }
 }
 
 /// RFC 7386.
 pub fn merge_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
-    let patch: Value = serde_json::from_slice(patch)
+    let (patch, _) = conform::parse(patch, None)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
     if patch.is_array() {
         return Ok(patch);

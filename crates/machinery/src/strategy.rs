@@ -230,6 +230,11 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Whether an object says that it is of the resource's kind and version, where that is not made sure of before.
+    fn is_of_kind(&self, _obj: &Value) -> bool {
+        true
+    }
+
     /// How server-side apply sees a custom resource. Built-ins come from the schema table.
     fn apply_model(&self) -> Option<&crate::apply::Model> {
         None

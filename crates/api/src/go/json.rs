@@ -30,6 +30,12 @@ impl Scanner<'_> {
         self.text.get(self.at).copied().ok_or_else(|| end.into())
     }
 
+    /// The next byte within a literal, a number or an escape: where the text is cut off there, Go's scanner stumbles
+    /// over the blank that it ends every text with.
+    fn within(&self) -> u8 {
+        self.text.get(self.at).copied().unwrap_or(b' ')
+    }
+
     fn spaces(&mut self) {
         while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
@@ -128,7 +134,7 @@ impl Scanner<'_> {
 
     fn word(&mut self, word: &str) -> Scanned<()> {
         for expected in word.bytes() {
-            let c = self.peek()?;
+            let c = self.within();
             if c != expected {
                 let expected = char::from(expected);
                 return self.unexpected(c, &format!("in literal {word} (expecting '{expected}')"));
@@ -158,13 +164,13 @@ impl Scanner<'_> {
     }
 
     fn escape(&mut self) -> Scanned<()> {
-        let c = self.peek()?;
+        let c = self.within();
         self.at += 1;
         match c {
             b'b' | b'f' | b'n' | b'r' | b't' | b'\\' | b'/' | b'"' => Ok(()),
             b'u' => {
                 for _ in 0..4 {
-                    let c = self.peek()?;
+                    let c = self.within();
                     if !c.is_ascii_hexdigit() {
                         return self.unexpected(c, "in \\u hexadecimal character escape");
                     }
@@ -185,7 +191,7 @@ impl Scanner<'_> {
     fn number(&mut self) -> Scanned<()> {
         if self.peek()? == b'-' {
             self.at += 1;
-            let c = self.peek()?;
+            let c = self.within();
             if !c.is_ascii_digit() {
                 return self.unexpected(c, "in numeric literal");
             }
@@ -197,7 +203,7 @@ impl Scanner<'_> {
         }
         if self.text.get(self.at) == Some(&b'.') {
             self.at += 1;
-            let c = self.peek()?;
+            let c = self.within();
             if !c.is_ascii_digit() {
                 return self.unexpected(c, "after decimal point in numeric literal");
             }
@@ -205,10 +211,10 @@ impl Scanner<'_> {
         }
         if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
             self.at += 1;
-            if matches!(self.peek()?, b'+' | b'-') {
+            if matches!(self.within(), b'+' | b'-') {
                 self.at += 1;
             }
-            let c = self.peek()?;
+            let c = self.within();
             if !c.is_ascii_digit() {
                 return self.unexpected(c, "in exponent of numeric literal");
             }
@@ -231,6 +237,26 @@ mod tests {
             ),
             ("", "unexpected end of JSON input"),
             ("{\"a\"", "unexpected end of JSON input"),
+            ("{\"a", "unexpected end of JSON input"),
+            ("[12", "unexpected end of JSON input"),
+            (
+                "nul",
+                "invalid character ' ' in literal null (expecting 'l')",
+            ),
+            ("\"\\", "invalid character ' ' in string escape code"),
+            (
+                "\"\\u0",
+                "invalid character ' ' in \\u hexadecimal character escape",
+            ),
+            ("-", "invalid character ' ' in numeric literal"),
+            (
+                "1.",
+                "invalid character ' ' after decimal point in numeric literal",
+            ),
+            (
+                "1e+",
+                "invalid character ' ' in exponent of numeric literal",
+            ),
             ("x", "invalid character 'x' looking for beginning of value"),
             (
                 "'",

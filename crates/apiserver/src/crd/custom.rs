@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use jiff::Timestamp;
 use machinery::apply::Model;
+use machinery::causes::Cause;
 use machinery::object::{bool_at, i64_at, list_at, map_at, set, str_at};
 use machinery::strategy::{human_duration, keep};
 use machinery::{
@@ -25,6 +26,7 @@ use crate::limits;
 pub struct Custom {
     group: String,
     version: String,
+    kind: String,
     stored_version: String,
     schema: Arc<Schema>,
     /// Of all versions, those that are not served too: objects may be stored in any.
@@ -48,6 +50,16 @@ pub struct Custom {
 struct Schema {
     text: Box<str>,
     made: OnceLock<Box<Made>>,
+}
+
+/// Whose an object says that it is: upstream's decoder goes by that.
+enum Said<'a> {
+    /// Of another group or kind.
+    Other,
+    /// A version of this kind.
+    Version(&'a Structural),
+    /// A version that this kind does not have.
+    NoVersion,
 }
 
 struct Made {
@@ -186,6 +198,7 @@ fn custom(crd: &Value, version: &Value, schemas: &Schemas) -> Result<Custom, Str
     Ok(Custom {
         group,
         version: name,
+        kind,
         stored_version: stored_version(crd).to_string(),
         schema: schema.clone(),
         schemas: schemas.clone(),
@@ -328,11 +341,29 @@ impl Schema {
 }
 
 impl Custom {
-    /// Removes what no schema names; gives its paths.
+    /// What an object says that it is.
+    fn said(&self, obj: &Value) -> Said<'_> {
+        let (group, version) = split(str_at(obj, "apiVersion"));
+        if group != self.group || str_at(obj, "kind") != self.kind {
+            return Said::Other;
+        }
+        match self.schemas.get(version) {
+            Some(schema) => Said::Version(schema.structural()),
+            None => Said::NoVersion,
+        }
+    }
+
+    /// Removes what no schema names, and nulls that none allows; gives the paths of the former.
     fn prune(&self, obj: &mut Value) -> Vec<String> {
-        match self.preserves {
-            true => Vec::new(),
-            false => self.schema.structural().prune(obj, true),
+        match self.said(obj) {
+            Said::Other => Vec::new(),
+            _ if self.preserves => Vec::new(),
+            Said::NoVersion => Structural::prune_all(obj),
+            Said::Version(schema) => {
+                let gone = schema.prune(obj, true);
+                schema.drop_nulls(obj);
+                gone
+            }
         }
     }
 
@@ -341,8 +372,8 @@ impl Custom {
         let schema = schema.structural();
         if !self.preserves {
             schema.prune(obj, true);
+            schema.drop_nulls(obj);
         }
-        schema.drop_nulls(obj);
         if let Err(error) = schema.coerce(obj) {
             tracing::debug!(error, "what an object embeds stays as it is stored");
         }
@@ -355,20 +386,45 @@ impl Custom {
             status,
             scale: self.scale.as_ref(),
         };
-        self.schema.structural().validate(&check, causes);
+        let schema = self.schema.structural();
+        let problems = self.type_problems(object);
+        if problems.is_empty() {
+            return schema.validate(&check, causes);
+        }
+        problems.into_iter().for_each(|p| causes.add(p));
+        schema.validate_rest(&check, causes);
     }
+
+    /// What is wrong with an object's kind and version. With that, its values are not looked at.
+    fn type_problems(&self, object: &Value) -> Vec<Cause> {
+        let version = format!("{}/{}", self.group, self.version);
+        let mut found = Causes::new();
+        for (field, wanted) in [("kind", &self.kind), ("apiVersion", &version)] {
+            let given = str_at(object, field);
+            if given != wanted {
+                let why = format!("must be {wanted}");
+                found.at(field, |c| c.invalid(&json!(given), why));
+            }
+        }
+        found.as_slice().to_vec()
+    }
+}
+
+/// Group and version of an apiVersion.
+fn split(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
 }
 
 impl Strategy for Custom {
     fn set_defaults(&self, obj: &mut Value) {
-        let schema = self.schema.structural();
         self.prune(obj);
-        schema.drop_nulls(obj);
-        schema.set_defaults(obj);
+        self.fill_defaults(obj);
     }
 
     fn fill_defaults(&self, obj: &mut Value) {
-        self.schema.structural().set_defaults(obj);
+        if let Said::Version(schema) = self.said(obj) {
+            schema.set_defaults(obj);
+        }
     }
 
     fn shows_empty_status(&self) -> bool {
@@ -502,15 +558,19 @@ impl Strategy for Custom {
     }
 
     fn coerce(&self, obj: &mut Value) -> Result<Vec<String>, String> {
-        let schema = self.schema.structural();
         let mut gone = self.prune(obj);
-        schema.drop_nulls(obj);
-        gone.extend(schema.coerce(obj)?);
+        if let Said::Version(schema) = self.said(obj) {
+            gone.extend(schema.coerce(obj)?);
+        }
         Ok(gone)
     }
 
     fn is_custom(&self) -> bool {
         true
+    }
+
+    fn is_of_kind(&self, obj: &Value) -> bool {
+        self.type_problems(obj).is_empty()
     }
 
     fn apply_model(&self) -> Option<&Model> {

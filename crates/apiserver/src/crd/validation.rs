@@ -404,7 +404,7 @@ fn selectable(v: &Value, shared: bool, before: Option<&Value>, c: &mut Causes) {
                 if path == "metadata" || path.starts_with("metadata.") {
                     c.invalid(&json!(text), "must not point to fields in metadata");
                 }
-                if !matches!(found.kind, Some(JsonType::String | JsonType::Boolean | JsonType::Integer)) {
+                if !matches!(found.and_then(|f| f.kind), Some(JsonType::String | JsonType::Boolean | JsonType::Integer)) {
                     c.invalid(&json!(text), "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.");
                 }
                 if !seen.insert(path) {

@@ -144,7 +144,10 @@ pub async fn new_object(
         true => machinery::meta::validate_generic,
         false => machinery::meta::validate,
     };
-    validate(&obj, d.namespaced(), &problems, &mut causes);
+    // Of another kind it is refused for that, and its metadata is not looked at.
+    if d.strategy.is_of_kind(&obj) {
+        validate(&obj, d.namespaced(), &problems, &mut causes);
+    }
     d.strategy.validate(&obj, &mut causes);
     write::judge(call, &obj, &causes)?;
     if call.is_custom() {

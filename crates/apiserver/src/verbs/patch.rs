@@ -29,14 +29,18 @@ const CUSTOM_TYPES: &[&str] = &[
     CBOR_APPLY,
 ];
 
+/// 415 where a patch is of another type than those of the resource.
+pub fn check_type(call: &Call) -> Result<(), ApiError> {
+    let types = types(call);
+    match types.contains(&call.content_type()) {
+        true => Ok(()),
+        false => Err(ApiError::unsupported_media_type(types)),
+    }
+}
+
 /// Patches the object that the call names.
 pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiError> {
     let kind = call.content_type();
-    let types = types(call);
-    if !types.contains(&kind) {
-        return Err(ApiError::unsupported_media_type(types));
-    }
-    super::check_name(call)?;
     let dry_run = call.write_options()?;
     if call.applies() {
         return apply(call, body, sub, dry_run).await;
@@ -44,40 +48,35 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     let twice = findings(call, kind, body)?;
     let mut make = |before: &Value| {
         let mut new = patched(call, kind, body, before)?;
-        let text = match kind {
+        let shown = || match kind {
             "application/strategic-merge-patch+json" => String::new(),
-            _ => machinery::causes::go_json(&new),
+            _ => machinery::patch::shown(before, body).unwrap_or_default(),
         };
+        let refused = |why: String| invalid(&shown(), &why);
         if !new.is_object() {
-            let why = decode::not_an_object(&new);
-            return Err(invalid(call, &text, &why));
+            return Err(refused(decode::not_an_object(&new)));
         }
-        let refused = |e: ApiError| invalid(call, &text, &e.message);
-        if other_version(call, &new) {
-            // Upstream knows no fields of it.
-            let known = ["apiVersion", "kind", "metadata"];
-            let fields = new.as_object().into_iter().flatten().map(|(k, _)| k);
-            let unknown = fields.filter(|k| !known.contains(&k.as_str()));
-            let all = unknown.map(|k| format!("unknown field \"{k}\"")).collect();
-            decode::report(call, all).map_err(refused)?;
+        if call.is_custom() {
+            decode::type_meta(&new, None).map_err(refused)?;
+            if machinery::object::str_at(&new, "kind").is_empty() {
+                return Err(refused(format!(
+                    "Object 'Kind' is missing in '{}'",
+                    shown()
+                )));
+            }
+        } else {
+            check_names(call, &new, before)?;
         }
-        check_names(call, &new, before)?;
         let mut findings = twice.clone();
         findings.extend(decode::conformed(call, &mut new).map_err(refused)?);
-        decode::report(call, findings).map_err(refused)?;
+        decode::told(call, findings).map_err(refused)?;
+        if call.is_custom() {
+            super::check_names(call, &new)?;
+        }
         Ok(new)
     };
     let value = super::replace(call, sub, dry_run, &mut make).await?;
     super::get::written(call, 200, value).await
-}
-
-/// Whether a patched custom resource is of the endpoint's kind in another version.
-fn other_version(call: &Call, new: &Value) -> bool {
-    let d = call.descriptor();
-    let version = machinery::object::str_at(new, "apiVersion");
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    let same = machinery::object::str_at(new, "kind") == d.kind && group == d.group;
-    call.is_custom() && same && version != d.api_version()
 }
 
 /// What strict decoding says of a patch itself, or why it is none.
@@ -148,15 +147,9 @@ fn operations(ops: &[Value], found: Vec<String>) -> Result<Vec<String>, ApiError
 }
 
 /// A patched object that does not decode: upstream's 422 without kind or name.
-fn invalid(call: &Call, shown: &str, text: &str) -> ApiError {
-    let d = call.descriptor();
-    let prefix = format!(
-        "{0} in version \"{1}\" cannot be handled as a {0}: ",
-        d.kind, d.version
-    );
-    let text = text.strip_prefix(&prefix).unwrap_or(text);
+fn invalid(shown: &str, why: &str) -> ApiError {
     let mut causes = machinery::Causes::new();
-    causes.at("patch", |c| c.invalid(&Value::String(shown.into()), text));
+    causes.at("patch", |c| c.invalid(&Value::String(shown.into()), why));
     ApiError::invalid("", "", "", causes.as_slice())
 }
 
@@ -280,9 +273,6 @@ pub fn patched(call: &Call, kind: &str, body: &Bytes, before: &Value) -> Result<
 /// A patch may not turn an object into another.
 fn check_names(call: &Call, new: &Value, before: &Value) -> Result<(), ApiError> {
     let d = call.descriptor();
-    if call.is_custom() && !machinery::object::str_at(new, "metadata.name").is_empty() {
-        decode::check_type(call, new)?;
-    }
     for (field, shown) in [("kind", "kind"), ("apiVersion", "apiVersion")] {
         if new.get(field) != before.get(field) {
             return Err(ApiError::bad_request(format!(

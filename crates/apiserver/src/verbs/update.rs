@@ -37,6 +37,13 @@ pub async fn update(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiE
 
 /// A body must be named as the URL names it.
 pub fn check_names(call: &Call, obj: &Value) -> Result<(), ApiError> {
+    let given = str_at(obj, "metadata.namespace");
+    let d = call.descriptor();
+    if d.namespaced() && !given.is_empty() && given != call.info.namespace_of(d) {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let name = str_at(obj, "metadata.name");
     let url = &call.info.name;
     if name.is_empty() {
@@ -48,13 +55,6 @@ pub fn check_names(call: &Call, obj: &Value) -> Result<(), ApiError> {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({url})"
         )));
-    }
-    let given = str_at(obj, "metadata.namespace");
-    let d = call.descriptor();
-    if d.namespaced() && !given.is_empty() && given != call.info.namespace_of(d) {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
     }
     Ok(())
 }
@@ -179,9 +179,6 @@ impl One<'_> {
     async fn change(&self, mut obj: Value, expected: u64) -> Result<Changed, ApiError> {
         let call = self.call;
         let d = call.descriptor().clone();
-        if call.is_custom() {
-            decode::check_type(call, &obj)?;
-        }
         if d.namespaced() {
             set(&mut obj, "metadata.namespace", json!(self.namespace));
         }

@@ -183,12 +183,15 @@ pub fn judge(call: &Call, obj: &Value, causes: &Causes) -> Result<(), ApiError> 
         "" => str_at(obj, "metadata.generateName"),
         name => name,
     };
-    Err(ApiError::invalid(
-        &d.group,
-        &d.kind,
-        name,
-        causes.as_slice(),
-    ))
+    let (mut group, mut kind) = (&*d.group, &*d.kind);
+    if call.is_custom() {
+        // Upstream goes by what the object says.
+        kind = str_at(obj, "kind");
+        group = str_at(obj, "apiVersion")
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+    }
+    Err(ApiError::invalid(group, kind, name, causes.as_slice()))
 }
 
 /// Reservations of a write; whatever way it ends, each is told.

@@ -16,7 +16,7 @@ pub fn parse(data: &[u8], schema: Option<&Schema>) -> Result<(Value, Vec<String>
         Ok(read) => return Ok(read),
         Err(e) => e.to_string(),
     };
-    if let Some(text) = syntax::syntax_error(data) {
+    if let Some(text) = api::go::json::syntax_error(data) {
         return Err(text);
     }
     // Go takes half surrogates, and bytes that are no UTF-8.

@@ -3,14 +3,15 @@
 
 use super::Structural;
 
-/// A path such as `.a.b` or `.a['b']`, as errors write it, and the schema that it leads to.
+/// A path such as `.a.b` or `.a['b']`, as errors write it, and the schema that it leads to: none below what allows or
+/// forbids whatever there is.
 pub fn field_path<'a>(
     text: &str,
     schema: &'a Structural,
     brackets: bool,
-) -> Result<(String, &'a Structural), String> {
+) -> Result<(String, Option<&'a Structural>), String> {
     let mut path = String::new();
-    let mut s = schema;
+    let mut found = Some(schema);
     let mut tokens = Tokens(text);
     while let Some(token) = tokens.next() {
         let name = match token {
@@ -19,18 +20,17 @@ pub fn field_path<'a>(
             "[" => quoted(tokens.more()?)?,
             other => return Err(format!("expected [ or . but got: {other}")),
         };
+        let s = found.ok_or("does not refer to a valid field")?;
         if !s.properties.is_empty() {
             if !path.is_empty() {
                 path.push('.');
             }
             path.push_str(&name);
-            s = s
-                .properties
-                .get(&name)
-                .ok_or("does not refer to a valid field")?;
-        } else if let Some(values) = &s.additional {
+            let below = s.properties.get(&name);
+            found = Some(below.ok_or("does not refer to a valid field")?);
+        } else if s.additional.is_some() || s.additional_any.is_some() {
             path.push_str(&format!("[{name}]"));
-            s = values;
+            found = s.additional.as_deref();
         } else {
             return Err("does not refer to a valid field".into());
         }
@@ -41,7 +41,7 @@ pub fn field_path<'a>(
             }
         }
     }
-    Ok((path, s))
+    Ok((path, found))
 }
 
 struct Tokens<'a>(&'a str);
@@ -94,4 +94,29 @@ fn quoted(token: &str) -> Result<String, String> {
         });
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_schemas_or_to_what_has_none() {
+        let schema = Structural::parse(&json!({"type": "object", "properties": {
+            "a": {"type": "object", "additionalProperties": {"type": "string"}},
+            "b": {"type": "object", "additionalProperties": false},
+            "c": {"type": "object"}}}));
+        for (path, expected) in [
+            (".a.x", Ok(("a[x]".to_string(), true))),
+            (".b.x", Ok(("b[x]".into(), false))),
+            (".b.x.y", Err("does not refer to a valid field".to_string())),
+            (".c.x", Err("does not refer to a valid field".into())),
+            (".d", Err("does not refer to a valid field".into())),
+        ] {
+            let found = field_path(path, &schema, true);
+            assert_eq!(found.map(|(p, s)| (p, s.is_some())), expected, "{path}");
+        }
+    }
 }

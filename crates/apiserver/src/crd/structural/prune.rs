@@ -13,6 +13,14 @@ impl Structural {
         pruner.gone.sort_unstable();
         pruner.gone
     }
+
+    /// Removes all fields of an object without a schema but those that every object has; gives their paths, sorted.
+    pub fn prune_all(object: &mut Value) -> Vec<String> {
+        let mut pruner = Pruner::default();
+        pruner.prune(None, object, true);
+        pruner.gone.sort_unstable();
+        pruner.gone
+    }
 }
 
 #[derive(Default)]

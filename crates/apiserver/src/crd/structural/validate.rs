@@ -23,6 +23,12 @@ pub struct Check<'a> {
 impl Structural {
     /// Adds what is wrong with an object to the causes, where its metadata is judged already.
     pub fn validate(&self, check: &Check<'_>, c: &mut Causes) {
+        self.validate_values(check, c);
+        self.validate_rest(check, c);
+    }
+
+    /// Adds what is wrong with values and scale.
+    fn validate_values(&self, check: &Check<'_>, c: &mut Causes) {
         let Check { object, before, .. } = *check;
         if check.status {
             self.status_values(object, before, c);
@@ -31,6 +37,12 @@ impl Structural {
             Outcome::of(self, object, old).report(c);
         }
         check.scale(c);
+    }
+
+    /// Adds what is wrong with embedded objects and lists, and what rules say. Upstream looks at these of an object of
+    /// another kind too.
+    pub fn validate_rest(&self, check: &Check<'_>, c: &mut Causes) {
+        let Check { object, before, .. } = *check;
         if !check.status {
             meta::validate(self, object, c);
         }

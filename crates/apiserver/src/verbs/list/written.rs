@@ -89,7 +89,7 @@ fn shell(call: &Call, meta: Value) -> Result<Value, ApiError> {
         Transform::Table(v) => json!({"kind": "Table", "apiVersion": of_meta(v), "metadata": meta,
             "columnDefinitions": transform::columns(d)}),
         Transform::PartialMetadataList(v) => {
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": of_meta(v), "metadata": meta})
+            json!({"kind": METADATA_LIST, "apiVersion": of_meta(v), "metadata": meta})
         }
         Transform::PartialMetadata(_) => {
             let text = format!(
@@ -153,6 +153,9 @@ impl Shown {
     }
 }
 
+/// Lists of metadata.
+const METADATA_LIST: &str = "PartialObjectMetadataList";
+
 /// The fields of a list that stand before what it lists, in upstream's order.
 const FIELDS: [&str; 4] = ["kind", "apiVersion", "metadata", "columnDefinitions"];
 
@@ -187,7 +190,13 @@ fn around(
             head.push(b',');
         }
     }
-    head.extend_from_slice(format!("{line}\"{field}\"{colon}[").as_bytes());
+    head.extend_from_slice(format!("{line}\"{field}\"{colon}").as_bytes());
+    if empty && list["kind"] == METADATA_LIST {
+        // Upstream's list of nothing is none.
+        head.extend_from_slice(b"null");
+        return Ok((head, if pretty { b"\n}" } else { b"}\n" }));
+    }
+    head.push(b'[');
     Ok(match (pretty, empty) {
         (false, _) => (head, b"]}\n"),
         (true, true) => (head, b"]\n}"),
@@ -278,13 +287,28 @@ fn whole(
     for e in entries {
         values.push(shown.value(e).map_err(ApiError::internal)?);
     }
-    list[shown.field()] = values.into();
+    list[shown.field()] = match entries.is_empty() && list["kind"] == METADATA_LIST {
+        true => Value::Null,
+        false => values.into(),
+    };
     Ok(response::value(200, &list, &call.format))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_nobodys_metadata_has_no_items() {
+        let list = json!({"kind": METADATA_LIST, "apiVersion": "meta.k8s.io/v1", "metadata": {}});
+        for pretty in [false, true] {
+            let (mut text, tail) = around(&list, "items", pretty, true).expect("a list");
+            text.extend_from_slice(tail);
+            let found: Value = serde_json::from_slice(&text).expect("JSON");
+            assert_eq!(found["items"], Value::Null);
+            assert_eq!(text.ends_with(b"\n"), !pretty);
+        }
+    }
 
     #[test]
     fn a_list_item_by_item_is_the_json_of_the_whole() {

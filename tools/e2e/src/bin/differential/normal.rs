@@ -38,8 +38,13 @@ pub struct Normal {
 impl Normal {
     /// A JSON answer.
     pub fn value(&mut self, mut v: Value) -> Value {
-        if v.get("openapi").is_some() {
-            return published(&v);
+        for (version, schemas) in [
+            ("openapi", "/components/schemas"),
+            ("swagger", "/definitions"),
+        ] {
+            if v.get(version).is_some() {
+                return published(v.pointer(schemas));
+            }
         }
         let is_list = v.get("items").is_some() || v["kind"] == "Table";
         if is_list {
@@ -127,8 +132,7 @@ impl Normal {
 
 /// Of an OpenAPI document what the definitions of custom resources say: the rest is about built-in kinds, of which
 /// each server has its own, and descriptions are in words of our own.
-fn published(document: &Value) -> Value {
-    let schemas = document.pointer("/components/schemas");
+fn published(schemas: Option<&Value>) -> Value {
     let schemas = schemas.and_then(Value::as_object).into_iter().flatten();
     let custom = schemas.filter(|(name, _)| name.starts_with("com.example."));
     let mut out = Map::new();

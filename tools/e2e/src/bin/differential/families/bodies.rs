@@ -411,6 +411,9 @@ fn step(d: &mut Dice, base: &str, name: &str, mut n: usize) -> Option<Ask> {
 /// A body of the tables, broken: a create, an update or a patch.
 fn broken(d: &mut Dice, base: &str, name: &str) -> Ask {
     let query = d.pick(VALIDATIONS);
+    if d.once_in(3) {
+        return broken_yaml(d, (base, query), name);
+    }
     let json = "application/json";
     let path = format!("{base}/whole{query}");
     let (method, path, content, name, text) = match d.roll(4) {
@@ -434,5 +437,24 @@ fn broken(d: &mut Dice, base: &str, name: &str) -> Ask {
     };
     let mut ask = Ask::new(method, path).with("content-type", content);
     ask.body = broken::broken(d, &filled(text, name), name);
+    ask
+}
+
+/// A body of YAML, broken: a create, an update or an applied configuration.
+fn broken_yaml(d: &mut Dice, (base, query): (&str, &str), name: &str) -> Ask {
+    const YAML: &str = "application/yaml";
+    let path = format!("{base}/whole{query}");
+    let applied = format!(
+        "{path}{}fieldManager=m",
+        if query.is_empty() { '?' } else { '&' }
+    );
+    let (method, path, content, name) = match d.roll(4) {
+        0 => ("PATCH", applied, "application/apply-patch+yaml", "whole"),
+        1 => ("PUT", path, YAML, "whole"),
+        _ => ("POST", format!("{base}{query}"), YAML, name),
+    };
+    let mut ask = Ask::new(method, path).with("content-type", content);
+    let text = d.pick(YAMLS);
+    ask.body = broken::broken_yaml(d, &filled(text, name), name);
     ask
 }
