@@ -26,6 +26,8 @@ static FAILED_OPEN: Family = Family::counter(
     "apiserver_admission_webhook_fail_open_count",
     "[ALPHA] Failed calls of webhooks that were ignored.",
 );
+/// Upper bounds in seconds, as upstream's.
+const CHECK_SECONDS: &[f64] = &[0.000_000_5, 0.001, 0.01, 0.1, 1.0];
 static CHECKS: Family = Family::counter(
     "apiserver_validating_admission_policy_check_total",
     "[BETA] Checks of validating policies that did not simply pass, by what followed.",
@@ -33,7 +35,7 @@ static CHECKS: Family = Family::counter(
 static CHECK_DURATIONS: Family = Family::histogram(
     "apiserver_validating_admission_policy_check_duration_seconds",
     "[BETA] Seconds that checks of validating policies took.",
-    &[0.000_000_5, 0.001, 0.01, 0.1, 1.0],
+    CHECK_SECONDS,
 );
 static MUTATIONS: Family = Family::counter(
     "apiserver_mutating_admission_policy_check_total",
@@ -42,7 +44,7 @@ static MUTATIONS: Family = Family::counter(
 static MUTATION_DURATIONS: Family = Family::histogram(
     "apiserver_mutating_admission_policy_check_duration_seconds",
     "[ALPHA] Seconds that mutations of mutating policies took.",
-    &[0.000_000_5, 0.001, 0.01, 0.1, 1.0],
+    CHECK_SECONDS,
 );
 
 /// Upstream's word for the kind of a webhook.

@@ -38,16 +38,54 @@ static DECISION_SECONDS: Family = Family {
     labels: &["result"],
 };
 
-/// The series that every request counts in, looked up once each.
-#[derive(Default)]
+/// How often something ended in each of its results, and what it took: series that are looked up once each.
+struct Results<const N: usize> {
+    count: &'static Family,
+    seconds: &'static Family,
+    names: [&'static str; N],
+    series: [OnceLock<(Arc<Series>, Arc<Series>)>; N],
+}
+
+impl<const N: usize> Results<N> {
+    fn new(count: &'static Family, seconds: &'static Family, names: [&'static str; N]) -> Self {
+        Self {
+            count,
+            seconds,
+            names,
+            series: [const { OnceLock::new() }; N],
+        }
+    }
+
+    /// Counts one that ended in the result of this place.
+    fn count(&self, counts: &Registry, result: usize, took: Duration) {
+        let (count, seconds) = self.series[result].get_or_init(|| {
+            let labels = [self.names[result]];
+            let count = counts.series(self.count, &labels);
+            (count, counts.series(self.seconds, &labels))
+        });
+        count.inc();
+        seconds.observe(DOUBLING, took);
+    }
+}
+
+/// What every request counts in.
 pub struct Kept {
-    found: [OnceLock<(Arc<Series>, Arc<Series>)>; 3],
-    decided: [OnceLock<(Arc<Series>, Arc<Series>)>; 4],
+    found: Results<3>,
+    decided: Results<4>,
     others: OnceLock<Arc<Series>>,
 }
 
-const FOUND: [&str; 3] = ["success", "failure", "error"];
-const DECIDED: [&str; 4] = ["allowed", "no-opinion", "denied", "error"];
+impl Default for Kept {
+    fn default() -> Self {
+        let found = ["success", "failure", "error"];
+        let decided = ["allowed", "no-opinion", "denied", "error"];
+        Self {
+            found: Results::new(&ATTEMPTS, &ATTEMPT_SECONDS, found),
+            decided: Results::new(&DECISIONS, &DECISION_SECONDS, decided),
+            others: OnceLock::new(),
+        }
+    }
+}
 
 /// Counts a search for the sender.
 pub fn authenticated(
@@ -69,13 +107,7 @@ pub fn authenticated(
         Ok(None) => 1,
         Err(_) => 2,
     };
-    let (attempts, seconds) = kept.found[i].get_or_init(|| {
-        let labels = [FOUND[i]];
-        let attempts = counts.series(&ATTEMPTS, &labels);
-        (attempts, counts.series(&ATTEMPT_SECONDS, &labels))
-    });
-    attempts.inc();
-    seconds.observe(DOUBLING, took);
+    kept.found.count(counts, i, took);
 }
 
 const OTHER: &str = "other";
@@ -104,11 +136,5 @@ pub fn authorized((counts, kept): (&Registry, &Kept), decision: &Decision, took:
         Decision::Deny(_) => 2,
         Decision::Failed { .. } => 3,
     };
-    let (attempts, seconds) = kept.decided[i].get_or_init(|| {
-        let labels = [DECIDED[i]];
-        let attempts = counts.series(&DECISIONS, &labels);
-        (attempts, counts.series(&DECISION_SECONDS, &labels))
-    });
-    attempts.inc();
-    seconds.observe(DOUBLING, took);
+    kept.decided.count(counts, i, took);
 }

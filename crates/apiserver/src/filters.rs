@@ -562,7 +562,7 @@ fn ready(call: &mut Call, offer: Offer) -> Result<(), ApiError> {
 
 /// Carries out what takes the processor for long beside the runtime's workers, which answer everybody else meanwhile; a few
 /// at a time, as each takes many times its body's memory.
-async fn apart<F: Future>(server: &Inner, work: F) -> F::Output {
+pub async fn apart<F: Future>(server: &Inner, work: F) -> F::Output {
     let runtime = Handle::current();
     if runtime.runtime_flavor() != RuntimeFlavor::MultiThread {
         return work.await;

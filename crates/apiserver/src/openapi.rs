@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::aggregate::{Remote, Schema, schemas};
+use crate::filters;
 use crate::limits;
 use crate::negotiate;
 use crate::query::Query;
@@ -116,6 +117,10 @@ impl Documents {
         }
         let served = by_path(server).remove(path).unwrap_or_default();
         self.with(server, |made| made.bytes(path, served, form))
+    }
+
+    fn v2_known(&self, server: &Inner) -> Option<Arc<Whole>> {
+        self.with(server, |made| made.v2.clone())
     }
 
     fn v2(&self, server: &Inner) -> Arc<Whole> {
@@ -354,7 +359,10 @@ pub async fn v2(server: &Inner, i: &Incoming) -> Answer {
         vary(answer.headers_mut(), &["Accept-Encoding", "Accept"]);
         return answer;
     };
-    let made = server.openapi.v2(server);
+    let made = match server.openapi.v2_known(server) {
+        Some(made) => made,
+        None => filters::apart(server, async { server.openapi.v2(server) }).await,
+    };
     let mut answer = match (matches(i, &made.tag), choice) {
         (true, _) => empty(304),
         (false, 0) => response::bytes(200, JSON, made.json.clone()),
