@@ -15,6 +15,9 @@ const SIZE: usize = 1 << 10;
 const LISTS: usize = 7;
 /// Watchers, and the events that each receives.
 const WATCHERS: [(usize, usize); 3] = [(1, 500), (100, 200), (1000, 50)];
+/// The same over HTTP/2, and how many watchers share a connection there.
+const SHARED: (usize, usize) = (1000, 50);
+const STREAMS: usize = 50;
 /// Writers beside the watchers.
 const WRITERS: usize = 16;
 /// How long a watcher waits for the next event.
@@ -41,7 +44,7 @@ pub async fn run(targets: &mut [Target]) -> Result<()> {
 }
 
 /// Names, figures and budgets.
-async fn figures(t: &Target) -> Result<Vec<(String, String, &'static str)>> {
+async fn figures(t: &mut Target) -> Result<Vec<(String, String, &'static str)>> {
     let mut out = Vec::new();
     let before = t.memory()?;
     t.measure(OBJECTS, 64, |i| t.create(format!("m{i}"), SIZE))
@@ -69,13 +72,23 @@ async fn figures(t: &Target) -> Result<Vec<(String, String, &'static str)>> {
         .await?;
     for (watchers, events) in WATCHERS {
         let cpu = delivered(t, watchers, events, alone.cpu).await?;
-        let budget = if watchers == 1000 { "3 µs" } else { "" };
         out.push((
             format!("event delivered to each of {watchers} watchers"),
             format!("{cpu:.1} µs CPU"),
-            budget,
+            "",
         ));
     }
+    let (watchers, events) = SHARED;
+    t.share(watchers / STREAMS).await?;
+    let alone = t
+        .measure(500, WRITERS, |i| t.create(format!("s{i}"), SIZE))
+        .await?;
+    let cpu = delivered(t, watchers, events, alone.cpu).await?;
+    out.push((
+        format!("the same, {STREAMS} watchers on each connection"),
+        format!("{cpu:.1} µs CPU"),
+        "3 µs",
+    ));
     Ok(out)
 }
 
@@ -96,7 +109,7 @@ async fn delivered(t: &Target, watchers: usize, events: usize, create: f64) -> R
         .map(|w| received(t, w, events, from.to_string()));
     let reading = futures::future::try_join_all(reading);
     let writing = t.measure(events, WRITERS, |i| {
-        t.create(format!("w{watchers}-{i}"), SIZE)
+        t.create(format!("w{events}-{watchers}-{from}-{i}"), SIZE)
     });
     let begun = Instant::now();
     let (read, written) = tokio::join!(reading, writing);

@@ -1,4 +1,5 @@
-//! One round of single requests: two sizes, three concurrencies, every verb.
+//! One round of single requests: two sizes, three concurrencies, every verb; over connections of HTTP/1.1, as many as there are
+//! requests at once, and over one of HTTP/2, as client-go has it.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -10,16 +11,22 @@ const SIZES: [usize; 2] = [1, 4];
 /// Requests at once, and how many of each kind.
 const LOADS: [(usize, usize); 3] = [(1, 200), (16, 500), (128, 1000)];
 
+/// How requests travel, and the sizes of objects that do.
+const WAYS: [(&str, bool, &[usize]); 2] = [("", false, &SIZES), (", one connection", true, &[1])];
+
 /// Figures by name.
-pub async fn round(t: &Target) -> Result<Vec<(String, Figure)>> {
+pub async fn round(t: &mut Target) -> Result<Vec<(String, Figure)>> {
     let mut out = Vec::new();
-    for kib in SIZES {
-        for (at_once, n) in LOADS {
-            for (what, figure) in verbs(t, kib << 10, at_once, n)
-                .await
-                .with_context(|| format!("{kib} KiB, {at_once} at once"))?
-            {
-                out.push((format!("{what} {kib} KiB, {at_once} at once"), figure));
+    for (way, shared, sizes) in WAYS {
+        match shared {
+            true => t.share(1).await?,
+            false => t.reconnect()?,
+        }
+        for (kib, (at_once, n)) in sizes.iter().flat_map(|s| LOADS.map(|l| (s, l))) {
+            let load = format!("{kib} KiB, {at_once} at once{way}");
+            let figures = verbs(t, kib << 10, at_once, n).await;
+            for (what, figure) in figures.with_context(|| load.clone())? {
+                out.push((format!("{what} {load}"), figure));
             }
         }
     }

@@ -52,6 +52,13 @@ impl Target {
         Ok(())
     }
 
+    /// The same over connections of HTTP/2.
+    pub async fn share(&mut self, connections: usize) -> Result<()> {
+        let client = super::http2::client(&self.config, connections).await?;
+        self.cx = Cx::within(client, "default");
+        Ok(())
+    }
+
     /// Defines the resource and waits until it is served.
     pub async fn define(&self) -> Result<()> {
         let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
