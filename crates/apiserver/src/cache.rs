@@ -3,9 +3,10 @@
 
 pub(crate) mod follow;
 mod history;
+mod live;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use api::cbor::Order;
@@ -18,9 +19,10 @@ use tokio::sync::{mpsc, watch};
 
 pub use follow::{Follower, ROOT, entry};
 pub use history::{Broken, History, Step};
+use live::Ring;
+pub use live::{CutOff, Live};
 
 use crate::fairness::Stored;
-use crate::limits;
 
 /// One change as network watchers share it: its JSON frame is made at most once.
 pub struct CacheEvent {
@@ -41,6 +43,8 @@ pub struct WatchCache {
     received: std::sync::atomic::AtomicU64,
     /// The revision all caches of the process are at.
     progress: watch::Receiver<u64>,
+    /// The number of the next event, told when there are new ones.
+    news: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -50,11 +54,7 @@ struct State {
     broken: BTreeMap<Key, String>,
     /// Bytes of all of them.
     bytes: usize,
-    /// Newest changes, oldest first.
-    ring: VecDeque<Arc<CacheEvent>>,
-    /// Changes up to and including this revision have left the ring.
-    forgotten: u64,
-    network: Vec<mpsc::Sender<Arc<CacheEvent>>>,
+    ring: Ring,
     parts: Vec<mpsc::Sender<Change>>,
 }
 
@@ -81,8 +81,8 @@ pub struct Begun {
     pub revision: u64,
     /// What came up to here is known already: the cache may be behind the store's history.
     pub after: u64,
-    /// Ends when the watcher lagged too far or the resource is gone.
-    pub live: mpsc::Receiver<Arc<CacheEvent>>,
+    /// What comes.
+    pub live: Live,
 }
 
 /// The revision asked for has left the ring.
@@ -205,6 +205,7 @@ impl WatchCache {
             state: RwLock::default(),
             received: std::sync::atomic::AtomicU64::new(0),
             progress,
+            news: watch::Sender::new(0),
         }
     }
 
@@ -272,25 +273,21 @@ impl WatchCache {
     }
 
     /// Begins a network watch.
-    pub fn begin(&self, start: Start) -> Result<Begun, TooOld> {
+    pub fn begin(self: &Arc<Self>, start: Start) -> Result<Begun, TooOld> {
         // Most tries of a replay of history end here and must not hold up others.
         if let Start::After(from) = start
-            && from < self.state.read().forgotten
+            && from < self.state.read().ring.forgotten
         {
             return Err(TooOld);
         }
-        let mut state = self.state.write();
+        let state = self.state.read();
         let revision = *self.progress.borrow();
         let (snapshot, replay) = match start {
             Start::Snapshot => (state.entries(None), Vec::new()),
-            Start::After(from) if from < state.forgotten => return Err(TooOld),
-            Start::After(from) => {
-                let later = state.ring.iter().filter(|e| e.revision > from);
-                (Vec::new(), later.cloned().collect())
-            }
+            Start::After(from) if from < state.ring.forgotten => return Err(TooOld),
+            Start::After(from) => (Vec::new(), state.ring.later(from)),
         };
-        let (sender, live) = mpsc::channel(limits::WATCHER_EVENTS);
-        state.network.push(sender);
+        let live = Live::new(self.clone(), state.ring.next());
         let after = match start {
             Start::Snapshot => 0,
             Start::After(from) => from,
@@ -312,30 +309,30 @@ impl WatchCache {
             _ => state.insert(key, change.entry.clone()),
         }
         state.parts.retain(|p| p.try_send(change.clone()).is_ok());
-        let event = Arc::new(CacheEvent::new(change, revision));
-        // A watcher without room is cut off: it resumes from the ring or lists anew.
-        state.network.retain(|w| w.try_send(event.clone()).is_ok());
-        state.ring.push_back(event);
-        if state.ring.len() > limits::RING_EVENTS
-            && let Some(oldest) = state.ring.pop_front()
-        {
-            state.forgotten = oldest.revision;
-        }
+        // A watcher that is behind by more than the ring is cut off: it resumes from history or lists anew.
+        let event = CacheEvent::new(change, revision);
+        state.ring.push(Arc::new(event));
+    }
+
+    /// Tells the watchers that there is something new.
+    fn announce(&self) {
+        let next = self.state.read().ring.next();
+        self.news.send_replace(next);
     }
 
     /// Cuts off network watchers and remembers nothing up to a revision. They resume from the store's
     /// history, or list anew where that is compacted.
     fn forget(&self, revision: u64) {
-        let mut state = self.state.write();
-        state.network.clear();
-        state.ring.clear();
-        state.forgotten = revision;
+        self.state.write().ring.forget(revision);
+        self.announce();
     }
 
     fn close(&self) {
         let mut state = self.state.write();
-        state.network.clear();
+        state.ring.close();
         state.parts.clear();
+        drop(state);
+        self.announce();
     }
 }
 

@@ -24,6 +24,7 @@ mod event_lease;
 mod fairness;
 mod filter;
 mod filters;
+mod frames;
 mod gzip;
 mod health;
 pub mod identity;

@@ -6,7 +6,9 @@ use std::time::Duration;
 pub const BODY_BYTES: usize = 3 << 20;
 /// A body from this size on is large: what it asks for is done beside the runtime's workers, for this many at a time.
 pub const LARGE_BODY_BYTES: usize = 256 << 10;
-pub const LARGE_BODIES: usize = 4;
+pub const LARGE_BODIES: usize = 2;
+/// Bytes of a document up to which its final newline is sent in one buffer with it.
+pub const LINE_COPIED_BYTES: usize = 64 << 10;
 /// What is let come of a body that nobody reads, and for how long, before the connection is closed.
 pub const FORGOTTEN_BYTES: usize = 4 * BODY_BYTES;
 pub const FORGOTTEN_WAIT: Duration = Duration::from_secs(10);
@@ -15,10 +17,14 @@ pub const FORGOTTEN_WAIT: Duration = Duration::from_secs(10);
 pub const YAML_ALIASED_MIN: usize = 1_000;
 pub const YAML_ALIASED_TIMES: usize = 99;
 pub const YAML_ALIASED_MAX: usize = 100_000;
-/// Events of one resource kept for watches that resume.
+/// Events of one resource kept for watches that resume; a network watcher that lags behind by more is cut off.
 pub const RING_EVENTS: usize = 1_024;
-/// Events a network watcher may lag behind before it is cut off.
-pub const WATCHER_EVENTS: usize = 1_024;
+/// Changes of the store that are taken over before watchers are told.
+pub const FOLLOWED_AT_ONCE: usize = 64;
+/// Events that a network watcher takes in one go.
+pub const WATCHER_EVENTS: usize = 64;
+/// Bytes of frames that are made before somebody reads them, but for the last one.
+pub const FRAMES_BYTES: usize = 64 << 10;
 /// Watches that are served from the store's history at a time; others wait for their turn.
 pub const HISTORIES: usize = 16;
 /// How long a watch may take, its turn included, to get from history to the present before it is cut off.

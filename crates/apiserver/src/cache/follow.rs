@@ -11,6 +11,7 @@ use store::{Event, KeyValue, Range, Store, WatchBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Key, WatchCache, with_revision};
+use crate::limits;
 
 /// Every key the API server owns.
 pub const ROOT: &str = "/registry/";
@@ -97,7 +98,7 @@ impl Loop {
         loop {
             let from = *self.progress.borrow() + 1;
             let mut watch = match self.store.watch(Range::prefix(ROOT), from).await {
-                Ok(w) => w,
+                Ok(w) => w.ready_chunks(limits::FOLLOWED_AT_ONCE),
                 Err(store::Error::Closed) => return,
                 Err(error) => {
                     tracing::error!(%error, "the store cannot be followed, loading everything anew");
@@ -110,14 +111,13 @@ impl Loop {
             loop {
                 tokio::select! {
                     biased;
-                    batch = watch.next() => match batch {
-                        Some(Ok(batch)) => self.batch(batch),
-                        Some(Err(store::Error::Closed)) => return self.close(),
-                        Some(Err(error)) => {
+                    batches = watch.next() => match self.batches(batches.unwrap_or_default()) {
+                        Ok(()) => {}
+                        Err(store::Error::Closed) => return self.close(),
+                        Err(error) => {
                             tracing::warn!(%error, "the watch of the store broke");
                             break;
                         }
-                        None => return self.close(),
                     },
                     order = orders.recv() => match order {
                         // What the watch has under way is older than what is read now.
@@ -148,7 +148,29 @@ impl Loop {
         text.starts_with(prefix.as_str()).then_some(cache)
     }
 
-    fn batch(&self, batch: WatchBatch) {
+    /// What came together, none where the store is closed: watchers are told once.
+    fn batches(&self, batches: Vec<Result<WatchBatch, store::Error>>) -> Result<(), store::Error> {
+        let mut changed = Vec::new();
+        let mut done = match batches.is_empty() {
+            true => Err(store::Error::Closed),
+            false => Ok(()),
+        };
+        for batch in batches {
+            match batch {
+                Ok(batch) => self.batch(batch, &mut changed),
+                Err(error) => {
+                    done = Err(error);
+                    break;
+                }
+            }
+        }
+        for cache in changed {
+            cache.announce();
+        }
+        done
+    }
+
+    fn batch<'a>(&'a self, batch: WatchBatch, changed: &mut Vec<&'a Arc<WatchCache>>) {
         for event in batch.events {
             let Some(cache) = self.cache_of(event.key()) else {
                 continue;
@@ -159,7 +181,12 @@ impl Loop {
                 Event::Delete { key, revision, .. } => deleted(cache, &key, revision),
             };
             match change {
-                Ok(Some(change)) => cache.apply(change, batch.revision),
+                Ok(Some(change)) => {
+                    cache.apply(change, batch.revision);
+                    if !changed.iter().any(|c| Arc::ptr_eq(c, cache)) {
+                        changed.push(cache);
+                    }
+                }
                 Ok(None) => {}
                 Err((key, error)) => {
                     cache.note_broken(&key, &error.to_string());
@@ -204,7 +231,7 @@ impl Loop {
         let mut broken = Vec::new();
         {
             let mut state = cache.state.write();
-            state.forgotten = revision;
+            state.ring.forgotten = revision;
             for kv in found.kvs {
                 match entry(&cache, &kv) {
                     Ok(e) => {

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use client::ChangeKind;
 use machinery::ApiError;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::body;
-use crate::cache::{Begun, Broken, History, Start, Step, TooOld, WatchCache};
+use crate::cache::{Begun, Broken, CutOff, History, Start, Step, TooOld, WatchCache};
 use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
 use crate::conversion;
 use crate::fairness::Seat;
 use crate::filter::Filter;
+use crate::frames::{Frames, Made};
 use crate::gzip;
 use crate::limits;
 use crate::list_options::ListOptions;
@@ -60,21 +60,18 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
         columns_sent: false,
         sent: call.server.streams.of(call.descriptor()),
     };
-    let (to, from) = mpsc::channel::<Result<Bytes, std::io::Error>>(64);
     // What is wrong from here on is an event.
     let begun = match place(call, &cache, options.start).await {
         Ok(start) => cache.begin(start),
         Err(error) => {
             let frame = writer.named("ERROR", &error.to_status());
-            let answer = answer(call, from, options);
-            // There is room for the first.
-            let _ = send(&to, frame).await;
-            return Ok(answer);
+            let only = |to: Frames| async move { to.send(frame).await };
+            return Ok(answer(call, options, only));
         }
     };
     let server = call.server.clone();
     let seat = call.take_seat();
-    tokio::spawn(async move {
+    Ok(answer(call, options, |to| async move {
         let begun = match (begun, options.start) {
             (Ok(begun), _) => Ok(begun),
             (Err(TooOld), From::After(version)) => {
@@ -87,7 +84,7 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
             (Err(TooOld), _) => Err(Gone),
         };
         if let Ok(begun) = begun {
-            // An error means that the client went away.
+            // However it ends, the client resumes.
             let work = run(&mut writer, begun, (options, seat), &server, &to);
             let mut shutdown = server.shutdown.subscribe();
             tokio::select! {
@@ -96,8 +93,7 @@ pub async fn watch(call: &Call) -> Result<Answer, ApiError> {
                 _ = shutdown.wait_for(|down| *down) => {}
             }
         }
-    });
-    Ok(answer(call, from, options))
+    }))
 }
 
 /// Where in the cache a watch begins, once the cache is as new as it must be.
@@ -117,12 +113,12 @@ async fn place(call: &Call, cache: &WatchCache, start: From) -> Result<Start, Ap
     })
 }
 
-type Receiver = mpsc::Receiver<Result<Bytes, std::io::Error>>;
-
-/// The answer that streams frames.
-fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
+/// The answer that streams what `make` sends.
+fn answer<F>(call: &Call, options: Options, make: impl FnOnce(Frames) -> F) -> Answer
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let media = call.format.media;
-    let frames = tokio_stream::wrappers::ReceiverStream::new(from);
     if let Some(upgrade) = call.take_websocket() {
         let answer = match websocket::plain_handshake(&call.headers) {
             Ok(answer) => answer,
@@ -133,7 +129,8 @@ fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
             Media::Cbor => Messages::Binary,
             _ => Messages::Text,
         };
-        tokio::spawn(websocket::send(upgrade, body::stream(frames), messages));
+        let frames = body::stream(Made::by(false, make));
+        tokio::spawn(websocket::send(upgrade, frames, messages));
         return answer;
     }
     let content = match media {
@@ -143,6 +140,7 @@ fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
         _ => Media::Json.text(),
     };
     let mut answer = response::bytes(200, content, Bytes::new());
+    let frames = Made::by(true, make);
     let packs = || call.server.enables("WatchListCompression");
     if options.initial && gzip::is_wanted(&call.headers) && packs() {
         gzip::mark(answer.headers_mut());
@@ -153,23 +151,24 @@ fn answer(call: &Call, from: Receiver, options: Options) -> Answer {
     answer
 }
 
-type Sender = mpsc::Sender<Result<Bytes, std::io::Error>>;
-
-/// The client went away.
+/// The watch ends here.
 struct Gone;
 
-async fn send(to: &Sender, frame: Bytes) -> Result<(), Gone> {
-    to.send(Ok(frame)).await.map_err(|_| Gone)
+impl std::convert::From<CutOff> for Gone {
+    fn from(_: CutOff) -> Self {
+        Self
+    }
 }
 
 /// Sends an event, which is counted.
-async fn send_event(w: &Writer, to: &Sender, frame: Bytes) -> Result<(), Gone> {
+async fn send_event(w: &Writer, to: &Frames, frame: Bytes) -> Result<(), Gone> {
     if let Transform::PartialMetadataList(_) = w.transform {
         // An object is no list: upstream ends a watch with the first event that it cannot write.
         return Err(Gone);
     }
     w.sent.event(frame.len());
-    send(to, frame).await
+    to.send(frame).await;
+    Ok(())
 }
 
 /// Sends what the cache does not remember from the store's history; gives the cache's part that follows.
@@ -178,13 +177,9 @@ async fn catch_up(
     server: &Inner,
     cache: &Arc<WatchCache>,
     after: u64,
-    to: &Sender,
+    to: &Frames,
 ) -> Result<Begun, Gone> {
-    let place = tokio::select! {
-        place = server.histories.acquire() => place,
-        () = to.closed() => return Err(Gone),
-    };
-    let _place = place.map_err(|_| Gone)?;
+    let _place = server.histories.acquire().await.map_err(|_| Gone)?;
     let replayed = async {
         let mut history = History::open(server.store.clone(), cache.clone(), after).await?;
         loop {
@@ -206,7 +201,7 @@ async fn catch_up(
         Err(Broken::Compacted(oldest)) => {
             let text = format!("too old resource version: {after} ({oldest})");
             let frame = w.named("ERROR", &ApiError::expired(text).to_status());
-            send(to, frame).await?;
+            to.send(frame).await;
             Err(Gone)
         }
         Err(Broken::Passing(error)) => {
@@ -221,7 +216,7 @@ async fn run(
     mut begun: Begun,
     (options, seat): (Options, Option<Seat>),
     server: &Inner,
-    to: &Sender,
+    to: &Frames,
 ) -> Result<(), Gone> {
     let began = Instant::now();
     let progress = server.registry.follower().progress();
@@ -246,20 +241,21 @@ async fn run(
     }
     // What follows is paid by those who change things.
     drop(seat);
-    let mut next_bookmark = Instant::now() + limits::BOOKMARK_EVERY;
+    let bookmark = tokio::time::sleep_until(end.min(Instant::now() + limits::BOOKMARK_EVERY));
+    let mut bookmark = std::pin::pin!(bookmark);
     loop {
         tokio::select! {
-            event = begun.live.recv() => match event {
+            event = begun.live.next() => {
+                let event = event?;
                 // Known already, or from before a version from the future.
-                Some(event) if event.revision <= after => {}
-                Some(event) => w.event(&event, to).await?,
-                // Cut off: the client resumes from its newest revision.
-                None => return Ok(()),
-            },
-            () = tokio::time::sleep_until(next_bookmark.min(end)) => {
-                // Taken before the queue is looked at: a bookmark promises that all before was sent.
+                if event.revision > after {
+                    w.event(&event, to).await?;
+                }
+            }
+            () = bookmark.as_mut() => {
+                // Taken before the changes are looked at: a bookmark promises that all before was sent.
                 let revision = after.max(*progress.borrow());
-                while let Ok(event) = begun.live.try_recv() {
+                while let Some(event) = begun.live.try_next()? {
                     if event.revision > after {
                         w.event(&event, to).await?;
                     }
@@ -271,9 +267,9 @@ async fn run(
                 if Instant::now() >= end {
                     return Ok(());
                 }
-                next_bookmark = Instant::now() + limits::BOOKMARK_EVERY;
+                let next = end.min(Instant::now() + limits::BOOKMARK_EVERY);
+                bookmark.as_mut().reset(next);
             }
-            () = to.closed() => return Ok(()),
         }
     }
 }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use client::{Change, ChangeKind, Entry};
 use serde_json::{Value, json};
 
-use super::{Gone, Sender, send, send_event};
+use super::{Gone, send_event};
 use crate::cache::{CacheEvent, frame, frame_named};
 use crate::conversion;
 use crate::filter::Filter;
+use crate::frames::Frames;
 use crate::negotiate::{Media, Transform};
 use crate::server::Inner;
 use crate::transform::{self, IncludeObject};
@@ -51,7 +52,7 @@ impl Writer {
     pub async fn shown(
         &self,
         entries: Vec<Arc<Entry>>,
-        to: &Sender,
+        to: &Frames,
     ) -> Result<Vec<Arc<Entry>>, Gone> {
         let Some(server) = &self.shown_by else {
             return Ok(entries);
@@ -60,13 +61,13 @@ impl Writer {
             Ok(shown) => Ok(shown),
             Err(error) => {
                 tracing::warn!(%error, "a watch ends: objects cannot be converted");
-                send(to, self.named("ERROR", &error.to_status())).await?;
+                to.send(self.named("ERROR", &error.to_status())).await;
                 Err(Gone)
             }
         }
     }
 
-    pub async fn event(&mut self, e: &CacheEvent, to: &Sender) -> Result<(), Gone> {
+    pub async fn event(&mut self, e: &CacheEvent, to: &Frames) -> Result<(), Gone> {
         if self.shown_by.is_none() {
             return self.plain_event(e, to).await;
         }
@@ -85,7 +86,7 @@ impl Writer {
             .await
     }
 
-    async fn plain_event(&mut self, e: &CacheEvent, to: &Sender) -> Result<(), Gone> {
+    async fn plain_event(&mut self, e: &CacheEvent, to: &Frames) -> Result<(), Gone> {
         let now = self.filter.matches(&e.change.entry);
         let before = e
             .change
