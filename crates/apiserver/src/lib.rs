@@ -27,6 +27,7 @@ mod filters;
 mod frames;
 mod gzip;
 mod health;
+mod http2;
 pub mod identity;
 mod impersonate;
 pub mod limits;

@@ -56,6 +56,11 @@ pub const HEADER_WAIT: Duration = Duration::from_secs(90);
 pub const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long a client may take to answer one, as upstream's HTTP2_PING_TIMEOUT.
 pub const PING_WAIT: Duration = Duration::from_secs(15);
+/// Bytes that are written to a connection at a time where its writes are gathered: a record of TLS.
+pub const GATHERED_BYTES: usize = 16 << 10;
+/// Bytes of a frame from which on h2 sends it for itself, less one; and up to how many a frame is sent in pieces of that.
+pub const PIECE_BYTES: usize = 1_023;
+pub const IN_PIECES_BYTES: usize = 8 << 10;
 /// Bytes of request headers.
 pub const HEADER_BYTES: usize = 1 << 20;
 /// Seats of all priority levels together: upstream's max-requests-inflight and max-mutating-requests-inflight.

@@ -2,7 +2,7 @@
 //! parts, which take the same way from `filters::handle` on.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use http::header::{HeaderValue, USER_AGENT};
 use http::{Request, Response};
 use hyper::body::Incoming as HyperBody;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use machinery::request::User;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::{self, Body};
 use crate::filters;
+use crate::http2::{self, Gathered, Requests};
 use crate::limits;
 use crate::server::{Incoming, Inner, Peer, Server};
 
@@ -247,7 +248,8 @@ async fn connection(
     };
     let mut shutdown = inner.shutdown.subscribe();
     let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let requests = Requests::default();
+    let mut builder = auto::Builder::new(requests.clone());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -260,14 +262,17 @@ async fn connection(
         .keep_alive_timeout(limits::PING_WAIT)
         .max_concurrent_streams(1_000)
         .max_header_list_size(limits::HEADER_BYTES as u32);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let shared = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = TokioIo::new(Gathered::new(stream, shared));
+    let connection = builder.serve_connection_with_upgrades(stream, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        ended = poll_fn(|cx| requests.poll(connection.as_mut(), cx)) => return ended,
         // The sender lives in the server, so this ends only by the value.
-        _ = shutdown.wait_for(|down| *down) => connection.as_mut().graceful_shutdown(),
+        _ = shutdown.wait_for(|down| *down) => {}
     }
-    connection.await
+    connection.as_mut().graceful_shutdown();
+    poll_fn(|cx| requests.poll(connection.as_mut(), cx)).await
 }
 
 async fn network(
@@ -275,8 +280,13 @@ async fn network(
     mut request: Request<HyperBody>,
     peer: Peer,
 ) -> Result<Response<Body>, Infallible> {
+    let shared = request.version() == http::Version::HTTP_2;
     let incoming = Incoming::of(&mut request, peer);
-    Ok(answer(inner, incoming, request.into_body()).await)
+    let answer = answer(inner, incoming, request.into_body()).await;
+    Ok(match shared {
+        true => answer.map(http2::in_pieces),
+        false => answer,
+    })
 }
 
 /// Answers. Who waits for leave to send a body is not made to send one that nobody reads.
