@@ -230,7 +230,7 @@ mod tests {
     async fn a_body_in_pieces_is_the_same_body() {
         let small = Bytes::from((0..3_000u32).map(|i| i as u8).collect::<Vec<_>>());
         let large = Bytes::from(vec![7; limits::IN_PIECES_BYTES + 1]);
-        for (whole, frames) in [(Bytes::from_static(b"a"), 1), (small, 4), (large, 1)] {
+        for (whole, frames) in [(Bytes::from_static(b"a"), 1), (small, 3), (large, 1)] {
             let mut pieces = in_pieces(body::full(whole.clone()));
             assert_eq!(pieces.size_hint().exact(), Some(whole.len() as u64));
             let (mut read, mut n) = (Vec::new(), 0);
@@ -239,7 +239,8 @@ mod tests {
                 let left = whole.len() - read.len() - data.len();
                 assert_eq!(pieces.size_hint().exact(), Some(left as u64));
                 assert_eq!(pieces.is_end_stream(), left == 0);
-                (read.extend_from_slice(&data), n += 1).0;
+                read.extend_from_slice(&data);
+                n += 1;
             }
             assert_eq!((&read[..], n), (&whole[..], frames));
         }
@@ -270,7 +271,10 @@ mod tests {
     #[tokio::test]
     async fn requests_that_wait_go_on_as_tasks() {
         let requests = Requests::default();
-        let (now, later) = (Arc::new(Mutex::new(0)), Arc::new(tokio::sync::Notify::new()));
+        let (now, later) = (
+            Arc::new(Mutex::new(0)),
+            Arc::new(tokio::sync::Notify::new()),
+        );
         let (count, told) = (now.clone(), later.clone());
         hyper::rt::Executor::execute(&requests, async move { *count.lock() += 1 });
         let (count, (ended, end)) = (now.clone(), tokio::sync::oneshot::channel());
