@@ -203,7 +203,7 @@ impl Change {
     fn carry_out(&self, call: &Call, old: &Value, r: &Request<'_>) -> Result<Value, ApiError> {
         let mut new = match self {
             Self::Applied { config, force } => {
-                return machinery::apply::apply(Some(old), config, *force, r);
+                return machinery::apply::apply(Some(old), config, *force, r).map(|a| a.object);
             }
             Self::Sent(sent) => sent.clone(),
             Self::Patched { kind, patch } => {

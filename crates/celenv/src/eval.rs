@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::cost;
-use crate::library::{self, Overload};
+use crate::library::{self, Foreign, Overload};
 use crate::node::{Call, Fold, Node};
 use crate::program::EvalError;
 use crate::value::{Map, Value};
@@ -135,6 +135,18 @@ impl<'a> Evaluation<'a> {
 
     /// An attribute without the cost of naming it: that comes once, and not at all for a branch of `?:`.
     fn attribute(&mut self, node: &Node) -> Answer {
+        let found = self.found(node)?;
+        match &found {
+            Value::Foreign(f) => match f.as_ref() {
+                Foreign::Invalid(text) => Err(EvalError::of(text.clone())),
+                _ => Ok(found),
+            },
+            _ => Ok(found),
+        }
+    }
+
+    /// An attribute, be it one that must not be read.
+    fn found(&mut self, node: &Node) -> Answer {
         match node {
             Node::Variable(index) => self.lookup.variable(*index),
             Node::Local(depth) => self.locals[*depth].clone(),

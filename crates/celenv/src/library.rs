@@ -295,6 +295,8 @@ pub enum Foreign {
     GroupCheck(authorizer::Subject, String),
     ResourceCheck(Box<authorizer::ResourceCheck>),
     Decision(authorizer::Verdict),
+    /// A part of an object that is not what its schema says: an error to who reads it, but it is there.
+    Invalid(String),
 }
 
 impl Foreign {
@@ -312,6 +314,7 @@ impl Foreign {
             Self::GroupCheck(..) => "kubernetes.authorization.GroupCheck",
             Self::ResourceCheck(_) => "kubernetes.authorization.ResourceCheck",
             Self::Decision(_) => "kubernetes.authorization.Decision",
+            Self::Invalid(_) => "error",
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use serde_json::Value as Json;
 
+use crate::library::Foreign;
 use crate::types::Type;
 use crate::value::{List, ListKind, Map, Value};
 
@@ -182,8 +183,43 @@ impl Schema {
                 ..Map::default()
             }),
             (Self::Object(o), Json::Object(map)) => o.value(map),
-            _ => untyped(json),
+            (Self::Unknown, _)
+            | (Self::Bool, Json::Bool(_))
+            | (Self::Int, Json::Number(_))
+            | (Self::String, Json::String(_)) => untyped(json),
+            _ => self.invalid(json),
         }
+    }
+
+    /// What is read of a value of another type. Upstream: `common.UnstructuredToVal`.
+    fn invalid(&self, json: &Json) -> Value {
+        let wanted = match self {
+            Self::List(..) => "an array for the provided schema with type=array",
+            Self::Map(_) | Self::Object(_) => "a map for the provided schema with type=object",
+            Self::Int => "int",
+            Self::Double => "float",
+            Self::Bool => "bool",
+            _ => "string",
+        };
+        let found = match (self, json) {
+            (Self::List(..) | Self::Map(_) | Self::Object(_), _) => String::new(),
+            (_, json) => format!(", got {}", go_type(json)),
+        };
+        let text = format!("invalid data, expected {wanted}{found}");
+        Value::Foreign(Arc::new(Foreign::Invalid(text)))
+    }
+}
+
+/// Go's type of a decoded JSON value.
+fn go_type(json: &Json) -> &'static str {
+    match json {
+        Json::Null => "<nil>",
+        Json::Bool(_) => "bool",
+        Json::Number(n) if n.is_f64() => "float64",
+        Json::Number(_) => "int64",
+        Json::String(_) => "string",
+        Json::Array(_) => "[]interface {}",
+        Json::Object(_) => "map[string]interface {}",
     }
 }
 

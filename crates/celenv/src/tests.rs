@@ -265,3 +265,47 @@ fn patches_are_values() {
         "{c}"
     );
 }
+
+/// What a schema does not say is an error to who reads it, and nobody else.
+#[test]
+fn parts_of_another_type_are_there_and_cannot_be_read() {
+    let field = |name: &str, s: schema::Schema| (name.to_string(), name.to_string(), s);
+    let schema = schema::Schema::Object(Arc::new(schema::ObjectSchema {
+        name: "object".into(),
+        fields: vec![
+            field("span", schema::Schema::Duration),
+            field("n", schema::Schema::Int),
+            field("map", schema::Schema::Map(Arc::new(schema::Schema::Int))),
+        ],
+    }));
+    let env = Environment::new().variable("self", schema.type_of());
+    let object = json!({"span": [], "n": "x", "map": 5});
+    let values = [schema.value(&object)];
+    for (rule, expected) in [
+        ("has(self.span)", "true"),
+        (
+            "self.span < duration('1h')",
+            "error: invalid data, expected string, got []interface {}",
+        ),
+        ("self.n == 1 || has(self.n)", "true"),
+        (
+            "self.n == 1",
+            "error: invalid data, expected int, got string",
+        ),
+        (
+            "self.map.size() == 0",
+            "error: invalid data, expected a map for the provided schema with type=object",
+        ),
+        (
+            "self.map.all(k, k == 'a')",
+            "error: invalid data, expected a map for the provided schema with type=object",
+        ),
+    ] {
+        let program = env.compile(rule).expect(rule);
+        let found = match program.evaluate(values.as_slice()).result {
+            Ok(v) => shown(&v),
+            Err(e) => format!("error: {e}"),
+        };
+        assert_eq!(found, expected, "{rule}");
+    }
+}

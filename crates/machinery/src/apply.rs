@@ -2,12 +2,14 @@
 //! Upstream: sigs.k8s.io/structured-merge-diff, apimachinery/pkg/util/managedfields; api-semantics §9.
 
 mod compare;
+mod configure;
 mod field_set;
 pub mod fields;
 mod last_applied;
 mod managers;
 mod merge;
 mod overlay;
+mod reconcile;
 mod remove;
 pub mod scale;
 #[cfg(test)]
@@ -16,9 +18,9 @@ pub mod types;
 mod update;
 mod validate;
 
+pub use configure::{Applied, apply};
 pub use fields::FieldSet;
 pub use managers::times_only;
 pub use overlay::overlay;
 pub use types::{Model, TypeRef};
-pub use update::{Request, apply, track};
-pub use validate::problems_of;
+pub use update::{Request, Version, track};

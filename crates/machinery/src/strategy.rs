@@ -250,6 +250,16 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
+    /// How server-side apply sees the custom resource in another of its versions, served or not, and the fields that the
+    /// endpoint of a subresource does not write there.
+    fn apply_model_of(
+        &self,
+        _version: &str,
+        _sub: &str,
+    ) -> Option<(&crate::apply::Model, Vec<&'static str>)> {
+        None
+    }
+
     /// The version that objects are stored as, where that may be another than the served one.
     fn stored_version(&self) -> Option<&str> {
         None

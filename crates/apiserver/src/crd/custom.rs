@@ -49,6 +49,8 @@ pub struct Custom {
 /// never used, and what is made takes up many times the text.
 struct Schema {
     text: Box<str>,
+    /// Whether the version has the subresource `status`.
+    status: bool,
     made: OnceLock<Box<Made>>,
 }
 
@@ -202,7 +204,7 @@ fn custom(crd: &Value, version: &Value, schemas: &Schemas) -> Result<Custom, Str
         stored_version: stored_version(crd).to_string(),
         schema: schema.clone(),
         schemas: schemas.clone(),
-        status: map_at(version, "subresources.status").is_some(),
+        status: schema.status,
         scale: scale_of(version),
         terminating: machinery::object::is_deleting(crd),
         columns,
@@ -318,6 +320,7 @@ impl Schema {
         };
         Self {
             text: text.into(),
+            status: map_at(version, "subresources.status").is_some(),
             made: OnceLock::new(),
         }
     }
@@ -337,6 +340,15 @@ impl Schema {
 
     fn structural(&self) -> &Structural {
         &self.made().structural
+    }
+
+    /// Fields that the endpoint of a subresource does not write.
+    fn reset_fields(&self, sub: &str) -> Vec<&'static str> {
+        match sub {
+            "" if self.status => vec!["status"],
+            "status" if self.status => vec!["metadata", "spec"],
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -578,11 +590,12 @@ impl Strategy for Custom {
     }
 
     fn reset_fields(&self, sub: &str) -> Vec<&'static str> {
-        match sub {
-            "" if self.status => vec!["status"],
-            "status" => vec!["metadata", "spec"],
-            _ => Vec::new(),
-        }
+        self.schema.reset_fields(sub)
+    }
+
+    fn apply_model_of(&self, version: &str, sub: &str) -> Option<(&Model, Vec<&'static str>)> {
+        let schema = self.schemas.get(version)?;
+        Some((&schema.made().model, schema.reset_fields(sub)))
     }
 
     fn openapi(&self) -> Option<Value> {

@@ -72,6 +72,8 @@ pub struct Bounds {
     pub pattern: Option<Pattern>,
     /// Empty where it is none that is checked.
     pub format: String,
+    /// Whether there is a format, one that is not checked too.
+    pub has_format: bool,
     pub one_of_values: Option<Vec<Value>>,
 }
 

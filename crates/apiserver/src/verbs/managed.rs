@@ -2,7 +2,7 @@
 //! Upstream: handlers/fieldmanager; api-semantics §9.
 
 use machinery::apply::scale::{SCALE_VERSION, ScaleHandler};
-use machinery::apply::{self, FieldSet, Request, TypeRef, types};
+use machinery::apply::{self, FieldSet, Request, TypeRef, Version, types};
 use machinery::object::{at, list_at, remove, set};
 use machinery::{ApiError, Descriptor, SubresourceKind};
 use serde_json::{Value, json};
@@ -21,17 +21,7 @@ fn type_of(d: &Descriptor) -> TypeRef<'_> {
 fn with<R>(call: &Call, sub: &str, f: impl FnOnce(&Request<'_>) -> R) -> R {
     let d = call.descriptor();
     let reset = FieldSet::dotted(&d.strategy.reset_fields(sub));
-    let known = |version: &str| {
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let registry = &call.server.registry;
-        group == d.group && registry.find(group, version, &d.resource).is_some()
-    };
-    let misfit = |version: &str, object: &Value| {
-        let (_, version) = version.split_once('/')?;
-        let other = call.server.registry.find(&d.group, version, &d.resource)?;
-        let model = other.descriptor.strategy.apply_model()?;
-        apply::problems_of(TypeRef::Custom(model), object)
-    };
+    let other = |version: &str| other_version(call, version, sub);
     f(&Request {
         t: type_of(d),
         api_version: &d.api_version(),
@@ -40,9 +30,33 @@ fn with<R>(call: &Call, sub: &str, f: impl FnOnce(&Request<'_>) -> R) -> R {
         subresource: sub,
         now: &timestamp(call.now),
         reset: &reset,
-        known: &known,
-        misfit: &misfit,
+        version: &other,
     })
+}
+
+/// What another version is that a manager wrote in.
+fn other_version<'a>(call: &'a Call, api_version: &str, sub: &str) -> Version<'a> {
+    let d = call.descriptor();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let strategy = &d.strategy;
+    if strategy.is_custom() {
+        return match strategy
+            .apply_model_of(version, sub)
+            .filter(|_| group == d.group)
+        {
+            Some((model, reset)) => {
+                Version::Known(TypeRef::Custom(model), FieldSet::dotted(&reset))
+            }
+            None => Version::Invalid(format!(
+                "request to convert CR to an invalid group/version: {api_version}"
+            )),
+        };
+    }
+    let served = call.server.registry.find(group, version, &d.resource);
+    match served.filter(|_| group == d.group) {
+        Some(_) => Version::Known(type_of(d), FieldSet::dotted(&strategy.reset_fields(sub))),
+        None => Version::Gone,
+    }
 }
 
 /// Records who owns what after a create, update or patch.
@@ -58,7 +72,8 @@ pub fn apply(
     force: bool,
     sub: &str,
 ) -> Result<Value, ApiError> {
-    let mut new = with(call, sub, |r| apply::apply(before, config, force, r))?;
+    let done = with(call, sub, |r| apply::apply(before, config, force, r))?;
+    let mut new = done.object;
     // The stored values of what nobody applies: metadata that the server owns.
     if let Some(before) = before {
         for field in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
@@ -71,6 +86,10 @@ pub fn apply(
         }
     }
     crate::decode::applied(call, &mut new)?;
+    // What is as it was has the defaults of the version that it is stored in, and no others.
+    if done.changed && call.is_custom() {
+        call.descriptor().strategy.fill_defaults(&mut new);
+    }
     Ok(new)
 }
 
@@ -110,8 +129,7 @@ pub fn scale(
             subresource: "scale",
             now: &timestamp(call.now),
             reset: &FieldSet::default(),
-            known: &|version| version == SCALE_VERSION,
-            misfit: &|_, _| None,
+            version: &|_| Version::Gone,
         },
     )?;
     let owners = list_at(&new, "metadata.managedFields");

@@ -112,8 +112,8 @@ pub fn unique_owners(call: &Call, obj: &mut Value, mutated: bool) {
 pub fn defaults(call: &Call, obj: &mut Value) {
     let strategy = &call.descriptor().strategy;
     let scale = call.info.subresource == "scale";
-    if scale && call.is_custom() {
-        // Upstream decodes a Scale, and puts its replicas into what is stored.
+    if call.is_custom() && (scale || call.applies()) {
+        // Upstream decodes a Scale, and puts its replicas into what is stored; what is applied got its defaults then.
         return;
     }
     if call.applies() && !scale {

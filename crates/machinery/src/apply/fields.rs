@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::causes::go_text;
+
 /// One step of a path. Keys and values are kept as canonical JSON, which makes them comparable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
@@ -74,14 +76,33 @@ impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field(name) => write!(f, ".{name}"),
-            Self::Value(value) => write!(f, "[={value}]"),
+            Self::Value(value) => {
+                let value: Value = serde_json::from_str(value).unwrap_or_default();
+                write!(f, "[={}]", shown(&value))
+            }
             Self::Index(i) => write!(f, "[{i}]"),
             Self::Key(keys) => {
                 let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-                let all: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                let one = |(k, v): (&String, &Value)| format!("{k}={}", shown(v));
+                let all: Vec<String> = keys.iter().map(one).collect();
                 write!(f, "[{}]", all.join(","))
             }
         }
+    }
+}
+
+/// A value as paths show it. Upstream: structured-merge-diff/value.ToString.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let all: Vec<String> = items.iter().map(shown).collect();
+            format!("[{}]", all.join(","))
+        }
+        Value::Object(map) => {
+            let all = map.iter().map(|(k, v)| format!("{k}={}", shown(v)));
+            all.collect()
+        }
+        scalar => go_text(scalar),
     }
 }
 
@@ -153,6 +174,14 @@ impl FieldSet {
     /// The elements at the root that have something below.
     pub fn children(&self) -> impl Iterator<Item = (&Element, &FieldSet)> {
         self.children.iter()
+    }
+
+    /// Every element at the root, with what is below it.
+    pub fn elements(&self) -> impl Iterator<Item = (&Element, Option<&FieldSet>)> {
+        let children = self.children.iter().map(|(e, below)| (e, Some(below)));
+        let leaves = self.members.iter();
+        let leaves = leaves.filter(|e| !self.children.contains_key(*e));
+        children.chain(leaves.map(|e| (e, None)))
     }
 
     /// Adds all of another set.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::types::{Model, ModelList, Scalar, built_in};
 use super::*;
+use crate::object::list_at;
 
 struct Cluster {
     t: TypeRef<'static>,
@@ -33,8 +34,7 @@ impl Cluster {
             subresource: "",
             now: "2026-01-02T03:04:05Z",
             reset: &self.reset,
-            known: &|_| true,
-            misfit: &|_, _| None,
+            version: &|_| Version::Gone,
         }
     }
 
@@ -48,7 +48,7 @@ impl Cluster {
     fn apply(&mut self, manager: &str, config: Value, force: bool) -> Result<(), String> {
         let config = self.object(config);
         let new = apply(self.live.as_ref(), &config, force, &self.request(manager));
-        let mut new = new.map_err(|e| e.message)?;
+        let mut new = new.map_err(|e| e.message)?.object;
         new["metadata"]["uid"] = json!("u");
         self.live = Some(new);
         Ok(())
@@ -383,7 +383,8 @@ fn whatever_is_applied_holds() {
                 "{seed} {changes:?}"
             );
             let again = apply(c.live.as_ref(), &full, false, &c.request(manager)).unwrap();
-            assert_eq!(&again, c.live(), "{seed}");
+            assert_eq!(&again.object, c.live(), "{seed}");
+            assert!(!again.changed, "{seed}");
             // Every owner's set is made of fields that exist.
             let there = field_set::named_fields(&field_set::field_set(c.t, c.live()), c.t);
             let owners = c.live()["metadata"]["managedFields"].as_array();
@@ -469,10 +470,13 @@ fn what_is_applied_twice_is_as_applied_once_whatever_owners_were_given() {
         let mut config = live.clone();
         (live["spec"], config["spec"]) = (live_spec, config_spec);
         live["metadata"]["managedFields"] = json!(owners);
-        let Ok(once) = apply(Some(&live), &config, true, &c.request("me")) else {
+        let Ok(once) = apply(Some(&live), &config, true, &c.request("me")).map(|a| a.object) else {
             continue;
         };
-        let again = |live: &Value| apply(Some(live), &config, true, &c.request("me")).unwrap();
+        let again = |live: &Value| {
+            let done = apply(Some(live), &config, true, &c.request("me"));
+            done.unwrap().object
+        };
         let twice = again(&once);
         // Upstream (structured-merge-diff 6.4.2; the family `owners` of the differential tests sees it): what nothing
         // is left of is null, which an empty list, owned by nobody, fills when it is applied again; and where nobody
@@ -483,5 +487,137 @@ fn what_is_applied_twice_is_as_applied_once_whatever_owners_were_given() {
         assert!(same, "{seed} {live} {config}\n{once}\n{twice}");
         let later = again(&again(&twice));
         assert_eq!(again(&later), later, "{seed} {live} {config}");
+    }
+}
+
+/// A model whose `spec` has a field of a model.
+fn of_field(name: &str, model: Model) -> Model {
+    let object = |name: &str, below: Model| Model::Object {
+        fields: [(name.to_string(), below)].into(),
+        element: None,
+        atomic: false,
+        defaults: Default::default(),
+    };
+    object("spec", object(name, model))
+}
+
+fn list_of_strings(list: ModelList) -> Model {
+    Model::List {
+        items: Box::new(Model::Scalar(Scalar::String)),
+        list,
+    }
+}
+
+#[test]
+fn what_became_one_whole_is_owned_as_one() {
+    let granular = json!({"f:spec": {".": {}, "f:x": {".": {}, "v:\"a\"": {}}}});
+    let whole = json!({"f:spec": {".": {}, "f:x": {}}});
+    let map = |atomic| Model::Object {
+        fields: Default::default(),
+        element: Some(Box::new(Model::Scalar(Scalar::String))),
+        atomic,
+        defaults: Default::default(),
+    };
+    let keys = json!({"f:spec": {"f:x": {"f:k": {}}}});
+    for (model, set, wanted) in [
+        (list_of_strings(ModelList::Atomic), &granular, Some(&whole)),
+        (list_of_strings(ModelList::Atomic), &whole, None),
+        (list_of_strings(ModelList::Set), &granular, None),
+        (list_of_strings(ModelList::Set), &whole, None),
+        (map(true), &keys, Some(&json!({"f:spec": {"f:x": {}}}))),
+        (map(false), &keys, None),
+        (Model::Deduced, &granular, None),
+    ] {
+        let model = of_field("x", model);
+        let set = FieldSet::parse(set).unwrap();
+        let found = reconcile::reconciled(TypeRef::Custom(&model), &set);
+        let found = found.map(|s| s.to_value());
+        assert_eq!(found.as_ref(), wanted, "{model:?}");
+    }
+}
+
+/// A request of `v1`, with `v2` beside it and `v9` that nothing is converted to.
+fn with_versions<R>(v1: &Model, v2: &Model, f: impl FnOnce(&Request<'_>) -> R) -> R {
+    let version = |version: &str| match version {
+        "x.io/v2" => Version::Known(TypeRef::Custom(v2), FieldSet::default()),
+        other => Version::Invalid(format!("no {other}")),
+    };
+    f(&Request {
+        t: TypeRef::Custom(v1),
+        api_version: "x.io/v1",
+        kind: "X",
+        manager: "me",
+        subresource: "",
+        now: "2026-01-02T03:04:05Z",
+        reset: &FieldSet::default(),
+        version: &version,
+    })
+}
+
+fn of_manager(version: &str, x: &Value, fields: &Value) -> Value {
+    json!({"apiVersion": "x.io/v1", "kind": "X", "metadata": {"uid": "u", "managedFields": [
+        {"manager": "other", "operation": "Update", "apiVersion": version, "fieldsType": "FieldsV1", "fieldsV1": fields}]},
+        "spec": {"x": x}})
+}
+
+#[test]
+fn fields_are_lost_as_the_managers_own_version_sees_the_change() {
+    let (v1, v2) = (
+        of_field("x", list_of_strings(ModelList::Set)),
+        of_field("x", list_of_strings(ModelList::Atomic)),
+    );
+    let live = of_manager("x.io/v2", &json!(["a"]), &json!({"f:spec": {"f:x": {}}}));
+    let config = json!({"apiVersion": "x.io/v1", "kind": "X", "spec": {"x": ["b"]}});
+    // The list is one whole to `other`, who loses it though one item only is added.
+    with_versions(&v1, &v2, |r| {
+        let refused = apply(Some(&live), &config, false, r).map(|a| a.object);
+        let said = refused.unwrap_err().message;
+        assert_eq!(
+            said,
+            "Apply failed with 1 conflict: conflict with \"other\" using x.io/v2: .spec.x"
+        );
+        let forced = apply(Some(&live), &config, true, r).unwrap();
+        assert_eq!(forced.object["spec"], json!({"x": ["a", "b"]}));
+        let owners = list_at(&forced.object, "metadata.managedFields");
+        assert_eq!(owners.len(), 1);
+        assert_eq!(
+            owners[0]["fieldsV1"],
+            json!({"f:spec": {"f:x": {"v:\"b\"": {}}}})
+        );
+    });
+}
+
+#[test]
+fn owners_stay_where_their_version_cannot_be_converted_to() {
+    let model = of_field("x", list_of_strings(ModelList::Set));
+    let owned = json!({"f:spec": {"f:x": {"v:\"a\"": {}}}});
+    with_versions(&model, &model, |r| {
+        let live = of_manager("x.io/v9", &json!(["a"]), &owned);
+        let config = json!({"apiVersion": "x.io/v1", "kind": "X", "spec": {"x": ["b"]}});
+        let refused = apply(Some(&live), &config, true, r).map(|a| a.object);
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (500, "no x.io/v9")
+        );
+        let mut new = live.clone();
+        new["spec"] = json!({"x": ["b"]});
+        track(Some(&live), &mut new, r);
+        assert_eq!(new["metadata"], live["metadata"]);
+    });
+}
+
+#[test]
+fn keys_and_items_are_shown_as_upstream_shows_them() {
+    for (element, shown) in [
+        (r#"k:{"k":"a","n":1}"#, r#"[k="a",n=1]"#),
+        (r#"k:{"l":{"z":1}}"#, "[l=z=1]"),
+        (r#"k:{"l":[1,"x",null]}"#, r#"[l=[1,"x",null]]"#),
+        (r#"v:1.5"#, "[=1.5]"),
+        (r#"v:"a\u0001""#, r#"[="a\x01"]"#),
+    ] {
+        let set = FieldSet::parse(&json!({element: {}})).unwrap();
+        let shown_as: Vec<String> = set.paths().iter().map(|p| fields::path_text(p)).collect();
+        assert_eq!(shown_as, [shown]);
     }
 }

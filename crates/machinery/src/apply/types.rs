@@ -135,6 +135,21 @@ impl<'a> MapType<'a> {
         field.is_some_and(|f| !f.pointer && matches!(f.schema.kind, Type::Message(_)))
     }
 
+    /// Whether nothing is declared, and any value may be there.
+    pub fn is_deduced(&self) -> bool {
+        let any = matches!(
+            self.element,
+            Some(
+                TypeRef::Deduced | TypeRef::Custom(Model::Deduced | Model::Scalar(Scalar::Untyped))
+            )
+        );
+        any && match self.fields {
+            Fields::None => true,
+            Fields::Message(schema) => schema.message().is_none_or(|m| m.fields.is_empty()),
+            Fields::Model(fields) => fields.is_empty(),
+        }
+    }
+
     /// The type of any key's value.
     pub fn value(&self, name: &str) -> Option<TypeRef<'a>> {
         self.declared(name).or(self.element)

@@ -78,12 +78,6 @@ pub fn validate(t: TypeRef<'_>, value: &Value, duplicates: bool) -> Problems {
     out
 }
 
-/// What is wrong with a value of a type, as one text; elements may be there twice.
-pub fn problems_of(t: TypeRef<'_>, value: &Value) -> Option<String> {
-    let problems = validate(t, value, true);
-    (!problems.is_empty()).then(|| text(&problems))
-}
-
 fn walk(t: TypeRef<'_>, value: &Value, dup: bool, path: &mut String, out: &mut Problems) {
     match t.form(Some(value)) {
         Form::Scalar(s) => {

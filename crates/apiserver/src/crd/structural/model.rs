@@ -35,10 +35,10 @@ fn model(s: &Structural, resource: bool, preserved: bool) -> Model {
                 ListKind::Map(keys) => ModelList::Map(keys.clone()),
             },
         },
-        Some(JsonType::String) if ["", "byte"].contains(&s.bounds.format.as_str()) => {
-            Model::Scalar(Scalar::String)
+        Some(JsonType::String) if s.bounds.has_format && s.bounds.format != "byte" => {
+            Model::Scalar(Scalar::Untyped)
         }
-        Some(JsonType::String) => Model::Scalar(Scalar::Untyped),
+        Some(JsonType::String) => Model::Scalar(Scalar::String),
         Some(JsonType::Integer | JsonType::Number) => Model::Scalar(Scalar::Numeric),
         Some(JsonType::Boolean) => Model::Scalar(Scalar::Boolean),
         None if s.properties.is_empty() => Model::Deduced,

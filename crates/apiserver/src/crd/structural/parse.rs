@@ -122,6 +122,7 @@ fn bounds(map: &Map<String, Value>, kind: Option<JsonType>) -> Bounds {
         pattern: Some(text(map, "pattern"))
             .filter(|p| !p.is_empty())
             .map(pattern),
+        has_format: !format.is_empty(),
         format: if format::is_supported(kind, format) {
             format.into()
         } else {

@@ -1,7 +1,7 @@
 //! The same requests to this server and to upstream's own generic API server, answer by answer:
 //! `differential [REGEX] [--seeds N] [--base N] [--seconds N] [--kubeconfig FILE] [--full] [--all]`: `--seconds` begins
-//! no sequence after so long and takes one of each family in turn, `--full` prints the steps before a difference too,
-//! `--all` goes on behind it. Sequences come from fixed seeds; `families/` has one file for each kind of them. Ends
+//! no sequence after so long and takes one of each family in turn, `--full` prints the steps before a difference and
+//! the whole answers too, `--all` goes on behind it. Sequences come from fixed seeds; `families/` has one file for each kind of them. Ends
 //! with 1 where an answer differs that `explained.rs` does not explain.
 
 mod explained;
@@ -217,7 +217,9 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
             }
             Step::Until(ask, fits) => {
                 log.push(format!("UNTIL {}", ask.line()));
-                tokio::try_join!(peer.until(ask, *fits), ours.until(ask, *fits))?;
+                let theirs = async { peer.until(ask, *fits).await.context("at the peer") };
+                let mine = async { ours.until(ask, *fits).await.context("here") };
+                tokio::try_join!(theirs, mine)?;
                 continue;
             }
             Step::End(till) => {
@@ -247,7 +249,10 @@ async fn compare(s: &Sequence, (ours, peer): (kube::Client, kube::Client)) -> Re
                 // The others are those of the seed: `differential '^FAMILY SEED$' --full`.
                 let given = |flag: &str| std::env::args().any(|a| a == flag);
                 let from = if given("--full") { 0 } else { log.len() - 1 };
-                let text = format!("  {}\n  -> {what}", log[from..].join("\n  "));
+                let mut text = format!("  {}\n  -> {what}", log[from..].join("\n  "));
+                if given("--full") {
+                    text.push_str(&format!("\n  ours {}\n  peer {}", mine.body, theirs.body));
+                }
                 let all = out.difference.get_or_insert_default();
                 all.push_str(&text);
                 if !given("--all") {

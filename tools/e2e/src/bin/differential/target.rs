@@ -31,6 +31,8 @@ const QUIET: Duration = Duration::from_millis(400);
 const TRY: Duration = Duration::from_millis(20);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
+/// How long it may take until an answer fits: definitions take their time where many come at once.
+const SETTLED: Duration = Duration::from_secs(90);
 /// How long an event or the end of a watch may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -111,7 +113,7 @@ impl Target {
 
     /// Sends a request until its answer fits.
     pub async fn until(&mut self, ask: &Ask, fits: fn(&Answer) -> bool) -> Result<()> {
-        let end = tokio::time::Instant::now() + ANSWER;
+        let end = tokio::time::Instant::now() + SETTLED;
         loop {
             // What comes between is not counted as seen.
             let known = self.normal.clone();
