@@ -106,8 +106,10 @@ fn unfold(s: &mut Object) {
     }
 }
 
-/// What v2 can say: no logic, nothing nullable, nothing below what is preserved, no list of what is not told.
+/// What v2 can say: no logic, nothing nullable, nothing below what is preserved, no list of what is not told; and no
+/// defaults, which its clients would take for their own.
 fn plain(s: &mut Object) {
+    s.remove("default");
     for name in JUNCTORS {
         s.remove(name);
     }
@@ -205,6 +207,10 @@ mod tests {
         for (schema, wanted) in [
             (json!({INT_OR_STRING: true}), json!({INT_OR_STRING: true})),
             (nullable.clone(), json!({})),
+            (
+                json!({"type": "object", "default": {}, "properties": {"a": {"type": "integer", "default": 1}}}),
+                json!({"type": "object", "properties": {"a": {"type": "integer"}}}),
+            ),
             (
                 json!({"type": "array", "items": string, PRESERVES: true}),
                 json!({PRESERVES: true}),

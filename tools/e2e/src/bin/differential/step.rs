@@ -45,6 +45,9 @@ pub enum Till {
 /// The annotation of the last change that a watch waits for.
 pub const LAST: &str = "last";
 
+/// A header that no server knows: what is compared of what a document publishes begins so.
+pub const ONLY: &str = "x-only";
+
 /// Steps that see one another's objects.
 pub struct Sequence {
     /// Family and seed.
@@ -77,6 +80,17 @@ impl Step {
             let kinds = answer.body["published"].as_object();
             kinds.is_some_and(|kinds| !kinds.is_empty())
         })
+    }
+
+    /// The v2 document's part about a group, once there is one: other sequences' definitions come and go.
+    pub fn published_v2(group: &str) -> [Self; 2] {
+        let parts: Vec<&str> = group.rsplit('.').collect();
+        let ask = Ask::new("GET", "/openapi/v2").with(ONLY, &format!("{}.", parts.join(".")));
+        let until = Self::Until(ask.clone(), |answer| {
+            let kinds = answer.body["published"].as_object();
+            kinds.is_some_and(|kinds| !kinds.is_empty())
+        });
+        [until, Self::Send(ask)]
     }
 
     /// Until a definition is established: objects are taken a moment before, and its controllers write until then.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::frames::Frames;
 use crate::normal::Normal;
-use crate::step::{Ask, LAST, Till};
+use crate::step::{Ask, LAST, ONLY, Till};
 
 /// Headers that clients act upon.
 const HEADERS: &[&str] = &[
@@ -108,6 +108,10 @@ impl Target {
             Ok(data) => self.body(&parts, &data?),
             Err(_) => json!("ENDLESS"),
         };
+        let only = ask.headers.iter().find(|(k, _)| k == ONLY);
+        if let (Some((_, only)), Some(Value::Object(all))) = (only, out.body.get_mut("published")) {
+            all.retain(|name, _| name.starts_with(only.as_str()));
+        }
         Ok(out)
     }
 

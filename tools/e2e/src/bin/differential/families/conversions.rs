@@ -178,7 +178,7 @@ pub fn sequence(seed: u64) -> Sequence {
     for _ in 0..STEPS / 2 {
         steps.push(step(&mut d, seed, &properties).into());
     }
-    gone(seed, &versions[1], &mut steps);
+    gone(seed, &versions[1], &properties, &mut steps);
     // Each definition that stays costs the later ones time.
     steps.push(Step::Quiet(Ask::new("DELETE", definition)));
     Sequence {
@@ -188,16 +188,54 @@ pub fn sequence(seed: u64) -> Sequence {
     }
 }
 
-/// The first version goes: not before what is stored in it is disowned. Objects that are still stored in it cannot be
-/// read from then on.
-fn gone(seed: u64, second: &Value, steps: &mut Vec<Step>) {
+/// The first version goes: not before what is stored in it is disowned. Objects that are still stored in it could not be
+/// read from then on, so there are none; but who wrote in it is still told by some.
+fn gone(seed: u64, second: &Value, properties: &[Value; 2], steps: &mut Vec<Step>) {
+    let mut d = Dice::new(seed + 67_000);
     let path = format!("{CRDS}/things.{}", group(seed));
+    let base = |version: &str| format!("/apis/{}/{version}/things", group(seed));
+    let merge = |path: &str, body: &Value| Ask::new("PATCH", path).json(MERGE, body);
+    let mut apply = |i: usize, name: &str, manager: &str| {
+        let spec = good(&mut d, &properties[i]);
+        let path = format!(
+            "{}/{name}?fieldManager={manager}&force=true",
+            base(VERSIONS[i])
+        );
+        Ask::new("PATCH", path).json(APPLY, &object(seed, VERSIONS[i], name, &spec))
+    };
+    let replicas = |name: &str, n: u64| {
+        let path = format!("{}/{name}?fieldManager=two", base("v2"));
+        merge(&path, &json!({"spec": {"replicas": n}}))
+    };
+    steps.push(Step::Quiet(Ask::new("DELETE", base("v2"))));
+    steps.extend([apply(0, "a", "one"), replicas("a", 7), apply(1, "b", "one")].map(Step::from));
+
+    let mut second = second.clone();
+    second["schema"]["openAPIV3Schema"]["properties"]["probe"]["enum"] = json!(["any", "third"]);
     let only = json!({"spec": {"versions": [second]}});
     let disowned = json!({"status": {"storedVersions": ["v2"]}});
-    let patch = |path: &str, body: &Value| Ask::new("PATCH", path).json(MERGE, body);
-    steps.push(patch(&path, &only).into());
-    steps.push(patch(&format!("{path}/status"), &disowned).into());
-    steps.push(patch(&path, &only).into());
+    steps.push(merge(&path, &only).into());
+    steps.push(merge(&format!("{path}/status"), &disowned).into());
+    steps.push(Step::Gate(merge(&path, &only)));
+    let probe = object(seed, "v2", "probe", &json!({}));
+    steps.push(Step::probe(&base("v2"), probe, "third"));
+
+    let forgotten = json!({"metadata": {"managedFields": [{}]}});
+    let a = format!("{}/a", base("v2"));
+    steps.extend(
+        [
+            Ask::new("GET", base("v2")),
+            apply(1, "a", "one"),
+            replicas("a", 8),
+            apply(1, "a", "two"),
+            apply(1, "b", "two"),
+            merge(&a, &forgotten),
+            apply(1, "a", "one"),
+            replicas("a", 9),
+            Ask::new("GET", base("v2")),
+        ]
+        .map(Step::from),
+    );
 }
 
 fn step(d: &mut Dice, seed: u64, properties: &[Value; 2]) -> Ask {

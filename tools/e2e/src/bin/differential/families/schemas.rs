@@ -67,6 +67,10 @@ pub fn sequence(seed: u64) -> Sequence {
     let document = format!("/openapi/v3/apis/{}/v1", group(seed));
     steps.push(Step::published(&document));
     steps.push(Ask::new("GET", document).into());
+    if seed % 8 == 3 {
+        // The document is large, and made anew after each definition.
+        steps.extend(Step::published_v2(&group(seed)));
+    }
     let whole = good(&mut d, &properties);
     steps.push(
         Ask::new("POST", &base)
