@@ -280,7 +280,7 @@ fn parts_of_another_type_are_there_and_cannot_be_read() {
     }));
     let env = Environment::new().variable("self", schema.type_of());
     let object = json!({"span": [], "n": "x", "map": 5});
-    let values = [schema.value(&object)];
+    let values = vec![schema.value(&object)];
     for (rule, expected) in [
         ("has(self.span)", "true"),
         (
@@ -302,7 +302,7 @@ fn parts_of_another_type_are_there_and_cannot_be_read() {
         ),
     ] {
         let program = env.compile(rule).expect(rule);
-        let found = match program.evaluate(values.as_slice()).result {
+        let found = match program.evaluate(&values).result {
             Ok(v) => shown(&v),
             Err(e) => format!("error: {e}"),
         };
