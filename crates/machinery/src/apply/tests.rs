@@ -492,13 +492,14 @@ fn what_is_applied_twice_is_as_applied_once_whatever_owners_were_given() {
 
 /// A model whose `spec` has a field of a model.
 fn of_field(name: &str, model: Model) -> Model {
-    let object = |name: &str, below: Model| Model::Object {
+    let object = |name: &str, below: Model, others: Option<Box<Model>>| Model::Object {
         fields: [(name.to_string(), below)].into(),
-        element: None,
+        element: others,
         atomic: false,
         defaults: Default::default(),
     };
-    object("spec", object(name, model))
+    let root = Some(Box::new(Model::Deduced));
+    object("spec", object(name, model, None), root)
 }
 
 fn list_of_strings(list: ModelList) -> Model {

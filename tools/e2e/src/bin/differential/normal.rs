@@ -126,8 +126,23 @@ impl Normal {
         let text = GENERATED.replace_all(&text, "UPPER-RANDOM");
         // The reference's objects lie in a folder of their own.
         let text = text.replace("/registry/apiextensions.kubernetes.io/", "/registry/");
-        VERSION.replace_all(&text, "${1}RV").into_owned()
+        let text = VERSION.replace_all(&text, "${1}RV");
+        shown(&text).unwrap_or_else(|| text.into_owned())
     }
+}
+
+/// A text that shows a whole object as an invalid value, with the object's managers sorted as they are elsewhere.
+fn shown(text: &str) -> Option<String> {
+    let (before, quoted) = text.split_once("Invalid value: \"{")?;
+    let quoted = &text[text.len() - quoted.len() - 2..];
+    let mut values = serde_json::Deserializer::from_str(quoted).into_iter::<String>();
+    let mut object: Value = serde_json::from_str(&values.next()?.ok()?).ok()?;
+    let rest = &quoted[values.byte_offset()..];
+    let managers = object.pointer_mut("/metadata/managedFields");
+    let managers = managers.and_then(Value::as_array_mut)?;
+    managers.sort_by_key(Value::to_string);
+    let object = Value::String(object.to_string());
+    Some(format!("{before}Invalid value: {object}{rest}"))
 }
 
 /// Of an OpenAPI document what the definitions of custom resources say: the rest is about built-in kinds, of which
