@@ -219,6 +219,9 @@ fn gone(seed: u64, second: &Value, properties: &[Value; 2], steps: &mut Vec<Step
     steps.push(Step::Gate(merge(&path, &only)));
     let probe = object(seed, "v2", "probe", &json!({}));
     steps.push(Step::probe(&base("v2"), probe, "third"));
+    // Its cache comes a moment after.
+    let list = Ask::new("GET", base("v2"));
+    steps.push(Step::Until(list, |answer| answer.code == 200));
 
     let forgotten = json!({"metadata": {"managedFields": [{}]}});
     let a = format!("{}/a", base("v2"));
