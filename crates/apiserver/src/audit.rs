@@ -423,7 +423,7 @@ fn media(headers: &HeaderMap) -> Kind {
 fn decoded(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
     match media(headers) {
         Kind::Json => serde_json::from_slice(body).ok(),
-        Kind::Yaml => serde_saphyr::from_slice(body).ok(),
+        Kind::Yaml => crate::decode::yaml(body).ok().map(|(value, _)| value),
         Kind::Protobuf => api::protobuf::decode(body).ok(),
         Kind::Cbor => api::cbor::decode(body).ok(),
         Kind::Other => None,

@@ -6,16 +6,15 @@ use machinery::{ApiError, conform};
 use serde_json::Value;
 
 use crate::call::{Call, Validation};
-use crate::limits;
 use crate::negotiate::{self, Media};
 
 mod cbor;
 mod custom;
 mod type_meta;
-mod yaml11;
+mod yaml;
 
 pub use type_meta::type_meta;
-use yaml11::Yaml;
+pub use yaml::yaml;
 
 /// A decoded body and what strict decoding has to say of its text.
 pub struct Decoded {
@@ -46,10 +45,7 @@ fn decoded(
         Media::Json => conform::parse(data, schema).map_err(|e| {
             unrecognized(&format!("couldn't get version/kind; json parse error: {e}"))
         })?,
-        Media::Yaml => {
-            let text = std::str::from_utf8(data).map_err(|e| unrecognized(&e.to_string()))?;
-            yaml(text).map_err(|e| unrecognized(&e))?
-        }
+        Media::Yaml => yaml(data).map_err(|e| unrecognized(&e))?,
         Media::Protobuf => {
             let value = api::protobuf::decode(data).map_err(|e| unrecognized(&e.0))?;
             (value, Vec::new())
@@ -99,91 +95,6 @@ pub fn go_kind(value: &Value) -> &'static str {
     }
 }
 
-/// YAML to a value: its first document. The last of repeated keys counts, and the first repetition is told.
-pub fn yaml(text: &str) -> Result<(Value, Vec<String>), String> {
-    let text = first_document(text);
-    let mut options = serde_saphyr::Options::default();
-    options.alias_limits.max_total_replayed_events = aliased_max(text);
-    if let Some(budget) = &mut options.budget {
-        // One anchor that many use is no attack: what they bring again is bounded above.
-        budget.enforce_alias_anchor_ratio = false;
-    }
-    let strict = match serde_saphyr::from_str_with_options::<Yaml>(text, options.clone()) {
-        Ok(Yaml(value)) => return Ok((value, Vec::new())),
-        Err(e) => e,
-    };
-    let serde_saphyr::Error::DuplicateMappingKey { key, location } = strict.without_snippet()
-    else {
-        return Err(yaml_error(&strict));
-    };
-    let found = format!(
-        "line {}: key \"{}\" already set in map",
-        location.line(),
-        key.as_deref().unwrap_or_default()
-    );
-    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
-    let Yaml(value) =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| yaml_error(&e))?;
-    Ok((value, vec![found]))
-}
-
-/// How much aliases may bring again. To upstream's parser, a document that is mostly aliases is an attack; this is at
-/// most what a text of this length can hold by itself, so often.
-fn aliased_max(text: &str) -> usize {
-    // No part of a document is shorter than a character and what separates it from the next.
-    (text.len() / 2 * limits::YAML_ALIASED_TIMES)
-        .clamp(limits::YAML_ALIASED_MIN, limits::YAML_ALIASED_MAX)
-}
-
-/// What stands before the second document's mark. A line that begins with the mark is one wherever it stands.
-fn first_document(text: &str) -> &str {
-    let mut begun = false;
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let bare = line.trim_end();
-        let mark = bare == "---" || bare.starts_with("--- ");
-        if mark && begun {
-            return &text[..at];
-        }
-        begun |= mark || !(bare.is_empty() || bare.starts_with(['#', '%']));
-        at += line.len();
-    }
-    text
-}
-
-/// Go's words where they are known, else the parser's own.
-fn yaml_error(e: &serde_saphyr::Error) -> String {
-    let text = e.without_snippet().to_string();
-    // The error of an alias may be another around this one.
-    if text.contains("alias replay limit exceeded") {
-        return "yaml: document contains excessive aliasing".into();
-    }
-    if let Some(literal) = text.strip_prefix("non-finite float `") {
-        let shown = match literal.to_lowercase() {
-            l if l.starts_with("-.inf") => "-Inf",
-            l if l.starts_with(".nan") => "NaN",
-            _ => "+Inf",
-        };
-        return format!("json: unsupported value: {shown}");
-    }
-    let own = [
-        "json: unsupported value",
-        "unsupported map key",
-        "yaml: invalid map key",
-    ];
-    if own.iter().any(|o| text.starts_with(o)) {
-        let end = text.rfind(" at line ").unwrap_or(text.len());
-        return text[..end].to_string();
-    }
-    match text
-        .rsplit_once(" at line ")
-        .and_then(|(what, place)| Some((what, place.split_once(',')?.0)))
-    {
-        Some((what, line)) => format!("yaml: line {line}: {what}"),
-        None => format!("yaml: {text}"),
-    }
-}
-
 /// The endpoint's own kind from a body: decoded, of the right kind, conforming, and strict or warned
 /// about as fieldValidation asks.
 pub fn own(call: &Call, data: &Bytes) -> Result<Value, ApiError> {
@@ -223,9 +134,18 @@ pub fn whole_numbers(value: &mut Value) {
     numbers(value, &|n| {
         n.as_f64()
             .filter(|_| n.is_f64())
-            .and_then(yaml11::whole)
+            .and_then(whole)
             .map(Value::from)
     });
+}
+
+/// A number that has no fraction, as the integer that Go's JSON makes of it.
+fn whole(n: f64) -> Option<i64> {
+    /// Beyond this one keeps its exponent.
+    const MAX: f64 = 1e18;
+    let fits = n.fract() == 0.0 && n.abs() < MAX;
+    #[allow(clippy::cast_possible_truncation)] // It fits.
+    fits.then_some(n as i64)
 }
 
 /// Integers that Go has no 64 bits with a sign for are floats.
@@ -278,10 +198,14 @@ pub fn applied(call: &Call, value: &mut Value) -> Result<(), ApiError> {
 fn metadata(value: &mut Value) -> Result<Vec<String>, String> {
     large_numbers(value);
     let meta = schema::lookup("meta.k8s.io", "v1", "ObjectMeta");
-    match (meta, value.get_mut("metadata")) {
-        (Some(meta), Some(fields)) => conform::conform_at(meta, fields, "metadata"),
-        _ => Ok(Vec::new()),
+    let (Some(meta), Some(fields)) = (meta, value.get_mut("metadata")) else {
+        return Ok(Vec::new());
+    };
+    let unknown = conform::conform_at(meta, fields, "metadata")?;
+    if fields.is_null() {
+        *fields = Value::Object(serde_json::Map::new());
     }
+    Ok(unknown)
 }
 
 /// Tells about findings as fieldValidation asks: an error, warnings, or nothing.
@@ -370,20 +294,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_that_are_mostly_aliases_are_refused() {
-        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x]\n");
-        for n in 1..6 {
-            let below = format!("*a{},", n - 1).repeat(8);
-            text += &format!("a{n}: &a{n} [{below}]\n");
-        }
-        let refused = yaml(&text).expect_err("nine thousand from eighty");
-        assert_eq!(refused, "yaml: document contains excessive aliasing");
-        let few = format!("a: &a {{b: 1}}\nc: [{}]", "*a,".repeat(100));
-        let read = yaml(&few).map(|(value, _)| value["c"].as_array().map(Vec::len));
-        assert_eq!(read, Ok(Some(100)));
-    }
-
-    #[test]
     fn bodies_that_are_no_objects_are_errors() {
         for text in [
             "",
@@ -406,36 +316,6 @@ mod tests {
         assert!(object(&Bytes::from("a: [1"), Media::Yaml, "Pod").is_err());
         let deep = "[".repeat(100_000);
         assert!(object(&Bytes::from(deep), Media::Json, "Pod").is_err());
-    }
-
-    #[test]
-    fn keys_of_yaml_are_read_as_yaml_1_1() {
-        let read = |text: &str| yaml(text).map(|(value, _)| value);
-        for (text, expected) in [
-            ("n: 5", serde_json::json!({"false": 5})),
-            ("\"n\": 5", serde_json::json!({"n": 5})),
-            (
-                "{y: 1, on: 2, 3: 4, 1.5: 5}",
-                serde_json::json!({"true": 2, "3": 4, "1.5": 5}),
-            ),
-            (
-                "a: 12e03\nb: 1.5\nc: yes\nd: ~",
-                serde_json::json!({"a": 12000, "b": 1.5, "c": true, "d": null}),
-            ),
-        ] {
-            assert_eq!(read(text), Ok(expected), "{text}");
-        }
-        assert_eq!(
-            read("{? [a] : b}"),
-            Err("yaml: invalid map key: []interface {}{\"a\"}".into())
-        );
-        assert_eq!(
-            read("a: {~: n}"),
-            Err("unsupported map key of type: %!s(<nil>), key: <nil>, value: false".into())
-        );
-        assert_eq!(read("a: .inf"), Err("json: unsupported value: +Inf".into()));
-        assert_eq!(read("a: 1\n---\nb: 2\n"), Ok(serde_json::json!({"a": 1})));
-        assert_eq!(read("---\na: 1\n"), Ok(serde_json::json!({"a": 1})));
     }
 
     /// Upstream's own round-trip data, where it lies beside the checkout.

@@ -208,17 +208,22 @@ pub fn resources(server: &Inner, i: &Incoming, group: &str, version: &str) -> An
     document(server, i, &out)
 }
 
+/// Whether kinds of a group, in a version where one is named, are built in: only those have a web service.
+pub fn is_built_in(server: &Inner, group: &str, version: Option<&str>) -> bool {
+    let fits = |s: &Arc<crate::registry::Served>| {
+        let d = &s.descriptor;
+        d.group == group && version.is_none_or(|v| d.version == v) && !d.strategy.is_custom()
+    };
+    server.registry.all().iter().any(fits)
+}
+
 /// What is not served: upstream's web service of the group says so, or the plain mux where there is none.
 pub fn not_found(
     server: &Inner,
     (headers, query): (&http::HeaderMap, &Query),
     group: &str,
 ) -> Answer {
-    // Groups that only CRDs define have no web service.
-    let built_in = |s: &Arc<crate::registry::Served>| {
-        s.descriptor.group == group && !s.descriptor.strategy.is_custom()
-    };
-    if server.registry.all().iter().any(built_in) {
+    if is_built_in(server, group, None) {
         let format = negotiate::error(headers, query, server.serves_cbor());
         return response::error(&machinery::ApiError::path_not_found(), &format);
     }

@@ -40,6 +40,7 @@ pub mod query;
 pub mod registry;
 pub mod request_info;
 pub mod response;
+mod router;
 mod scale;
 pub mod server;
 pub mod trace;

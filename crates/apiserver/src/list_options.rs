@@ -152,16 +152,22 @@ pub fn parse_version(text: &str) -> Result<u64, String> {
     if text.is_empty() {
         return Ok(0);
     }
+    unsigned(text).map_err(|why| {
+        let text = api::go::quote(text);
+        format!("resourceVersion: Invalid value: {text}: {why}")
+    })
+}
+
+/// A number as Go's `strconv.ParseUint` reads it.
+pub fn unsigned(text: &str) -> Result<u64, String> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let why = match text.parse() {
         Ok(n) if digits => return Ok(n),
-        _ if digits => "value out of range",
+        _ if digits && !text.is_empty() => "value out of range",
         _ => "invalid syntax",
     };
     let text = api::go::quote(text);
-    Err(format!(
-        "resourceVersion: Invalid value: {text}: strconv.ParseUint: parsing {text}: {why}"
-    ))
+    Err(format!("strconv.ParseUint: parsing {text}: {why}"))
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Media {
 }
 
 /// What upstream names in refusals, whether the kind at hand has that form or not.
-fn names(cbor: bool) -> &'static [&'static str] {
+pub fn names(cbor: bool) -> &'static [&'static str] {
     const NAMES: [&str; 4] = [
         "application/json",
         "application/yaml",

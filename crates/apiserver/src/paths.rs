@@ -10,6 +10,7 @@ use crate::metrics::Facts;
 use crate::negotiate;
 use crate::query::Query;
 use crate::response::{self, Answer};
+use crate::router;
 use crate::server::{Incoming, Inner};
 
 /// Go's name of the processor.
@@ -30,6 +31,9 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
     let service = ["version", "api", "apis"].contains(parts.first().unwrap_or(&""));
     if service && ![Method::GET, Method::HEAD].contains(&i.method) {
         return refused(server, (i, query), &crate::verbs::no_method());
+    }
+    if service && let Err(e) = routed(server, i, &parts) {
+        return refused(server, (i, query), &e);
     }
     let exact = path.len() == i.path.len();
     match parts.as_slice() {
@@ -64,6 +68,23 @@ pub async fn serve(server: &Arc<Inner>, i: &Incoming, query: &Query) -> Answer {
             Some(document) => response::json(200, document),
             None => response::text(404, "404 page not found"),
         },
+    }
+}
+
+/// What the router in front of these documents makes sure of. Groups that only CRDs define have no router.
+fn routed(server: &Inner, i: &Incoming, parts: &[&str]) -> Result<(), ApiError> {
+    let forms = negotiate::names(server.serves_cbor());
+    match parts {
+        ["version"] => router::document(&i.headers, &["application/json"]),
+        ["api" | "apis"] => router::document(&i.headers, forms),
+        ["api", "v1"] => router::document(&i.headers, forms),
+        ["apis", group] if crate::discovery::is_built_in(server, group, None) => {
+            router::document(&i.headers, forms)
+        }
+        ["apis", group, version] if crate::discovery::is_built_in(server, group, Some(version)) => {
+            router::document(&i.headers, forms)
+        }
+        _ => Ok(()),
     }
 }
 

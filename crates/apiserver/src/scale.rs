@@ -84,11 +84,18 @@ fn shaped(call: &Call, scale: Value) -> Result<Value, ApiError> {
             Ok(transform::table(columns, vec![row], v, meta))
         }
         Transform::PartialMetadata(v) => Ok(transform::partial(&scale, v)),
-        Transform::PartialMetadataList(_) => Err(ApiError::new(
-            406,
-            "NotAcceptable",
-            "you requested PartialObjectMetadataList, but the requested object is not a list (*autoscaling.Scale)",
-        )),
+        Transform::PartialMetadataList(_) => {
+            // Upstream's inner type, which custom resources do not have.
+            let of = if call.is_custom() {
+                "v1"
+            } else {
+                "autoscaling"
+            };
+            let why = format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{of}.Scale)"
+            );
+            Err(ApiError::new(406, "NotAcceptable", why))
+        }
     }
 }
 
@@ -187,9 +194,7 @@ impl Change {
             return Ok(Self::Sent(sent));
         }
         if call.applies() {
-            let bad = |e: String| ApiError::bad_request(format!("error decoding patch: {e}"));
-            let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
-            let (config, _) = decode::yaml(text).map_err(bad)?;
+            let (config, _) = decode::yaml(body).map_err(|why| verbs::unread(body, &why))?;
             let force = call.query.flag("force");
             return Ok(Self::Applied { config, force });
         }

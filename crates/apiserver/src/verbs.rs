@@ -39,11 +39,14 @@ pub fn routed(call: &Call) -> Result<(), ApiError> {
     if !served {
         return Err(no_verb(call));
     }
+    if !call.is_custom() {
+        return crate::router::call(call, patch::types(call));
+    }
     if info.verb == "patch" {
         patch::check_type(call)?;
     }
     let named = ["get", "update", "patch", "delete"].contains(&info.verb.as_str());
-    match named && call.is_custom() {
+    match named {
         true => check_name(call),
         false => Ok(()),
     }
@@ -140,5 +143,5 @@ pub fn no_method() -> ApiError {
     e
 }
 
-pub use patch::patched;
+pub use patch::{patched, unread};
 pub use update::{check_names, replace};

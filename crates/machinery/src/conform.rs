@@ -36,6 +36,10 @@ pub fn conform(schema: &Schema, value: &mut Value) -> Result<Vec<String>, String
 
 /// The same for a value that stands at `path` of its object.
 pub fn conform_at(schema: &Schema, value: &mut Value, path: &str) -> Result<Vec<String>, String> {
+    if value.is_null() {
+        // Go leaves everything as it is.
+        return Ok(Vec::new());
+    }
     let mut w = Walk {
         path: path.to_string(),
         ..Walk::default()

@@ -10,7 +10,7 @@ use crate::conform;
 use crate::error::ApiError;
 
 pub use json::apply_operations;
-pub use shown::shown;
+pub use shown::{json_patch_shown, merge_patch_shown};
 pub use strategic::strategic;
 
 /// Most operations of a JSON patch, as upstream's.

@@ -9,6 +9,7 @@ mod internal;
 pub mod ratchet;
 mod schema;
 mod structural;
+mod unsupported;
 
 use std::collections::HashSet;
 
@@ -388,6 +389,15 @@ fn selectable(v: &Value, shared: bool, before: Option<&Value>, c: &mut Causes) {
         };
         return c.invalid(&json!(""), why);
     };
+    if let Some(why) = unsupported::unsupported(schema) {
+        // Upstream goes on, and panics over the first path that begins well.
+        let beside = c.path().trim_end_matches("selectableFields").to_string();
+        let mut found = Causes::new();
+        found.at(&format!("{beside}schema.openAPIV3Schema"), |c| {
+            c.invalid(&json!(""), why)
+        });
+        found.as_slice().iter().for_each(|f| c.add(f.clone()));
+    }
     let schema = Structural::parse(schema);
     let mut seen = HashSet::new();
     for (i, field) in all.iter().enumerate() {

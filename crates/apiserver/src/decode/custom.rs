@@ -3,6 +3,7 @@
 //! apiextensions-apiserver/pkg/apiserver/customresource_handler.go, and the create and update handlers.
 
 use machinery::ApiError;
+use machinery::causes::go_json;
 use machinery::object::str_at;
 use serde_json::{Value, json};
 
@@ -66,7 +67,7 @@ fn without_kind(
     let body = match media {
         _ if !lenient || media == Media::Json => String::from_utf8_lossy(data).into_owned(),
         _ if data.iter().all(u8::is_ascii_whitespace) || *value == json!({}) => "null".into(),
-        _ => value.to_string(),
+        _ => go_json(value),
     };
     let missing = format!("Object 'Kind' is missing in '{body}'");
     if !lenient {

@@ -29,7 +29,7 @@ const CUSTOM_TYPES: &[&str] = &[
     CBOR_APPLY,
 ];
 
-/// 415 where a patch is of another type than those of the resource.
+/// 415 where a patch is of another type than those of the resource. In front of built-in kinds a router says so.
 pub fn check_type(call: &Call) -> Result<(), ApiError> {
     let types = types(call);
     match types.contains(&call.content_type()) {
@@ -48,9 +48,13 @@ pub async fn patch(call: &Call, body: &Bytes, sub: &str) -> Result<Answer, ApiEr
     let twice = findings(call, kind, body)?;
     let mut make = |before: &Value| {
         let mut new = patched(call, kind, body, before)?;
-        let shown = || match kind {
-            "application/strategic-merge-patch+json" => String::new(),
-            _ => machinery::patch::shown(before, body).unwrap_or_default(),
+        let shown = || {
+            let shown = match kind {
+                "application/json-patch+json" => machinery::patch::json_patch_shown(before, body),
+                "application/merge-patch+json" => machinery::patch::merge_patch_shown(before, body),
+                _ => None,
+            };
+            shown.unwrap_or_default()
         };
         let refused = |why: String| invalid(&shown(), &why);
         if !new.is_object() {
@@ -154,7 +158,7 @@ fn invalid(shown: &str, why: &str) -> ApiError {
 }
 
 /// The patch types of the resource: custom ones have no strategic merge.
-fn types(call: &Call) -> &'static [&'static str] {
+pub fn types(call: &Call) -> &'static [&'static str] {
     let all = if call.has_protobuf() {
         TYPES
     } else {
@@ -218,9 +222,7 @@ fn configuration(call: &Call, body: &Bytes) -> Result<(Value, Vec<String>), ApiE
         let config = api::cbor::decode(body).map_err(|e| bad(e.to_string()))?;
         (config, Vec::new())
     } else {
-        let text = std::str::from_utf8(body).map_err(|e| bad(e.to_string()))?;
-        let unread = |why: String| bad(format!("error converting YAML to JSON: {why}"));
-        decode::yaml(text).map_err(unread)?
+        decode::yaml(body).map_err(|why| unread(body, &why))?
     };
     if config.is_null() {
         config = serde_json::json!({});
@@ -241,6 +243,16 @@ fn configuration(call: &Call, body: &Bytes) -> Result<(Value, Vec<String>), ApiE
         )));
     }
     Ok((config, findings))
+}
+
+/// 400 of an applied configuration that is no YAML. What looks like JSON upstream's audit takes as it is.
+pub fn unread(body: &[u8], why: &str) -> ApiError {
+    ApiError::bad_request(match body.trim_ascii_start().first() {
+        Some(b'{') => {
+            format!("error decoding patch: error converting YAML to JSON: {why}")
+        }
+        _ => format!("error encoding patch: {why}"),
+    })
 }
 
 fn strict(call: &Call, findings: &[String]) -> Result<(), ApiError> {

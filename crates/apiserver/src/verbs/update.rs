@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use client::Cache;
-use machinery::causes::go_quote;
 use machinery::object::{at, is_deleting, remove, set, str_at};
 use machinery::request::Operation;
 use machinery::{ApiError, Causes, SubresourceKind};
@@ -128,11 +127,9 @@ fn check_identity(call: &Call, obj: &mut Value, before: &Value) -> Result<(), Ap
             &why,
         ));
     }
-    if !asked.is_empty() && asked.parse::<u64>().is_err() {
-        let why = format!(
-            "strconv.ParseUint: parsing {}: invalid syntax",
-            go_quote(&asked)
-        );
+    if !asked.is_empty()
+        && let Err(why) = crate::list_options::unsigned(&asked)
+    {
         return Err(ApiError::new(500, "", why));
     }
     if asked.is_empty() || asked == "0" {

@@ -248,7 +248,8 @@ pub fn merge(doc: &mut Map<String, Value>, patch: Map<String, Value>) {
     }
 }
 
-fn without_nulls(v: &mut Value) {
+/// Takes the fields of nulls out of objects, those within lists too.
+pub fn without_nulls(v: &mut Value) {
     match v {
         Value::Object(map) => {
             map.retain(|_, v| !v.is_null());

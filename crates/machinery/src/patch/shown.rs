@@ -13,23 +13,36 @@ use crate::conform;
 /// Begins a string that holds a text of JSON.
 const RAW: char = '\0';
 
-/// An object with a JSON or merge patch applied, as text; nothing where it does not apply.
-pub fn shown(before: &Value, patch: &[u8]) -> Option<String> {
+/// An object with a JSON patch applied, as text; nothing where it does not apply.
+pub fn json_patch_shown(before: &Value, patch: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(patch);
-    let tagged = tagged(&text).or_else(|| {
-        let repaired = String::from_utf8(conform::repaired(patch)).ok()?;
-        tagged(&repaired)
-    })?;
-    let after = match tagged {
+    let ops = read(&text)?;
+    operated(before, ops.as_array()?, &text).map(|v| written(&v))
+}
+
+/// What a merge patch makes of an object, as text; nothing where it does not apply.
+pub fn merge_patch_shown(before: &Value, patch: &[u8]) -> Option<String> {
+    match read(&String::from_utf8_lossy(patch))? {
         Value::Object(patch) => {
             let mut after = before.clone();
             json::merge(after.as_object_mut()?, patch);
-            after
+            Some(written(&after))
         }
-        Value::Array(ops) => operated(before, &ops, &text)?,
-        _ => return None,
-    };
-    Some(written(&after))
+        // A list takes the object's place.
+        mut list @ Value::Array(_) => {
+            json::without_nulls(&mut list);
+            Some(written(&list))
+        }
+        _ => None,
+    }
+}
+
+/// A text, or what Go makes of one with half surrogates in its keys.
+fn read(text: &str) -> Option<Value> {
+    tagged(text).or_else(|| {
+        let repaired = String::from_utf8(conform::repaired(text.as_bytes())).ok()?;
+        tagged(&repaired)
+    })
 }
 
 /// A value with its scalars as they are written. Of repeated fields the last counts.
@@ -133,6 +146,16 @@ mod tests {
                 r#"{"a": {"z": 1.5e3, "k": "\u00e9\ud800"}, "n": [ 1.0, {"y": null, "x": 1E2} ]}"#,
                 r#"{"a":{"b":1,"k":"\u00e9\ud800","z":1.5e3},"c":"\u003c","n":[1.0,{"x":1E2}]}"#,
             ),
+            (r#" [1.0, {"a": null}] "#, "[1.0,{}]"),
+            (
+                r#"{"\ud800":1}"#,
+                "{\"a\":{\"b\":1},\"c\":\"\\u003c\",\"\u{fffd}\":1}",
+            ),
+        ] {
+            let shown = merge_patch_shown(&before, patch.as_bytes());
+            assert_eq!(shown.as_deref(), Some(expected), "{patch}");
+        }
+        for (patch, expected) in [
             (
                 r#"[{"op":"add","path":"/a","value":{ "z": 1.0, "b": "a \" <" }}]"#,
                 r#"{"a":{"z":1.0,"b":"a \" \u003c"},"c":"\u003c"}"#,
@@ -142,17 +165,10 @@ mod tests {
                     {"op":"test","path":"/c","value":"<"}]"#,
                 r#"{"a":{"z":1.0},"c":"\u003c"}"#,
             ),
-            (
-                r#"{"\ud800":1}"#,
-                "{\"a\":{\"b\":1},\"c\":\"\\u003c\",\"\u{fffd}\":1}",
-            ),
         ] {
-            assert_eq!(
-                shown(&before, patch.as_bytes()).as_deref(),
-                Some(expected),
-                "{patch}"
-            );
+            let shown = json_patch_shown(&before, patch.as_bytes());
+            assert_eq!(shown.as_deref(), Some(expected), "{patch}");
         }
-        assert_eq!(shown(&before, b"5"), None);
+        assert_eq!(merge_patch_shown(&before, b"5"), None);
     }
 }

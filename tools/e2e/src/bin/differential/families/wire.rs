@@ -263,6 +263,31 @@ const LINES: &[Line] = &[
     ("GET", "/apis/apiextensions.k8s.io/v1", &[]),
     (
         "GET",
+        "/apis/apiextensions.k8s.io",
+        &["accept: application/*"],
+    ),
+    (
+        "GET",
+        "/apis/apiextensions.k8s.io",
+        &["content-type: text/plain"],
+    ),
+    (
+        "GET",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/none",
+        &["accept: application/*"],
+    ),
+    (
+        "PATCH",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/none",
+        &["content-type: text/plain"],
+    ),
+    (
+        "POST",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        &["content-type: text/plain"],
+    ),
+    (
+        "GET",
         "/apis/apiextensions.k8s.io/v1",
         &["accept: application/vnd.kubernetes.protobuf"],
     ),
@@ -324,7 +349,11 @@ const LINES: &[Line] = &[
         &[],
     ),
     ("GET", "/apis/peer.example.com/v1/watch", &[]),
-    ("POST", "/apis/peer.example.com/v1/watch/things", &[]),
+    (
+        "POST",
+        "/apis/peer.example.com/v1/watch/things?timeoutSeconds=1&fieldSelector=metadata.name%3Dnone",
+        &[],
+    ),
     ("GET", "/healthz", &[]),
     ("GET", "/healthz/ping", &[]),
     ("GET", "/healthz/none", &[]),
