@@ -17,8 +17,8 @@ pub const FORGOTTEN_WAIT: Duration = Duration::from_secs(10);
 pub const YAML_ALIASED_MIN: usize = 1_000;
 pub const YAML_ALIASED_TIMES: usize = 99;
 pub const YAML_ALIASED_MAX: usize = 100_000;
-/// Deepest nesting of a YAML body. Upstream's is 10,000, which no stack of a worker holds.
-pub const YAML_DEPTH: usize = 500;
+/// Deepest nesting of a YAML body: as of JSON. Upstream's is 10,000, which no stack of a worker holds.
+pub const YAML_DEPTH: usize = 128;
 /// Events of one resource kept for watches that resume; a network watcher that lags behind by more is cut off.
 pub const RING_EVENTS: usize = 1_024;
 /// Changes of the store that are taken over before watchers are told.

@@ -69,7 +69,7 @@ mod tests {
         let value = read(&few).map(|value| value["c"].as_array().map(Vec::len));
         assert_eq!(value, Ok(Some(100)));
         let deep = read(&"[".repeat(100_000)).expect_err("too deep");
-        assert_eq!(deep, "yaml: exceeded max depth of 500");
+        assert_eq!(deep, "yaml: exceeded max depth of 128");
     }
 
     #[test]
