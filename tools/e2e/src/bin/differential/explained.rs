@@ -103,11 +103,7 @@ static EXPLAINED: &[Explained] = &[
         reason: "upstream looks at an applied map's fields in any order, up to the first that is not declared",
         ends: false,
         fits: |ask, mine, theirs| {
-            let failed = ["failed to create typed patch object", "failed to convert "];
-            let undeclared = |a: &Answer| {
-                failed.iter().any(|f| message(a).contains(f))
-                    && message(a).contains("field not declared in schema")
-            };
+            let undeclared = |a: &Answer| message(a).contains("field not declared in schema");
             let applies = ask.is_some_and(|a| a.method == "PATCH");
             applies && mine.code == theirs.code && undeclared(mine) && undeclared(theirs)
         },
