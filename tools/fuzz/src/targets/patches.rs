@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use api::schema;
-use machinery::apply::{FieldSet, Request, TypeRef, apply, track};
+use machinery::apply::{FieldSet, Request, TypeRef, Version, apply, track};
 use machinery::{conform, patch};
 use serde_json::{Value, json};
 
@@ -114,15 +114,19 @@ fn applied(built_in: bool, config: &Value, live: &Value) {
         subresource: "",
         now: "2026-01-01T00:00:00Z",
         reset: &NONE,
-        known: &|version| version == "v1",
-        misfit: &|_, _| None,
+        // `v2` is known too, and is as this one.
+        version: &|version| match version {
+            "v2" => Version::Known(TypeRef::Deduced, FieldSet::default()),
+            "v3" => Version::Invalid("no v3".into()),
+            _ => Version::Gone,
+        },
     };
     let _ = apply(Some(live), config, false, &request);
     let Ok(once) = apply(Some(live), config, true, &request) else {
         return;
     };
-    let _ = apply(Some(&once), config, true, &request);
+    let _ = apply(Some(&once.object), config, true, &request);
     let mut updated = config.clone();
     updated["metadata"]["managedFields"] = json!(null);
-    track(Some(&once), &mut updated, &request);
+    track(Some(&once.object), &mut updated, &request);
 }
