@@ -435,7 +435,7 @@ pub fn with_revision(stored: &[u8], revision: u64) -> Bytes {
 }
 
 /// Where `mark` begins at depth one of a JSON object.
-fn top_level(json: &[u8], mark: &[u8]) -> Option<usize> {
+pub fn top_level(json: &[u8], mark: &[u8]) -> Option<usize> {
     let (mut depth, mut i) = (0usize, 0);
     while i < json.len() {
         match json[i] {

@@ -104,6 +104,23 @@ fn names(list: &Value) -> String {
         .collect()
 }
 
+/// Objects of Go's types say what they are alone and in a watch; in a list the list does.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_do_not_say_their_kind() {
+    let scene = Scene::set().await;
+    let mut one = scene.env.get(&format!("{MAPS}/b")).await.json();
+    let said = (one["kind"].take(), one["apiVersion"].take());
+    assert_eq!(said, (json!("ConfigMap"), json!("v1")));
+    let fields = one.as_object_mut().unwrap();
+    fields.retain(|_, value| !value.is_null());
+    for query in ["", "?pretty=true", "?limit=2"] {
+        let list = scene.env.get(&format!("{MAPS}{query}")).await.json();
+        let items = list["items"].as_array().unwrap();
+        let found = items.iter().find(|i| i["metadata"]["name"] == "b");
+        assert_eq!(found, Some(&one), "{query}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_of_the_version_that_upstreams_table_says() {
     let scene = Scene::set().await;

@@ -20,8 +20,8 @@ type Made = dyn FnMut(&Entry, &mut Vec<u8>) -> std::io::Result<()> + Send;
 
 /// How an object is written.
 pub enum Item {
-    /// As it is stored.
-    Stored,
+    /// As it is stored, but for so many bytes at its beginning.
+    Stored(usize),
     Made(Box<Made>),
 }
 
@@ -90,11 +90,11 @@ impl Pieces {
                 self.gathered.extend_from_slice(self.between);
             }
             match &mut self.item {
-                Item::Stored if entry.bytes.len() >= PIECE / 4 => {
-                    self.alone = Some(entry.bytes.clone());
+                Item::Stored(from) if entry.bytes.len() >= PIECE / 4 => {
+                    self.alone = Some(entry.bytes.slice(*from..));
                     break;
                 }
-                Item::Stored => self.gathered.extend_from_slice(&entry.bytes),
+                Item::Stored(from) => self.gathered.extend_from_slice(&entry.bytes[*from..]),
                 Item::Made(made) => made(&entry, &mut self.gathered)?,
             }
         }
@@ -156,7 +156,7 @@ impl http_body::Body for Sent {
             }
             None => {
                 // To copy what is stored is no work.
-                self.rested = matches!(self.rest.item, Item::Stored);
+                self.rested = matches!(self.rest.item, Item::Stored(_));
                 self.rest.next()
             }
         };
@@ -207,7 +207,7 @@ mod tests {
         };
         let length = expected.len() as u64;
         for (item, length) in [
-            (Item::Stored, Some(length)),
+            (Item::Stored(0), Some(length)),
             (Item::made(made), Some(length)),
             (Item::made(made), None),
         ] {
@@ -231,7 +231,7 @@ mod tests {
     async fn what_is_short_is_one_buffer_and_what_fails_at_once_is_no_body() {
         let bodies = [0, 1, 3].map(|n| {
             let entries = (0..n).map(|n| entry(&format!("o{n}"), 10)).collect();
-            let pieces = Pieces::new(b"[".to_vec(), entries, b",", &b"]"[..], Item::Stored);
+            let pieces = Pieces::new(b"[".to_vec(), entries, b",", &b"]"[..], Item::Stored(0));
             pieces.body(None).expect("a body")
         });
         for body in bodies {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Page;
 use super::pieces::{Item, Pieces};
 use crate::body::Body;
+use crate::cache::top_level;
 use crate::call::Call;
 use crate::limits;
 use crate::negotiate::{Media, Transform};
@@ -36,15 +37,7 @@ pub(super) async fn answer(call: &Call, page: Page) -> Result<Answer, ApiError> 
     let entries = page.entries;
     let list = shell(call, meta)?;
     if call.sends_stored_bytes() {
-        let bytes = entries
-            .iter()
-            .map(|e| e.bytes.len() as u64 + 1)
-            .sum::<u64>();
-        let (head, tail) = around(&list, "items", false, entries.is_empty())?;
-        // Between the objects stands one comma less than there are objects.
-        let length = (head.len() + tail.len()) as u64 + bytes.saturating_sub(1);
-        let pieces = Pieces::new(head, entries, b",", tail, Item::Stored);
-        return Ok(finish(Media::Json, pieces.body(Some(length))?));
+        return stored(call, &list, entries);
     }
     let shown = Shown::of(call)?;
     match (call.format.media, &call.format.transform) {
@@ -52,6 +45,73 @@ pub(super) async fn answer(call: &Call, page: Page) -> Result<Answer, ApiError> 
         (Media::Cbor, Transform::None) => cbor_of(&list, entries, shown),
         (Media::Protobuf, _) => protobuf_of(list, entries, shown).await,
         _ => whole(call, list, &entries, &shown),
+    }
+}
+
+/// The answer with objects as they are stored.
+fn stored(call: &Call, list: &Value, entries: Vec<Arc<Entry>>) -> Result<Answer, ApiError> {
+    let (mut head, tail) = around(list, "items", false, entries.is_empty())?;
+    let typed = Typed::of(call.descriptor());
+    let begin = typed.begin();
+    let (from, between): (usize, &'static [u8]) = match bare(call) {
+        false => (0, b","),
+        // What is left out begins with the object's brace.
+        true if entries.iter().all(|e| e.bytes.starts_with(&begin)) => (begin.len(), b",{"),
+        true => {
+            let item = move |e: &Entry, out: &mut Vec<u8>| {
+                typed.without(&e.bytes, out);
+                Ok(())
+            };
+            let pieces = Pieces::new(head, entries, b",", tail, Item::made(item));
+            return Ok(finish(Media::Json, pieces.body(None)?));
+        }
+    };
+    if !entries.is_empty() {
+        head.extend_from_slice(&between[1..]);
+    }
+    let items: usize = entries.iter().map(|e| e.bytes.len() - from).sum();
+    let commas = between.len() * entries.len().saturating_sub(1);
+    let length = head.len() + items + commas + tail.len();
+    let pieces = Pieces::new(head, entries, between, tail, Item::Stored(from));
+    Ok(finish(Media::Json, pieces.body(Some(length as u64))?))
+}
+
+/// Whether the objects of a list do not say their version and kind. Those of Go's types do not, as nothing decodes them one by
+/// one; custom resources do.
+fn bare(call: &Call) -> bool {
+    call.format.transform == Transform::None && !call.is_custom()
+}
+
+/// What stored objects say of their version and kind. Something stands behind both: their keys are sorted, and they have
+/// metadata.
+struct Typed {
+    version: String,
+    kind: String,
+}
+
+impl Typed {
+    fn of(d: &Descriptor) -> Self {
+        Self {
+            version: format!("\"apiVersion\":{},", json!(d.api_version())),
+            kind: format!("\"kind\":{},", json!(d.kind)),
+        }
+    }
+
+    /// How an object begins that has no field before or between them.
+    fn begin(&self) -> Vec<u8> {
+        format!("{{{}{}", self.version, self.kind).into_bytes()
+    }
+
+    /// Writes an object without them.
+    fn without(&self, object: &[u8], out: &mut Vec<u8>) {
+        let mut done = 0;
+        for field in [&self.version, &self.kind] {
+            if let Some(at) = top_level(object, field.as_bytes()) {
+                out.extend_from_slice(&object[done..at]);
+                done = at + field.len();
+            }
+        }
+        out.extend_from_slice(&object[done..]);
     }
 }
 
@@ -117,6 +177,8 @@ struct Shown {
     transform: Transform,
     include: IncludeObject,
     now: Timestamp,
+    /// The objects do not say their version and kind.
+    bare: bool,
 }
 
 impl Shown {
@@ -130,6 +192,7 @@ impl Shown {
             transform: call.format.transform.clone(),
             include,
             now: call.now,
+            bare: bare(call),
         })
     }
 
@@ -145,6 +208,10 @@ impl Shown {
     fn value(&self, entry: &Entry) -> Result<Value, std::io::Error> {
         let mut object = entry.value().map_err(std::io::Error::other)?;
         self.d.strategy.from_stored(&mut object);
+        if let (true, Some(fields)) = (self.bare, object.as_object_mut()) {
+            fields.remove("apiVersion");
+            fields.remove("kind");
+        }
         Ok(match &self.transform {
             Transform::Table(v) => transform::row(&self.d, &object, v, self.include, self.now),
             Transform::PartialMetadataList(v) => transform::partial(&object, v),
@@ -307,6 +374,30 @@ mod tests {
             let found: Value = serde_json::from_slice(&text).expect("JSON");
             assert_eq!(found["items"], Value::Null);
             assert_eq!(text.ends_with(b"\n"), !pretty);
+        }
+    }
+
+    #[test]
+    fn objects_of_a_list_do_not_say_what_they_are() {
+        let typed = Typed {
+            version: r#""apiVersion":"v1","#.into(),
+            kind: r#""kind":"ConfigMap","#.into(),
+        };
+        assert_eq!(typed.begin(), br#"{"apiVersion":"v1","kind":"ConfigMap","#);
+        for (object, expected) in [
+            (
+                r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"kind":"ConfigMap"}}"#,
+                r#"{"metadata":{"kind":"ConfigMap"}}"#,
+            ),
+            (
+                r#"{"a":"b","apiVersion":"v1","data":{"kind":"ConfigMap","x":"y"},"kind":"ConfigMap","metadata":{}}"#,
+                r#"{"a":"b","data":{"kind":"ConfigMap","x":"y"},"metadata":{}}"#,
+            ),
+            (r#"{"metadata":{}}"#, r#"{"metadata":{}}"#),
+        ] {
+            let mut out = Vec::new();
+            typed.without(object.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expected);
         }
     }
 
