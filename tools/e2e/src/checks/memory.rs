@@ -32,7 +32,7 @@ const BODY_ROUNDS: usize = 2;
 /// entries of fifteen bytes, each of which is a value, a field that is managed, and a text again.
 const LISTS_KIB: u64 = LISTS as u64 * 1_024 + 16_384;
 const WATCHER_KIB: u64 = 192;
-const BODIES_KIB: u64 = (BODIES as u64 * 2 + LARGE_BODIES * 48) * 3 * 1_024;
+const BODIES_KIB: u64 = (BODIES as u64 * 2 + LARGE_BODIES * 56) * 3 * 1_024;
 /// Large bodies that the server carries out at a time.
 const LARGE_BODIES: u64 = 2;
 
