@@ -43,8 +43,8 @@ pub struct WatchCache {
     received: std::sync::atomic::AtomicU64,
     /// The revision all caches of the process are at.
     progress: watch::Receiver<u64>,
-    /// The number of the next event, told when there are new ones.
-    news: watch::Sender<u64>,
+    /// Told when there are new events.
+    news: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -205,7 +205,7 @@ impl WatchCache {
             state: RwLock::default(),
             received: std::sync::atomic::AtomicU64::new(0),
             progress,
-            news: watch::Sender::new(0),
+            news: watch::Sender::new(()),
         }
     }
 
@@ -316,8 +316,7 @@ impl WatchCache {
 
     /// Tells the watchers that there is something new.
     fn announce(&self) {
-        let next = self.state.read().ring.next();
-        self.news.send_replace(next);
+        self.news.send_replace(());
     }
 
     /// Cuts off network watchers and remembers nothing up to a revision. They resume from the store's

@@ -28,7 +28,7 @@ pub struct CutOff;
 pub struct Live {
     cache: Arc<WatchCache>,
     next: u64,
-    news: watch::Receiver<u64>,
+    news: watch::Receiver<()>,
     taken: VecDeque<Arc<CacheEvent>>,
 }
 
