@@ -24,6 +24,7 @@ use super::structural::{Before, JsonType, Structural, field_path};
 
 pub use internal::rule as internal_rule;
 use ratchet::Required;
+use unsupported::unsupported;
 
 /// Selectable fields of one version.
 const SELECTABLE_MAX: usize = 8;
@@ -389,7 +390,7 @@ fn selectable(v: &Value, shared: bool, before: Option<&Value>, c: &mut Causes) {
         };
         return c.invalid(&json!(""), why);
     };
-    if let Some(why) = unsupported::unsupported(schema) {
+    if let Some(why) = unsupported(schema) {
         // Upstream goes on, and panics over the first path that begins well.
         let beside = c.path().trim_end_matches("selectableFields").to_string();
         let mut found = Causes::new();
@@ -591,7 +592,7 @@ pub fn non_structural(obj: &Value) -> Option<(&'static str, &'static str, String
     });
     for (i, v) in list_at(obj, "spec.versions").iter().enumerate() {
         let Some(schema) = schema_of(v) else { continue };
-        if let Some(why) = structural::unsupported(schema) {
+        if let Some(why) = unsupported(schema) {
             let name = str_at(v, "name");
             let message = format!("failed to check validation schema for version {name}: {why}");
             return Some(("Unknown", "StructuralError", message));

@@ -6,6 +6,7 @@ use machinery::object::{list_at, str_at};
 use serde_json::Value;
 
 use super::super::structural::{JsonType, Structural};
+use super::unsupported::unsupported;
 use super::{any, defaults, has_defaults, preserves, schema, schema_of, structural};
 
 /// What is required of a definition's schemas.
@@ -66,7 +67,7 @@ fn finds(check: impl FnOnce(&mut Causes)) -> bool {
 }
 
 fn is_non_structural(s: &Value) -> bool {
-    structural::unsupported(s).is_some() || finds(|c| structural::validate(s, c))
+    unsupported(s).is_some() || finds(|c| structural::validate(s, c))
 }
 
 fn has_unpruned_defaults(s: &Value) -> bool {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::structural::{Before, JsonType, Structural, field_path};
 use super::ratchet::Required;
+use super::unsupported::unsupported;
 use super::{defaults, internal, structural};
 
 const META: [&str; 3] = ["metadata", "kind", "apiVersion"];
@@ -55,7 +56,7 @@ pub fn validate(
         });
     }
     let parsed = Structural::parse(schema);
-    let refused = structural::unsupported(schema).filter(|_| required.structural);
+    let refused = unsupported(schema).filter(|_| required.structural);
     let structural = required.structural && refused.is_none();
     c.at("openAPIV3Schema", |c| {
         let before_structure = c.len();
@@ -504,9 +505,7 @@ fn validation(s: &Value, rule: &Map<String, Value>, c: &mut Causes) {
         if breaks(path) {
             c.invalid(&json!(path), "must not contain line breaks");
         }
-        if structural::unsupported(s).is_none()
-            && field_path(path, &Structural::parse(s), true).is_err()
-        {
+        if unsupported(s).is_none() && field_path(path, &Structural::parse(s), true).is_err() {
             c.invalid(&json!(path), "must be a valid path");
         }
     });

@@ -19,56 +19,6 @@ fn is(s: &Value, flag: &str) -> bool {
     bool_at(s, flag) == Some(true)
 }
 
-/// Why a schema cannot be made structural at all.
-pub fn unsupported(s: &Value) -> Option<String> {
-    for name in [
-        "id",
-        "$schema",
-        "$ref",
-        "patternProperties",
-        "dependencies",
-        "additionalItems",
-        "definitions",
-    ] {
-        let empty = match s.get(name) {
-            None | Some(Value::Null) => true,
-            Some(Value::String(text)) => text.is_empty(),
-            Some(Value::Object(map)) => map.is_empty() && name != "additionalItems",
-            Some(_) => false,
-        };
-        if !empty {
-            let name = name.strip_prefix("$s").map_or(name, |_| "schema");
-            return Some(format!("OpenAPIV3Schema '{name}' is not supported"));
-        }
-    }
-    if s.get(PRESERVE) == Some(&Value::Bool(false)) {
-        return Some(format!(
-            "internal error: '{PRESERVE}' must be true or undefined"
-        ));
-    }
-    if s.get("items")
-        .and_then(Value::as_array)
-        .is_some_and(|l| !l.is_empty())
-    {
-        return Some("OpenAPIV3Schema 'items' must be a schema, but is an array".into());
-    }
-    let lists = ["allOf", "anyOf", "oneOf"]
-        .into_iter()
-        .flat_map(|n| list_at(s, n));
-    let fields = s
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    let single = ["not", "items", "additionalProperties"]
-        .into_iter()
-        .filter_map(|n| s.get(n));
-    let mut below = lists
-        .chain(fields.map(|(_, v)| v))
-        .chain(single.filter(|v| v.is_object()));
-    below.find_map(unsupported)
-}
-
 /// Checks a whole schema at the current path.
 pub fn validate(s: &Value, c: &mut Causes) {
     let begun = c.len();
