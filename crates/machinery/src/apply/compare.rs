@@ -1,6 +1,7 @@
 //! What changed between two values. Upstream: structured-merge-diff/typed/compare.go.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -27,19 +28,39 @@ impl Comparison {
     }
 }
 
-struct Walk {
-    path: Vec<Element>,
-    out: Comparison,
+/// Compares two values of a type. What `metadata.managedFields` of an object say is no matter of it.
+pub fn compare(t: TypeRef<'_>, old: &Value, new: &Value) -> Comparison {
+    let mut found = Found::default();
+    found.walk(t, At::Object, Some(old), Some(new));
+    found.below
 }
 
-/// Compares two values of a type.
-pub fn compare(t: TypeRef<'_>, old: &Value, new: &Value) -> Comparison {
-    let mut w = Walk {
-        path: Vec::new(),
-        out: Comparison::default(),
-    };
-    w.walk(t, Some(old), Some(new));
-    w.out
+/// Where in an object a value is.
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    Object,
+    Metadata,
+    Below,
+}
+
+impl At {
+    /// Where a field is; `None` for the managed fields.
+    fn field(self, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Object, "metadata") => Some(Self::Metadata),
+            (Self::Metadata, "managedFields") => None,
+            _ => Some(Self::Below),
+        }
+    }
+}
+
+/// What was found at a path: whether it is itself gone, changed or new, and what is below it.
+#[derive(Default)]
+struct Found {
+    removed: bool,
+    modified: bool,
+    added: bool,
+    below: Comparison,
 }
 
 /// Equality of JSON values in which 1 and 1.0 are the same.
@@ -64,29 +85,29 @@ fn items(v: Option<&Value>) -> &[Value] {
     v.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-impl Walk {
-    fn walk(&mut self, t: TypeRef<'_>, old: Option<&Value>, new: Option<&Value>) {
+impl Found {
+    fn walk(&mut self, t: TypeRef<'_>, at: At, old: Option<&Value>, new: Option<&Value>) {
         let (was, is) = (t.form(old), t.form(new));
         let leaf = match (old, new) {
-            (_, None) => self.form(was, old, new),
-            (None, _) => self.form(is, old, new),
-            _ if was.same(&is) => self.form(is, old, new),
+            (_, None) => self.form(was, at, old, new),
+            (None, _) => self.form(is, at, old, new),
+            _ if was.same(&is) => self.form(is, at, old, new),
             _ => {
-                self.form(was, old, new);
-                self.form(is, old, new)
+                self.form(was, at, old, new);
+                self.form(is, at, old, new)
             }
         };
         if !leaf {
             match (old, new) {
-                (None, _) => self.out.added.insert(&self.path),
-                (_, None) => self.out.removed.insert(&self.path),
+                (None, _) => self.added = true,
+                (_, None) => self.removed = true,
                 _ => {}
             }
         }
     }
 
     /// Walks a value as one form; tells whether it was taken as one leaf.
-    fn form(&mut self, form: Form<'_>, old: Option<&Value>, new: Option<&Value>) -> bool {
+    fn form(&mut self, form: Form<'_>, at: At, old: Option<&Value>, new: Option<&Value>) -> bool {
         match form {
             Form::Scalar(_) => {
                 self.leaf(old, new);
@@ -106,7 +127,7 @@ impl Walk {
                     self.leaf(old, new);
                     return true;
                 }
-                self.map(&m, fields(old), fields(new));
+                self.map(&m, at, fields(old), fields(new));
                 false
             }
         }
@@ -114,19 +135,33 @@ impl Walk {
 
     fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) {
         match (old, new) {
-            (None, _) => self.out.added.insert(&self.path),
-            (_, None) => self.out.removed.insert(&self.path),
-            (Some(a), Some(b)) if !equal(a, b) => self.out.modified.insert(&self.path),
-            _ => {}
+            (None, _) => self.added = true,
+            (_, None) => self.removed = true,
+            (Some(a), Some(b)) => self.modified |= !equal(a, b),
         }
+    }
+
+    /// Takes over what was found below.
+    fn put(&mut self, e: &Element, found: Found) {
+        let all = &mut self.below;
+        all.removed.put(e, found.removed, found.below.removed);
+        all.modified.put(e, found.modified, found.below.modified);
+        all.added.put(e, found.added, found.below.added);
+    }
+
+    fn is_nothing(&self) -> bool {
+        let sets = [&self.below.removed, &self.below.modified, &self.below.added];
+        !(self.removed || self.modified || self.added) && sets.iter().all(|s| s.is_empty())
     }
 
     fn map(
         &mut self,
         m: &MapType<'_>,
+        at: At,
         old: Option<&Map<String, Value>>,
         new: Option<&Map<String, Value>>,
     ) {
+        static HOLLOW: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
         let names = old.into_iter().flatten().map(|(k, _)| k);
         let only_new = new
             .into_iter()
@@ -134,15 +169,18 @@ impl Walk {
             .map(|(k, _)| k)
             .filter(|k| old.is_none_or(|o| !o.contains_key(*k)));
         for name in names.chain(only_new) {
-            self.path.push(Element::Field(name.clone()));
-            let hollow = m.is_struct(name).then(|| Value::Object(Map::new()));
-            let get = |v: Option<&'_ Map<String, Value>>| {
-                v.and_then(|v| v.get(name).cloned().or_else(|| hollow.clone()))
-            };
-            let (a, b) = (get(old), get(new));
+            let Some(at) = at.field(name) else { continue };
+            let (a, b) = (old.and_then(|v| v.get(name)), new.and_then(|v| v.get(name)));
+            // A struct is there where its holder is.
+            let hollow = || m.is_struct(name).then(|| &*HOLLOW);
+            let a = a.or_else(|| old.and_then(|_| hollow()));
+            let b = b.or_else(|| new.and_then(|_| hollow()));
             let t = m.value(name).unwrap_or(TypeRef::Deduced);
-            self.walk(t, a.as_ref(), b.as_ref());
-            self.path.pop();
+            let mut found = Found::default();
+            found.walk(t, at, a, b);
+            if !found.is_nothing() {
+                self.put(&Element::Field(name.clone()), found);
+            }
         }
     }
 
@@ -159,30 +197,28 @@ impl Walk {
             }
         }
         for (e, (a, b)) in all {
-            self.path.push(e);
+            let mut found = Found::default();
             match (a.as_slice(), b.as_slice()) {
                 // Duplicates on both sides are one leaf.
                 ([_, _, ..], [_, _, ..]) => {
                     let same = a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| equal(a, b));
-                    if !same {
-                        self.out.modified.insert(&self.path);
-                    }
+                    found.modified = !same;
                 }
                 ([_, _, ..], rest) => {
                     if let Some(first) = rest.first() {
-                        self.walk(l.item, None, Some(first));
+                        found.walk(l.item, At::Below, None, Some(first));
                     }
-                    self.out.removed.insert(&self.path);
+                    found.removed = true;
                 }
                 (rest, [_, _, ..]) => {
                     if let Some(first) = rest.first() {
-                        self.walk(l.item, Some(first), None);
+                        found.walk(l.item, At::Below, Some(first), None);
                     }
-                    self.out.added.insert(&self.path);
+                    found.added = true;
                 }
-                (a, b) => self.walk(l.item, a.first().copied(), b.first().copied()),
+                (a, b) => found.walk(l.item, At::Below, a.first().copied(), b.first().copied()),
             }
-            self.path.pop();
+            self.put(&e, found);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Applied configurations: what they set, share, take or remove.
 //! Upstream: structured-merge-diff/merge/update.go, managedfields/internal.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::compare::equal;
 use super::field_set::{field_set, named_fields};
@@ -11,7 +11,7 @@ use super::managers::{Entry, Id, Managers};
 use super::types::TypeRef;
 use super::update::{
     Conflicts, Request, Unsettled, Version, managed_of, misfit, reconcile, settle, store_managers,
-    took, unowned, without_managed,
+    took, unowned,
 };
 use super::{merge::merge, remove::remove, validate};
 use crate::error::{ApiError, StatusCause};
@@ -37,23 +37,24 @@ pub fn apply(
 ) -> Result<Applied, ApiError> {
     check_config(config, r)?;
     let failed = |why: String| ApiError::new(500, "", why);
-    let empty = json!({});
-    let old = live.map(without_managed).unwrap_or(empty.clone());
+    let nothing = Value::Object(Map::new());
+    let old = live.unwrap_or(&nothing);
     if live.is_some() && matches!(r.t, TypeRef::Custom(_)) {
-        typed("live", &old, true, r)?;
+        typed("live", old, true, r)?;
     }
     let mut managers = live.map(managed_of).unwrap_or_default();
     if managers.is_empty() && live.is_some() {
         let before = Id::updater(BEFORE_FIRST_APPLY, r.api_version, r.subresource);
-        took(&mut managers, &before, &empty, &old, r).map_err(failed)?;
+        took(&mut managers, &before, &nothing, old, r).map_err(failed)?;
     }
-    reconcile(&mut managers, &old, r).map_err(failed)?;
-    let tried = applied(&old, config, managers.clone(), force, r);
+    reconcile(&mut managers, old, r).map_err(failed)?;
+    let again = (!force).then(|| managers.clone());
+    let tried = applied(old, config, managers, force, r);
     let (mut new, managers) = match tried {
         Ok(done) => done,
         Err(Unsettled::Misfit(why)) => return Err(failed(why)),
         Err(Unsettled::Conflicts(conflicts)) => {
-            let covered = last_applied::covered(&old, r);
+            let covered = last_applied::covered(old, r);
             let open: Conflicts = conflicts
                 .into_iter()
                 .map(|(id, set)| (id, set.minus(&covered)))
@@ -62,14 +63,15 @@ pub fn apply(
             if !open.is_empty() {
                 return Err(conflict_error(&open));
             }
-            applied(&old, config, managers, true, r).map_err(|e| match e {
+            let managers = again.unwrap_or_default();
+            applied(old, config, managers, true, r).map_err(|e| match e {
                 Unsettled::Conflicts(c) => conflict_error(&c),
                 Unsettled::Misfit(why) => failed(why),
             })?
         }
     };
     let changed = new.is_some();
-    let mut object = new.take().unwrap_or(old);
+    let mut object = new.take().unwrap_or_else(|| old.clone());
     last_applied::refresh(&mut object, config, r);
     store_managers(&mut object, &managers);
     Ok(Applied { object, changed })
@@ -102,7 +104,7 @@ fn applied(
     settle(&mut managers, Some(&own), (old, &new), force, r)?;
     let changed = !equal(old, &new);
     if let Some(e) = managers.get_mut(&own) {
-        e.set = e.set.minus(unowned());
+        e.set.subtract(unowned());
         if changed {
             e.time = Some(r.now.to_string());
         }
@@ -135,7 +137,7 @@ fn prune(
     for version in versions {
         let mut owned = FieldSet::default();
         for e in managers.values().filter(|e| e.version == version) {
-            owned.add(&e.set);
+            owned.add(e.set.clone());
         }
         let Version::Known(t, _) = r.version_of(version) else {
             continue;
@@ -148,7 +150,7 @@ fn prune(
                 })?;
             }
         }
-        let kept = named(&field_set(t, &pruned)).union(&named(&owned));
+        let kept = named(&field_set(t, &pruned)).union(named(&owned));
         pruned = remove(t, merged, &named(&field_set(t, merged)).minus(&kept));
     }
     // What was removed only because something around it was, and was not applied last, comes back.

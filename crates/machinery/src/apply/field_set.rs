@@ -11,29 +11,31 @@ use super::validate::item_element;
 /// Every leaf of a value, every item of its lists, every key of its maps.
 pub fn field_set(t: TypeRef<'_>, value: &Value) -> FieldSet {
     let mut out = FieldSet::default();
-    walk(t, value, &mut Vec::new(), &mut out);
+    walk(t, value, &mut out);
     out
 }
 
-fn walk(t: TypeRef<'_>, value: &Value, path: &mut Vec<Element>, out: &mut FieldSet) {
+/// Collects what is below a value; tells whether the value itself is a leaf.
+fn walk(t: TypeRef<'_>, value: &Value, out: &mut FieldSet) -> bool {
     match t.form(Some(value)) {
-        Form::Scalar(_) => out.insert(path),
-        Form::List(l) if l.atomic => out.insert(path),
-        Form::Map(m) if m.atomic => out.insert(path),
+        Form::Scalar(_) => return true,
+        Form::List(l) if l.atomic => return true,
+        Form::Map(m) if m.atomic => return true,
         Form::List(l) => {
             if let Value::Array(items) = value {
-                list(&l, items, path, out);
+                list(&l, items, out);
             }
         }
         Form::Map(m) => {
             if let Value::Object(fields) = value {
-                map(&m, fields, path, out);
+                map(&m, fields, out);
             }
         }
     }
+    false
 }
 
-fn list(l: &List<'_>, items: &[Value], path: &mut Vec<Element>, out: &mut FieldSet) {
+fn list(l: &List<'_>, items: &[Value], out: &mut FieldSet) {
     let element = |item| item_element(l, item).unwrap_or_else(|_| Element::nameless());
     let elements: Vec<Element> = items.iter().map(element).collect();
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
@@ -43,29 +45,22 @@ fn list(l: &List<'_>, items: &[Value], path: &mut Vec<Element>, out: &mut FieldS
         }
     }
     for (item, e) in items.iter().zip(&elements) {
-        path.push(e.clone());
+        let mut below = FieldSet::default();
         if !twice.contains(e) {
-            walk(l.item, item, path, out);
+            walk(l.item, item, &mut below);
         }
-        out.insert(path);
-        path.pop();
+        out.put(e, true, below);
     }
 }
 
-fn map(
-    m: &MapType<'_>,
-    fields: &serde_json::Map<String, Value>,
-    path: &mut Vec<Element>,
-    out: &mut FieldSet,
-) {
-    for (name, below) in fields {
-        path.push(Element::Field(name.clone()));
-        walk(m.value(name).unwrap_or(TypeRef::Deduced), below, path, out);
-        let empty = below.is_null() || below.as_object().is_some_and(serde_json::Map::is_empty);
-        if empty || m.declared(name).is_none() {
-            out.insert(path);
-        }
-        path.pop();
+fn map(m: &MapType<'_>, fields: &serde_json::Map<String, Value>, out: &mut FieldSet) {
+    for (name, value) in fields {
+        let mut below = FieldSet::default();
+        let t = m.value(name).unwrap_or(TypeRef::Deduced);
+        let leaf = walk(t, value, &mut below);
+        let empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+        let member = leaf || empty || m.declared(name).is_none();
+        out.put(&Element::Field(name.clone()), member, below);
     }
 }
 

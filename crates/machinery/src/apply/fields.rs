@@ -63,12 +63,13 @@ impl Element {
     }
 
     fn encoded(&self) -> String {
-        match self {
-            Self::Field(name) => format!("f:{name}"),
-            Self::Key(keys) => format!("k:{keys}"),
-            Self::Value(value) => format!("v:{value}"),
-            Self::Index(i) => format!("i:{i}"),
-        }
+        let (kind, text) = match self {
+            Self::Field(name) => ("f:", name),
+            Self::Key(keys) => ("k:", keys),
+            Self::Value(value) => ("v:", value),
+            Self::Index(i) => return format!("i:{i}"),
+        };
+        [kind, text].concat()
     }
 }
 
@@ -146,6 +147,21 @@ impl FieldSet {
         set.members.insert(last.clone());
     }
 
+    /// Adds what is below an element at the root, and the element itself where it is a `member`.
+    pub(super) fn put(&mut self, e: &Element, member: bool, below: FieldSet) {
+        if member {
+            self.members.insert(e.clone());
+        }
+        if !below.is_empty() {
+            match self.children.get_mut(e) {
+                Some(there) => there.add(below),
+                None => {
+                    self.children.insert(e.clone(), below);
+                }
+            }
+        }
+    }
+
     /// Whether a path is in the set.
     pub fn has(&self, path: &[Element]) -> bool {
         let Some((last, before)) = path.split_last() else {
@@ -185,41 +201,68 @@ impl FieldSet {
     }
 
     /// Adds all of another set.
-    pub fn add(&mut self, other: &FieldSet) {
-        self.members.extend(other.members.iter().cloned());
-        for (e, below) in &other.children {
-            self.children.entry(e.clone()).or_default().add(below);
+    pub fn add(&mut self, other: FieldSet) {
+        match self.members.is_empty() {
+            true => self.members = other.members,
+            false => self.members.extend(other.members),
+        }
+        if self.children.is_empty() {
+            self.children = other.children;
+            return;
+        }
+        for (e, below) in other.children {
+            self.children.entry(e).or_default().add(below);
         }
     }
 
     /// What is in either.
-    pub fn union(&self, other: &FieldSet) -> FieldSet {
-        let mut out = self.clone();
-        out.add(other);
-        out
+    pub fn union(mut self, other: FieldSet) -> FieldSet {
+        self.add(other);
+        self
     }
 
     /// What is here and not in another.
-    pub fn minus(&self, other: &FieldSet) -> FieldSet {
-        let members = self.members.difference(&other.members).cloned().collect();
-        self.rebuilt(members, |e, below| match other.children.get(e) {
-            Some(o) => below.minus(o),
-            None => below.clone(),
-        })
+    pub fn minus(mut self, other: &FieldSet) -> FieldSet {
+        self.subtract(other);
+        self
+    }
+
+    /// Takes away what is in another.
+    pub fn subtract(&mut self, other: &FieldSet) {
+        if !other.members.is_empty() {
+            self.members.retain(|e| !other.members.contains(e));
+        }
+        if other.children.is_empty() {
+            return;
+        }
+        self.children.retain(|e, below| {
+            if let Some(o) = other.children.get(e) {
+                below.subtract(o);
+            }
+            !below.is_empty()
+        });
     }
 
     /// What is here and neither in another nor below a member of it.
-    pub fn without_below(&self, other: &FieldSet) -> FieldSet {
-        let members = self.members.difference(&other.members).cloned().collect();
-        self.rebuilt(members, |e, below| {
+    pub fn without_below(mut self, other: &FieldSet) -> FieldSet {
+        self.subtract_below(other);
+        self
+    }
+
+    fn subtract_below(&mut self, other: &FieldSet) {
+        if other.is_empty() {
+            return;
+        }
+        self.members.retain(|e| !other.members.contains(e));
+        self.children.retain(|e, below| {
             if other.members.contains(e) {
-                return FieldSet::default();
+                return false;
             }
-            match other.children.get(e) {
-                Some(o) => below.without_below(o),
-                None => below.clone(),
+            if let Some(o) = other.children.get(e) {
+                below.subtract_below(o);
             }
-        })
+            !below.is_empty()
+        });
     }
 
     /// What is in both.
@@ -301,12 +344,17 @@ impl FieldSet {
                 continue;
             };
             let mut set = FieldSet::default();
-            if set.read(below, depth + 1)? {
+            let member = set.read(below, depth + 1)?;
+            if set.is_empty() {
+                if member {
+                    self.members.insert(e);
+                }
+                continue;
+            }
+            if member {
                 self.members.insert(e.clone());
             }
-            if !set.is_empty() {
-                self.children.insert(e, set);
-            }
+            self.children.insert(e, set);
         }
         Ok(itself)
     }
@@ -315,7 +363,9 @@ impl FieldSet {
     pub fn to_value(&self) -> Value {
         let mut map = Map::new();
         for e in &self.members {
-            map.insert(e.encoded(), Value::Object(Map::new()));
+            if !self.children.contains_key(e) {
+                map.insert(e.encoded(), Value::Object(Map::new()));
+            }
         }
         for (e, below) in &self.children {
             let mut value = below.to_value();

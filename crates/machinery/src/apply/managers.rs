@@ -110,15 +110,9 @@ pub fn decode(list: &[Value]) -> Result<Managers, String> {
 pub fn encode(managers: &Managers) -> Vec<Value> {
     let mut all: Vec<(&Id, &Entry)> = managers.iter().collect();
     all.sort_by(|(a, x), (b, y)| {
-        let key = |i: &Id, e: &Entry| {
-            (
-                !i.apply,
-                e.time.clone(),
-                i.manager.clone(),
-                e.version.clone(),
-                i.subresource.clone(),
-            )
-        };
+        fn key<'k>(i: &'k Id, e: &'k Entry) -> impl Ord + use<'k> {
+            (!i.apply, &e.time, &i.manager, &e.version, &i.subresource)
+        }
         key(a, x).cmp(&key(b, y))
     });
     all.into_iter().map(|(id, e)| encoded(id, e)).collect()
@@ -143,11 +137,11 @@ fn encoded(id: &Id, e: &Entry) -> Value {
 
 /// Merges the oldest update entries, version by version, until few enough are left.
 pub fn cap(managers: &mut Managers) {
-    let mut updaters: Vec<Id> = managers.keys().filter(|i| !i.apply).cloned().collect();
-    let mut left = updaters.len();
+    let mut left = managers.keys().filter(|i| !i.apply).count();
     if left <= MAX_UPDATERS {
         return;
     }
+    let mut updaters: Vec<Id> = managers.keys().filter(|i| !i.apply).cloned().collect();
     updaters.sort_by_key(|i| (managers.get(i).and_then(|e| e.time.clone()), i.clone()));
     let mut first: BTreeMap<String, Id> = BTreeMap::new();
     for id in updaters {
@@ -170,27 +164,28 @@ pub fn cap(managers: &mut Managers) {
         managers.remove(&id);
         left -= 1;
         if let Some(b) = managers.get_mut(&bucket) {
-            b.set.add(&entry.set);
+            b.set.add(entry.set);
             b.time = entry.time;
         }
     }
 }
 
-/// Whether two lists of managed fields differ in their times and nothing else.
+/// Whether two lists of managed fields differ in their times and nothing else; their order is none of it.
 pub fn times_only(a: &[Value], b: &[Value]) -> bool {
-    let timeless = |list: &[Value]| {
-        let mut out: Vec<String> = list
-            .iter()
-            .map(|e| {
-                let mut e = e.clone();
-                if let Some(m) = e.as_object_mut() {
-                    m.remove("time");
-                }
-                e.to_string()
-            })
-            .collect();
-        out.sort_unstable();
-        out
+    if a.len() != b.len() || a == b {
+        return false;
+    }
+    let mut left: Vec<&Value> = b.iter().collect();
+    a.iter().all(|e| {
+        let same = left.iter().position(|other| timeless_eq(e, other));
+        same.map(|at| left.swap_remove(at)).is_some()
+    })
+}
+
+fn timeless_eq(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
     };
-    a.len() == b.len() && a != b && timeless(a) == timeless(b)
+    let timeless = |m: &'_ Map<String, Value>| m.len() - usize::from(m.contains_key("time"));
+    timeless(a) == timeless(b) && a.iter().all(|(k, v)| k == "time" || b.get(k) == Some(v))
 }

@@ -49,10 +49,10 @@ fn items(v: Option<&Value>) -> &[Value] {
     v.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn map(
+fn map<'a>(
     m: &MapType<'_>,
-    live: Option<&Map<String, Value>>,
-    config: Option<&Map<String, Value>>,
+    live: Option<&'a Map<String, Value>>,
+    config: Option<&'a Map<String, Value>>,
 ) -> Map<String, Value> {
     let mut out = Map::new();
     let names: BTreeSet<&String> = live
@@ -62,9 +62,8 @@ fn map(
         .collect();
     for name in names {
         let t = m.value(name).unwrap_or(TypeRef::Deduced);
-        let get = |v: Option<&'_ Map<String, Value>>| v.and_then(|v| v.get(name)).cloned();
-        let (a, b) = (get(live), get(config));
-        if let Some(value) = walk(t, a.as_ref(), b.as_ref()) {
+        let get = |v: Option<&'a Map<String, Value>>| v.and_then(|v| v.get(name));
+        if let Some(value) = walk(t, get(live), get(config)) {
             out.insert(name.clone(), value);
         }
     }

@@ -9,7 +9,7 @@ use super::types::{Form, TypeRef};
 pub fn reconciled(t: TypeRef<'_>, set: &FieldSet) -> Option<FieldSet> {
     let mut whole = FieldSet::default();
     walk(t, Some(set), false, &mut Vec::new(), &mut whole);
-    (!whole.is_empty()).then(|| set.without_below(&whole).union(&whole))
+    (!whole.is_empty()).then(|| set.clone().without_below(&whole).union(whole))
 }
 
 /// `leaf`: the set has the value and nothing below it.

@@ -69,7 +69,7 @@ impl<'a> ScaleHandler<'a> {
             if let Some(path) = path
                 && scale.remove(id).is_none()
             {
-                entry.set = e.set.minus(&FieldSet::of(&path));
+                entry.set = e.set.clone().minus(&FieldSet::of(&path));
             }
             if !entry.set.is_empty() {
                 out.insert(id.clone(), entry);

@@ -392,11 +392,8 @@ fn whatever_is_applied_holds() {
             for e in owners.into_iter().flatten() {
                 let set = FieldSet::parse(&e["fieldsV1"]).unwrap();
                 assert_eq!(set.to_value(), e["fieldsV1"]);
-                assert!(
-                    set.minus(&there).is_empty(),
-                    "{seed} {:?}",
-                    set.minus(&there).paths()
-                );
+                let lost = set.minus(&there);
+                assert!(lost.is_empty(), "{seed} {:?}", lost.paths());
             }
         }
     }
@@ -621,4 +618,37 @@ fn keys_and_items_are_shown_as_upstream_shows_them() {
         let shown_as: Vec<String> = set.paths().iter().map(|p| fields::path_text(p)).collect();
         assert_eq!(shown_as, [shown]);
     }
+}
+
+#[test]
+fn lists_of_managers_may_differ_in_times_and_order_only() {
+    let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields});
+    let (one, two) = (json!({"f:a": {}}), json!({"f:b": {}}));
+    let before = [entry("x", "T1", one.clone()), entry("y", "T1", two.clone())];
+    let later = [entry("y", "T2", two.clone()), entry("x", "T2", one.clone())];
+    assert!(super::times_only(&later, &before));
+    assert!(!super::times_only(&before, &before), "nothing differs");
+    let mut untimed = later.clone();
+    untimed[0].as_object_mut().expect("an entry").remove("time");
+    assert!(super::times_only(&untimed, &before));
+    for other in [
+        vec![entry("y", "T2", one.clone()), entry("x", "T2", one.clone())],
+        vec![entry("x", "T2", one.clone()), entry("x", "T2", one.clone())],
+        vec![entry("x", "T2", one)],
+    ] {
+        assert!(!super::times_only(&other, &before), "{other:?}");
+    }
+}
+
+#[test]
+fn what_managed_fields_say_is_no_change_of_the_object() {
+    let c = Cluster::deployments();
+    let with = |owners: Value, replicas: i64| {
+        let meta = json!({"managedFields": owners, "labels": {"a": "b"}});
+        c.object(json!({"metadata": meta, "spec": {"replicas": replicas}}))
+    };
+    let owners = json!([{"manager": "m", "operation": "Update", "fieldsV1": {"f:spec": 5}}]);
+    let found = super::compare::compare(c.t, &with(owners, 1), &with(json!([]), 2));
+    assert_eq!(found.modified, FieldSet::dotted(&["spec.replicas"]));
+    assert!(found.added.is_empty() && found.removed.is_empty());
 }

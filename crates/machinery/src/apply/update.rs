@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use super::compare::{Comparison, compare};
+use super::compare::compare;
 use super::fields::FieldSet;
 use super::managers::{Entry, Id, Managers, cap, decode, encode};
 use super::reconcile::reconciled;
@@ -107,17 +107,15 @@ fn base(live: Option<&Value>, new: &Value, r: &Request<'_>) -> Managers {
     }
 }
 
-pub(super) fn without_managed(obj: &Value) -> Value {
-    let mut out = obj.clone();
-    take(&mut out, "metadata.managedFields");
-    out
-}
-
 pub(super) fn store_managers(obj: &mut Value, managers: &Managers) {
     if managers.is_empty() {
         take(obj, "metadata.managedFields");
     } else {
-        set(obj, "metadata.managedFields", json!(encode(managers)));
+        set(
+            obj,
+            "metadata.managedFields",
+            Value::Array(encode(managers)),
+        );
     }
 }
 
@@ -166,32 +164,28 @@ pub(super) fn misfit(t: TypeRef<'_>, object: &Value) -> Result<(), String> {
 /// Records in `new` who owns what after a create (`live` is `None`), update or patch.
 pub fn track(live: Option<&Value>, new: &mut Value, r: &Request<'_>) {
     let mut managers = base(live, new, r);
+    take(new, "metadata.managedFields");
     let exists = live.is_some_and(|l| !str_at(l, "metadata.uid").is_empty());
     if managers.is_empty() && exists {
-        take(new, "metadata.managedFields");
         return;
     }
-    let empty = json!({});
-    let old = live.map(without_managed).unwrap_or(empty);
-    let now = without_managed(new);
+    let nothing = Value::Object(Map::new());
+    let old = live.unwrap_or(&nothing);
     let own = Id::updater(r.manager, r.api_version, r.subresource);
     // Built-in objects were checked when they were decoded.
     let typed = matches!(r.t, TypeRef::BuiltIn(_))
-        || (validate::validate(r.t, &now, true).is_empty()
-            && validate::validate(r.t, &old, true).is_empty());
+        || (validate::validate(r.t, new, true).is_empty()
+            && validate::validate(r.t, old, true).is_empty());
     let tracked = typed
-        && reconcile(&mut managers, &old, r).is_ok()
-        && took(&mut managers, &own, &old, &now, r).is_ok();
+        && reconcile(&mut managers, old, r).is_ok()
+        && took(&mut managers, &own, old, new, r).is_ok();
     if tracked {
         cap(&mut managers);
         return store_managers(new, &managers);
     }
     // Upstream cannot compare the two, and the owners stay as they were.
-    match live.and_then(|l| l.get("metadata")?.get("managedFields")) {
-        Some(owners) => set(new, "metadata.managedFields", owners.clone()),
-        None => {
-            take(new, "metadata.managedFields");
-        }
+    if let Some(owners) = live.and_then(|l| l.get("metadata")?.get("managedFields")) {
+        set(new, "metadata.managedFields", owners.clone());
     }
 }
 
@@ -204,18 +198,17 @@ pub(super) fn took(
     r: &Request<'_>,
 ) -> Result<(), String> {
     // Forced: an update has no conflicts.
-    let changes = match settle(managers, None, (old, new), true, r) {
-        Ok(changes) => changes,
+    let taken = match settle(managers, None, (old, new), true, r) {
+        Ok(taken) => taken,
         Err(Unsettled::Conflicts(_)) => return Ok(()),
         Err(Unsettled::Misfit(why)) => return Err(why),
     };
-    let mut set = changes.modified.union(&changes.added);
-    set = set.without_below(r.reset).minus(unowned());
+    let mut set = taken.minus(unowned());
     if set.is_empty() {
         return Ok(());
     }
-    if let Some(previous) = managers.get(own) {
-        set.add(&previous.set);
+    if let Some(previous) = managers.remove(own) {
+        set.add(previous.set);
     }
     let entry = Entry {
         version: r.api_version.to_string(),
@@ -234,16 +227,15 @@ pub(super) enum Unsettled {
 }
 
 /// Takes changed and removed fields from every manager but `but`, as they are in its own version; those are conflicts
-/// unless forced.
+/// unless forced. Gives the fields of the endpoint's version that changed or are new.
 pub(super) fn settle(
     managers: &mut Managers,
     but: Option<&Id>,
     (old, new): (&Value, &Value),
     force: bool,
     r: &Request<'_>,
-) -> Result<Comparison, Unsettled> {
-    let here = compare(r.t, old, new).without(r.reset);
-    let taken = here.modified.union(&here.added);
+) -> Result<FieldSet, Unsettled> {
+    let (taken, removed) = changes(r.t, (old, new), r.reset);
     let mut elsewhere: BTreeMap<String, (FieldSet, FieldSet)> = BTreeMap::new();
     for (id, e) in managers.iter() {
         if Some(id) == but || e.version == r.api_version || elsewhere.contains_key(&e.version) {
@@ -257,19 +249,18 @@ pub(super) fn settle(
         };
         misfit(t, old).map_err(|why| failed("old", why))?;
         misfit(t, new).map_err(|why| failed("new", why))?;
-        let changes = compare(t, old, new).without(&reset);
-        let taken = changes.modified.union(&changes.added);
-        elsewhere.insert(e.version.clone(), (taken, changes.removed));
+        elsewhere.insert(e.version.clone(), changes(t, (old, new), &reset));
     }
     let of = |e: &Entry| match elsewhere.get(&e.version) {
         Some((taken, removed)) => (taken, removed),
-        None => (&taken, &here.removed),
+        None => (&taken, &removed),
     };
     if !force {
         let others = managers.iter().filter(|(id, _)| Some(*id) != but);
         let conflicts: Conflicts = others
-            .map(|(id, e)| (id.clone(), e.set.both(of(e).0)))
+            .map(|(id, e)| (id, e.set.both(of(e).0)))
             .filter(|(_, set)| !set.is_empty())
+            .map(|(id, set)| (id.clone(), set))
             .collect();
         if !conflicts.is_empty() {
             return Err(Unsettled::Conflicts(conflicts));
@@ -278,9 +269,16 @@ pub(super) fn settle(
     for (id, e) in managers.iter_mut() {
         if Some(id) != but {
             let (taken, removed) = of(e);
-            e.set = e.set.minus(taken).minus(removed);
+            e.set.subtract(taken);
+            e.set.subtract(removed);
         }
     }
     managers.retain(|_, e| !e.set.is_empty());
-    Ok(here)
+    Ok(taken)
+}
+
+/// What is changed or new, and what is gone, without what a reset set holds.
+fn changes(t: TypeRef<'_>, (old, new): (&Value, &Value), reset: &FieldSet) -> (FieldSet, FieldSet) {
+    let all = compare(t, old, new).without(reset);
+    (all.modified.union(all.added), all.removed)
 }

@@ -1,6 +1,7 @@
 //! Whether a value is what its type says. Upstream: structured-merge-diff/typed/validate.go.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -73,21 +74,40 @@ pub fn item_element(list: &List<'_>, item: &Value) -> Result<Element, String> {
 
 /// Checks a value; `duplicates` lets list items repeat.
 pub fn validate(t: TypeRef<'_>, value: &Value, duplicates: bool) -> Problems {
-    let mut out = Problems::new();
-    walk(t, value, duplicates, &mut String::new(), &mut out);
-    out
+    let mut check = Check {
+        duplicates,
+        problems: Problems::new(),
+    };
+    check.walk(t, value, &Path::Root);
+    check.problems
 }
 
-fn walk(t: TypeRef<'_>, value: &Value, dup: bool, path: &mut String, out: &mut Problems) {
-    match t.form(Some(value)) {
-        Form::Scalar(s) => {
-            if let Some(why) = scalar_problem(s, value) {
-                out.push((path.clone(), why));
-            }
-        }
-        Form::List(l) => list(&l, value, dup, path, out),
-        Form::Map(m) => map(&m, value, dup, path, out),
+/// How a value is reached. It becomes text only where something is wrong.
+enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, &'a Element),
+}
+
+impl Path<'_> {
+    fn is_metadata(&self) -> bool {
+        matches!(self, Path::Field(Path::Root, "metadata"))
     }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Field(above, name) => write!(f, "{above}.{name}"),
+            Path::Item(above, element) => write!(f, "{above}{element}"),
+        }
+    }
+}
+
+struct Check {
+    duplicates: bool,
+    problems: Problems,
 }
 
 fn go(value: &Value) -> String {
@@ -164,60 +184,65 @@ fn go_syntax(value: &Value) -> String {
     }
 }
 
-fn list(l: &List<'_>, value: &Value, dup: bool, path: &mut String, out: &mut Problems) {
-    let items = match value {
-        Value::Null => return,
-        Value::Array(items) => items,
-        other => {
-            out.push((path.clone(), format!("expected list, got {}", go(other))));
-            return;
-        }
-    };
-    let mut seen = BTreeSet::new();
-    for (i, item) in items.iter().enumerate() {
-        let element = if l.atomic {
-            Element::Index(i as i64)
-        } else {
-            match item_element(l, item) {
-                Ok(e) => e,
-                Err(why) => {
-                    out.push((path.clone(), format!("element {i}: {why}")));
-                    return;
+impl Check {
+    fn refuse(&mut self, path: &Path<'_>, why: String) {
+        self.problems.push((path.to_string(), why));
+    }
+
+    fn walk(&mut self, t: TypeRef<'_>, value: &Value, path: &Path<'_>) {
+        match t.form(Some(value)) {
+            Form::Scalar(s) => {
+                if let Some(why) = scalar_problem(s, value) {
+                    self.refuse(path, why);
                 }
             }
-        };
-        if !l.atomic && !seen.insert(element.clone()) && !dup {
-            out.push((path.clone(), format!("duplicate entries for key {element}")));
+            Form::List(l) => self.list(&l, value, path),
+            Form::Map(m) => self.map(&m, value, path),
         }
-        let len = path.len();
-        path.push_str(&element.to_string());
-        walk(l.item, item, dup, path, out);
-        path.truncate(len);
     }
-}
 
-fn map(m: &MapType<'_>, value: &Value, dup: bool, path: &mut String, out: &mut Problems) {
-    let fields = match value {
-        Value::Null => return,
-        Value::Object(fields) => fields,
-        other => {
-            out.push((path.clone(), format!("expected map, got {}", go(other))));
-            return;
+    fn list(&mut self, l: &List<'_>, value: &Value, path: &Path<'_>) {
+        let items = match value {
+            Value::Null => return,
+            Value::Array(items) => items,
+            other => return self.refuse(path, format!("expected list, got {}", go(other))),
+        };
+        let mut seen = BTreeSet::new();
+        for (i, item) in items.iter().enumerate() {
+            let element = if l.atomic {
+                Element::Index(i as i64)
+            } else {
+                match item_element(l, item) {
+                    Ok(e) => e,
+                    Err(why) => return self.refuse(path, format!("element {i}: {why}")),
+                }
+            };
+            if !l.atomic && !self.duplicates && !seen.insert(element.clone()) {
+                self.refuse(path, format!("duplicate entries for key {element}"));
+            }
+            self.walk(l.item, item, &Path::Item(path, &element));
         }
-    };
-    for (name, below) in fields {
-        let len = path.len();
-        path.push('.');
-        path.push_str(name);
-        let declared = m.value(name);
-        match declared {
-            Some(t) => walk(t, below, dup, path, out),
-            None => out.push((path.clone(), "field not declared in schema".into())),
-        }
-        path.truncate(len);
-        // Upstream looks no further, and has no order.
-        if declared.is_none() {
-            break;
+    }
+
+    fn map(&mut self, m: &MapType<'_>, value: &Value, path: &Path<'_>) {
+        let fields = match value {
+            Value::Null => return,
+            Value::Object(fields) => fields,
+            other => return self.refuse(path, format!("expected map, got {}", go(other))),
+        };
+        for (name, below) in fields {
+            // The server's own, and read where they are used.
+            if name == "managedFields" && path.is_metadata() {
+                continue;
+            }
+            let here = Path::Field(path, name);
+            match m.value(name) {
+                Some(t) => self.walk(t, below, &here),
+                None => {
+                    // Upstream looks no further, and has no order.
+                    return self.refuse(&here, "field not declared in schema".into());
+                }
+            }
         }
     }
 }
