@@ -1,6 +1,7 @@
 //! YAML as upstream reads it: go-yaml's YAML 1.1, with its own ideas of what is a document, turned into JSON. The library's
 //! words reach clients, so that what is refused is refused in them. Upstream: go.yaml.in/yaml/v2 and sigs.k8s.io/yaml.
 
+mod json;
 mod parser;
 mod reader;
 mod resolve;
@@ -18,6 +19,13 @@ struct Fault(String);
 
 /// YAML to a value: its first document. The last of repeated keys counts, and every repetition is told.
 pub fn yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    match json::alike(bytes) {
+        Some(value) => Ok((value, Vec::new())),
+        None => slow(bytes),
+    }
+}
+
+fn slow(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     let said = |f: Fault| format!("yaml: {}", f.0);
     let Some((nodes, root)) = parser::document(bytes).map_err(said)? else {
         return Ok((Value::Null, Vec::new()));
