@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use base64::Engine as _;
 use machinery::object::{name, str_at};
-use machinery::request::{Admission, Attempt, Attributes, Decision, Operation};
+use machinery::request::{Admission, Attempt, Attributes, Decision, Operation, Steps};
 use machinery::{ApiError, Causes};
 use serde_json::Value;
 
@@ -95,6 +95,10 @@ impl Admission for CertificateApproval {
         operation == Operation::Update
     }
 
+    fn steps(&self) -> Steps {
+        Steps::Validate
+    }
+
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
         if !is(a, "approval") {
             return Ok(());
@@ -111,6 +115,10 @@ impl Admission for CertificateSigning {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
@@ -140,6 +148,10 @@ impl Admission for ClusterTrustBundleAttest {
         matches!(operation, Operation::Create | Operation::Update)
     }
 
+    fn steps(&self) -> Steps {
+        Steps::Validate
+    }
+
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
         let (true, Some(after)) = (a.is(GROUP, "clustertrustbundles"), &a.object) else {
             return Ok(());
@@ -164,6 +176,10 @@ impl Admission for CertificateSubjectRestriction {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

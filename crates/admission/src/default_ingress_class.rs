@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{at, set};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::json;
 
 use crate::Context;
@@ -20,6 +20,10 @@ impl Admission for DefaultIngressClass {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

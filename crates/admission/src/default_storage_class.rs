@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{at, name, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -24,6 +24,10 @@ impl Admission for DefaultStorageClass {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{list_at, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::{Value, json};
 
 /// `--default-not-ready-toleration-seconds` and `--default-unreachable-toleration-seconds`.
@@ -24,6 +24,10 @@ impl Admission for DefaultTolerationSeconds {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

@@ -5,7 +5,7 @@ use api::quantity::Quantity;
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{is_deleting, list_at, map_mut, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -41,6 +41,10 @@ impl Admission for LimitRanger {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Both
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

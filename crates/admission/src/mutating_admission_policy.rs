@@ -11,7 +11,7 @@ use celenv::value::Value as Cel;
 use machinery::apply::{TypeRef, overlay, types};
 use machinery::error::StatusCause;
 use machinery::object::{self, list_at, set, str_at};
-use machinery::request::{Admission, Attempt, GroupVersionKind, Operation};
+use machinery::request::{Admission, Attempt, GroupVersionKind, Operation, Steps};
 use machinery::{ApiError, Descriptor, conform, patch};
 use serde_json::{Value, json};
 
@@ -314,6 +314,10 @@ impl Admission for MutatingAdmissionPolicy {
 
     fn handles(&self, operation: Operation) -> bool {
         operation != Operation::Delete
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::causes::go_quote;
 use machinery::patch;
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -159,6 +159,10 @@ impl Admission for MutatingAdmissionWebhook {
 
     fn handles(&self, _operation: Operation) -> bool {
         true
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

@@ -7,7 +7,7 @@ use api::core::v1::Namespace;
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::error::StatusCause;
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 
 use crate::{Context, limits};
 
@@ -36,6 +36,10 @@ impl Admission for NamespaceLifecycle {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Delete)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

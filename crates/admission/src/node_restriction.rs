@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{at, bool_at, list_at, map_at, name, str_at};
-use machinery::request::{Admission, Attempt, Attributes, Decision, Operation};
+use machinery::request::{Admission, Attempt, Attributes, Decision, Operation, Steps};
 use serde_json::Value;
 
 use crate::Context;
@@ -40,6 +40,10 @@ impl Admission for NodeRestriction {
 
     fn handles(&self, operation: Operation) -> bool {
         operation != Operation::Connect
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

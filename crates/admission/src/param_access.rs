@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::causes::{Cause, CauseKind};
 use machinery::object::{at, name, str_at};
-use machinery::request::{Admission, Attempt, Attributes, Decision, Operation, User};
+use machinery::request::{Admission, Attempt, Attributes, Decision, Operation, Steps, User};
 use serde_json::Value;
 
 use crate::Context;
@@ -162,6 +162,10 @@ impl Admission for ParamAccess {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

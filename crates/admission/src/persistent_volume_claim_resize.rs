@@ -5,7 +5,7 @@ use api::quantity::Quantity;
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{bool_at, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::Value;
 
 use crate::Context;
@@ -36,6 +36,10 @@ impl Admission for PersistentVolumeClaimResize {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

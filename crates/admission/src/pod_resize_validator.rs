@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::error::StatusCause;
 use machinery::object::{at, i64_at, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::Value;
 
 use crate::Context;
@@ -30,6 +30,10 @@ impl Admission for PodResizeValidator {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

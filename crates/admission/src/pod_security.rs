@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use machinery::object::{at, list_at, name, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use machinery::{ApiError, Causes};
 use serde_json::{Value, json};
 
@@ -304,6 +304,10 @@ impl Admission for PodSecurity {
         matches!(operation, Operation::Create | Operation::Update)
     }
 
+    fn steps(&self) -> Steps {
+        Steps::Both
+    }
+
     /// Warns and notes for the audit; later plugins change nothing that the checks look at.
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {
         if a.is("", "namespaces") {
@@ -311,10 +315,11 @@ impl Admission for PodSecurity {
             warnings.into_iter().for_each(|w| a.warnings.push(w));
             return Ok(());
         }
-        let Some(object) = a.object.clone() else {
+        let a = &*a;
+        let Some(object) = &a.object else {
             return Ok(());
         };
-        let Some((meta, spec, is_pod, policy)) = self.judged(a, &object) else {
+        let Some((meta, spec, is_pod, policy)) = self.judged(a, object) else {
             return Ok(());
         };
         let annotate = |what: &str| format!("{PREFIX}/{what}");

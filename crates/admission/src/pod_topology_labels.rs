@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 
 use crate::Context;
 
@@ -23,6 +23,10 @@ impl Admission for PodTopologyLabels {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

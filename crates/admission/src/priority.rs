@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{at, bool_at, i64_at, name, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -107,6 +107,10 @@ impl Admission for Priority {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Both
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

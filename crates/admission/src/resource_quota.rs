@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{at, name, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -204,6 +204,10 @@ impl Admission for ResourceQuota {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

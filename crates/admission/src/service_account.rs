@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{at, bool_at, list_at, map_at, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use rand::Rng as _;
 use serde_json::{Value, json};
 
@@ -55,6 +55,10 @@ impl Admission for ServiceAccount {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Both
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{list_at, set};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::json;
 
 /// Group, resource and finalizer.
@@ -28,6 +28,10 @@ impl Admission for StorageObjectInUseProtection {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::object::{list_at, set, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::json;
 
 pub struct TaintNodesByCondition;
@@ -16,6 +16,10 @@ impl Admission for TaintNodesByCondition {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Mutate
     }
 
     async fn mutate(&self, a: &mut Attempt<'_>) -> Result<(), ApiError> {

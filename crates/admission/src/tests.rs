@@ -259,3 +259,28 @@ fn chain_has_upstreams_order() {
         ]
     );
 }
+
+/// A step that a plugin has and does not name would never be asked.
+#[test]
+fn plugins_name_the_steps_that_they_have() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let mut plugins = 0;
+    for file in std::fs::read_dir(folder).expect("this crate") {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        for text in text.split("Admission for ").skip(1) {
+            let plugin = text.split("\n}\n").next().unwrap_or_default();
+            let has = |step: &str| plugin.contains(&format!("async fn {step}("));
+            let named = match (has("mutate"), has("validate")) {
+                (true, true) => "Steps::Both",
+                (true, false) => "Steps::Mutate",
+                _ => "Steps::Validate",
+            };
+            let name = plugin.lines().next().unwrap_or_default();
+            assert!(plugin.contains(named), "{path:?}: {name}");
+            plugins += 1;
+        }
+    }
+    // ParamAccess is none of the chain.
+    assert_eq!(plugins, chain(&World::new().context).len() + 1);
+}

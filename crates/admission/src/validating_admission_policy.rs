@@ -11,7 +11,7 @@ use celenv::value::Value as Cel;
 use machinery::ApiError;
 use machinery::error::StatusCause;
 use machinery::object::{list_at, str_at};
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use serde_json::{Value, json};
 
 use crate::hooks::{Invocation as Shown, View};
@@ -341,6 +341,10 @@ impl Admission for ValidatingAdmissionPolicy {
 
     fn handles(&self, _: Operation) -> bool {
         true
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     fn metrics(&self) -> String {

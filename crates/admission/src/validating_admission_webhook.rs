@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use machinery::ApiError;
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 
 use crate::Context;
 use crate::hooks::{self, Configuration, Failure, Invocation, View};
@@ -90,6 +90,10 @@ impl Admission for ValidatingAdmissionWebhook {
 
     fn handles(&self, _operation: Operation) -> bool {
         true
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

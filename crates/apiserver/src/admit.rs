@@ -4,24 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use machinery::request::{Attempt, Versions};
+use machinery::request::{Attempt, Operation, Versions};
 use machinery::{ApiError, Descriptor};
 use serde_json::Value;
 
-use crate::metrics::admission::Step;
+use crate::metrics::admission::{Admission, Step};
 use crate::server::Inner;
 
 /// Runs the mutating plugins, and once more where one of them asks for it.
 pub async fn mutate(server: &Inner, attempt: &mut Attempt<'_>) -> Result<(), ApiError> {
-    let begun = Instant::now();
+    let clock = Clock::start(server, false, attempt.operation);
     let done = rounds(server, attempt).await;
-    let step = Step {
-        validates: false,
-        operation: attempt.operation,
-    };
-    server
-        .admission_times()
-        .inspect(|t| t.step(step, begun.elapsed(), done.is_err()));
+    clock.step(done.is_err());
     done
 }
 
@@ -35,17 +29,11 @@ async fn rounds(server: &Inner, attempt: &mut Attempt<'_>) -> Result<(), ApiErro
 }
 
 async fn round(server: &Inner, attempt: &mut Attempt<'_>) -> Result<(), ApiError> {
-    let step = Step {
-        validates: false,
-        operation: attempt.operation,
-    };
+    let mut clock = Clock::start(server, false, attempt.operation);
     for (place, plugin) in server.admission().iter().enumerate() {
-        if plugin.handles(attempt.operation) {
-            let begun = Instant::now();
+        if plugin.steps().mutates() && plugin.handles(attempt.operation) {
             let done = plugin.mutate(attempt).await;
-            server
-                .admission_times()
-                .inspect(|t| t.plugin(place, step, begun.elapsed(), done.is_err()));
+            clock.plugin(place, done.is_err());
             done?;
         }
     }
@@ -54,28 +42,58 @@ async fn round(server: &Inner, attempt: &mut Attempt<'_>) -> Result<(), ApiError
 
 /// Runs the validating plugins.
 pub async fn validate(server: &Inner, attempt: &Attempt<'_>) -> Result<(), ApiError> {
-    let whole = Instant::now();
-    let step = Step {
-        validates: true,
-        operation: attempt.operation,
-    };
+    let mut clock = Clock::start(server, true, attempt.operation);
     let mut done = Ok(());
     for (place, plugin) in server.admission().iter().enumerate() {
-        if plugin.handles(attempt.operation) {
-            let begun = Instant::now();
+        if plugin.steps().validates() && plugin.handles(attempt.operation) {
             done = plugin.validate(attempt).await;
-            server
-                .admission_times()
-                .inspect(|t| t.plugin(place, step, begun.elapsed(), done.is_err()));
+            clock.plugin(place, done.is_err());
         }
         if done.is_err() {
             break;
         }
     }
-    server
-        .admission_times()
-        .inspect(|t| t.step(step, whole.elapsed(), done.is_err()));
+    clock.step(done.is_err());
     done
+}
+
+/// Times a step and its plugins. It is asked for the time once a plugin: one's end is the next one's begin.
+struct Clock<'a> {
+    times: Option<&'a Admission>,
+    step: Step,
+    begun: Instant,
+    last: Instant,
+}
+
+impl<'a> Clock<'a> {
+    fn start(server: &'a Inner, validates: bool, operation: Operation) -> Self {
+        let now = Instant::now();
+        Self {
+            times: server.admission_times(),
+            step: Step {
+                validates,
+                operation,
+            },
+            begun: now,
+            last: now,
+        }
+    }
+
+    /// The plugin at a place of the chain has answered.
+    fn plugin(&mut self, place: usize, refused: bool) {
+        let now = Instant::now();
+        if let Some(times) = self.times {
+            times.plugin(place, self.step, now - self.last, refused);
+        }
+        self.last = now;
+    }
+
+    /// All have.
+    fn step(&self, refused: bool) {
+        if let Some(times) = self.times {
+            times.step(self.step, self.begun.elapsed(), refused);
+        }
+    }
 }
 
 #[async_trait]

@@ -155,14 +155,17 @@ pub async fn between(
     }
 }
 
-/// An object of a version as it is stored.
-pub async fn stored(d: &Descriptor, object: &Value) -> Result<Value, ApiError> {
+/// An object of a version as it is stored, where that may be another.
+pub async fn stored(d: &Descriptor, object: &Value) -> Result<Option<Value>, ApiError> {
+    if !d.strategy.converts() && d.strategy.converter().is_none() {
+        return Ok(None);
+    }
     let mut object = object.clone();
     if let Some(converter) = d.strategy.converter() {
         object = one(&**converter, object, converter.stored()).await?;
     }
     d.strategy.to_stored(&mut object);
-    Ok(object)
+    Ok(Some(object))
 }
 
 /// An object as the version that it was written in shows it from now on: as it is read from what is stored, whose

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use machinery::ApiError;
 use machinery::causes::go_quote;
 use machinery::object::{list_at, name, str_at};
-use machinery::request::{Admission, Attempt, Attributes, Authorizer, Decision, Operation};
+use machinery::request::{Admission, Attempt, Attributes, Authorizer, Decision, Operation, Steps};
 use serde_json::{Map, Value};
 
 use crate::limits;
@@ -122,6 +122,10 @@ impl Admission for Escalation {
 
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {

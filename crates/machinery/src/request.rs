@@ -128,7 +128,7 @@ pub struct Attempt<'a> {
     pub before: Option<&'a Value>,
     pub dry_run: bool,
     /// CreateOptions, UpdateOptions or DeleteOptions as given; null for connects.
-    pub options: Value,
+    pub options: &'a Value,
     /// When the request is answered with a timeout; plugins that call others must be done before.
     pub deadline: Option<Instant>,
     /// Texts to send as `Warning` headers.
@@ -184,6 +184,26 @@ pub struct GroupVersionKind {
     pub kind: String,
 }
 
+/// What a plugin takes part in. Upstream: admission.MutationInterface and ValidationInterface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    Mutate,
+    Validate,
+    Both,
+}
+
+impl Steps {
+    /// Whether objects may be changed.
+    pub fn mutates(self) -> bool {
+        self != Self::Validate
+    }
+
+    /// Whether objects may be refused as they will be stored.
+    pub fn validates(self) -> bool {
+        self != Self::Mutate
+    }
+}
+
 /// One admission plugin. Chain order is the order of the slice in crate `admission`.
 #[async_trait]
 pub trait Admission: Send + Sync {
@@ -191,6 +211,8 @@ pub trait Admission: Send + Sync {
     fn name(&self) -> &'static str;
     /// Whether the plugin looks at this kind of write at all.
     fn handles(&self, operation: Operation) -> bool;
+    /// Which of `mutate` and `validate` it has; the others are not asked.
+    fn steps(&self) -> Steps;
     /// May change `a.object`.
     async fn mutate(&self, _a: &mut Attempt<'_>) -> Result<(), ApiError> {
         Ok(())
@@ -320,7 +342,7 @@ impl<'a> Attempt<'a> {
             object: None,
             before: None,
             dry_run: false,
-            options: Value::Null,
+            options: &Value::Null,
             deadline: None,
             warnings: Warnings::default(),
             audit_annotations: Annotations::default(),

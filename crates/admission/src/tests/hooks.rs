@@ -179,11 +179,12 @@ async fn create(
     change: impl FnOnce(&mut Attempt<'_>),
 ) -> Result<(Value, Vec<String>), ApiError> {
     let (d, user, object) = config_map();
+    let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
     let mut a = Attempt {
         namespace: "d",
         name: "c",
         object: Some(object),
-        options: json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"}),
+        options: &options,
         ..Attempt::new(Operation::Create, &d, &user)
     };
     change(&mut a);

@@ -422,6 +422,13 @@ impl Custom {
     }
 }
 
+/// The fields that count for an object's generation.
+fn content(obj: &Value, has_status: bool) -> impl Iterator<Item = (&String, &Value)> {
+    let counts = move |name: &str| name != "metadata" && !(has_status && name == "status");
+    let all = obj.as_object().into_iter().flatten();
+    all.filter(move |(name, _)| counts(name))
+}
+
 /// Group and version of an apiVersion.
 fn split(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
@@ -452,17 +459,7 @@ impl Strategy for Custom {
     }
 
     fn generation_changes(&self, obj: &Value, before: &Value) -> bool {
-        let content = |v: &Value| {
-            let mut v = v.clone();
-            if let Some(map) = v.as_object_mut() {
-                map.remove("metadata");
-                if self.status {
-                    map.remove("status");
-                }
-            }
-            v
-        };
-        content(obj) != content(before)
+        !content(obj, self.status).eq(content(before, self.status))
     }
 
     fn warnings(&self, obj: &Value, before: Option<&Value>) -> Vec<String> {

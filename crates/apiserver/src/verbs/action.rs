@@ -48,7 +48,7 @@ async fn change(call: &Call, sub: &str, body: &Value, dry_run: bool) -> Result<(
             return Ok(());
         }
         let key = storage_key(d, &namespace, name);
-        let data = write::encode(call, &obj).await?;
+        let data = write::encode(call, &mut obj).await?;
         match call
             .server
             .store

@@ -218,7 +218,7 @@ async fn store_new(
         match call
             .server
             .store
-            .create(key.into(), write::encode(call, &obj).await?, lease)
+            .create(key.into(), write::encode(call, &mut obj).await?, lease)
             .await
         {
             Ok(revision) => {

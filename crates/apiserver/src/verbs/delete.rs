@@ -269,7 +269,7 @@ async fn one(call: &Call, o: &Options, namespace: &str, name: &str) -> Result<De
                 .store
                 .update(
                     key.into(),
-                    write::encode(call, &obj).await?,
+                    write::encode(call, &mut obj).await?,
                     entry.revision,
                     0,
                 )

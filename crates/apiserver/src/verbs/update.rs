@@ -195,7 +195,7 @@ impl One<'_> {
         let mut obj = self.mutated(&target, obj).await?;
         write::unique_owners(call, &mut obj, true);
         write::defaults(call, &mut obj);
-        let owners = at(&obj, "metadata.managedFields").cloned();
+        let owners = remove(&mut obj, "metadata.managedFields");
         self.prepare(&mut obj);
         // A strategy that freezes metadata does not mean these.
         match owners {
@@ -235,7 +235,7 @@ impl One<'_> {
             }
             gone
         } else {
-            let data = write::encode(call, &obj).await?;
+            let data = write::encode(call, &mut obj).await?;
             if self.is_stored(&data) {
                 return Ok(Changed::Done(self.before.clone()));
             }

@@ -76,7 +76,7 @@ fn attempt<'a>(
         object,
         before,
         dry_run: t.dry_run,
-        options: t.options.clone(),
+        options: &t.options,
         deadline: call.deadline,
         versions: &*call.server,
         ..Attempt::new(t.operation, call.descriptor(), &call.user)
@@ -229,11 +229,11 @@ impl Drop for Reservations {
     }
 }
 
-/// The bytes to store: no resourceVersion, maps sorted.
-pub async fn encode(call: &Call, obj: &Value) -> Result<Bytes, ApiError> {
-    let mut stored = crate::conversion::stored(call.descriptor(), obj).await?;
-    remove(&mut stored, "metadata.resourceVersion");
-    let data = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
+/// The bytes to store: no resourceVersion, which goes from the object too, maps sorted.
+pub async fn encode(call: &Call, obj: &mut Value) -> Result<Bytes, ApiError> {
+    remove(obj, "metadata.resourceVersion");
+    let other = crate::conversion::stored(call.descriptor(), obj).await?;
+    let data = serde_json::to_vec(other.as_ref().unwrap_or(obj)).map_err(ApiError::internal)?;
     if data.len() > store::limits::VALUE_BYTES {
         return Err(ApiError::too_large("etcdserver: request is too large"));
     }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use machinery::request::{Admission, Attempt, Operation};
+use machinery::request::{Admission, Attempt, Operation, Steps};
 use machinery::{ApiError, Descriptor, Scope, Strategy, SubresourceKind};
 use pki::{Ca, Identity, Pki};
 use rustls::RootCertStore;
@@ -144,6 +144,10 @@ impl Admission for Slow {
 
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
+    }
+
+    fn steps(&self) -> Steps {
+        Steps::Validate
     }
 
     async fn validate(&self, a: &Attempt<'_>) -> Result<(), ApiError> {
