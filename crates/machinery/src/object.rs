@@ -7,9 +7,22 @@ pub fn str_at<'a>(obj: &'a Value, path: &str) -> &'a str {
     at(obj, path).and_then(Value::as_str).unwrap_or("")
 }
 
+/// The names of a path. They are short, and every write asks for dozens: no search is set up for each.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(dot) = text.bytes().position(|b| b == b'.') else {
+            return rest.take();
+        };
+        rest = Some(&text[dot + 1..]);
+        Some(&text[..dot])
+    })
+}
+
 /// The value at a dotted path of plain field names.
 pub fn at<'a>(obj: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.')
+    steps(path)
         .try_fold(obj, |v, key| v.get(key))
         .filter(|v| !v.is_null())
 }
@@ -40,16 +53,18 @@ pub fn map_at<'a>(obj: &'a Value, path: &str) -> Option<&'a Map<String, Value>> 
 /// The map at a dotted path, made where absent (anything else there is replaced).
 pub fn map_mut<'a>(obj: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
     let mut v = obj;
-    for key in path.split('.').filter(|k| !k.is_empty()) {
-        if !v.is_object() {
-            *v = Value::Object(Map::new());
+    for key in steps(path).filter(|k| !k.is_empty()) {
+        let map = as_map(v);
+        if !map.contains_key(key) {
+            map.insert(key.to_string(), Value::Null);
         }
-        v = v
-            .as_object_mut()
-            .expect("made an object above")
-            .entry(key)
-            .or_insert_with(|| Value::Object(Map::new()));
+        v = map.get_mut(key).expect("made above");
     }
+    as_map(v)
+}
+
+/// A value as a map, which it becomes if it is none.
+fn as_map(v: &mut Value) -> &mut Map<String, Value> {
     if !v.is_object() {
         *v = Value::Object(Map::new());
     }
@@ -59,7 +74,13 @@ pub fn map_mut<'a>(obj: &'a mut Value, path: &str) -> &'a mut Map<String, Value>
 /// Sets the value at a dotted path, making the maps on the way.
 pub fn set(obj: &mut Value, path: &str, value: Value) {
     let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
-    map_mut(obj, parent).insert(key.to_string(), value);
+    let map = map_mut(obj, parent);
+    match map.get_mut(key) {
+        Some(there) => *there = value,
+        None => {
+            map.insert(key.to_string(), value);
+        }
+    }
 }
 
 /// Sets the value at a dotted path only where there is none (null counts as none).
@@ -80,7 +101,7 @@ pub fn remove(obj: &mut Value, path: &str) -> Option<Value> {
 
 /// The value at a dotted path, to change in place.
 pub fn at_mut<'a>(obj: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    path.split('.').try_fold(obj, |v, key| v.get_mut(key))
+    steps(path).try_fold(obj, |v, key| v.get_mut(key))
 }
 
 /// `metadata.name`, or `""`.
@@ -101,4 +122,31 @@ pub fn uid(obj: &Value) -> &str {
 /// Whether `metadata.deletionTimestamp` is set.
 pub fn is_deleting(obj: &Value) -> bool {
     at(obj, "metadata.deletionTimestamp").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_followed_and_made() {
+        let mut obj = json!({"a": {"b": 1, "c": null, "d": "x"}});
+        assert_eq!(at(&obj, "a.b"), Some(&json!(1)));
+        assert_eq!(at(&obj, "a.c"), None);
+        for missing in ["", ".", "a.", ".a", "a..b", "a.b.e", "a.d.e", "b"] {
+            assert_eq!(at(&obj, missing), None, "{missing:?}");
+        }
+        set(&mut obj, "a.b", json!(2));
+        set(&mut obj, "a.d.e", json!(3));
+        set(&mut obj, "f.g.h", json!(4));
+        set(&mut obj, "i", json!(5));
+        let expected =
+            json!({"a": {"b": 2, "c": null, "d": {"e": 3}}, "f": {"g": {"h": 4}}, "i": 5});
+        assert_eq!(obj, expected);
+        assert_eq!(remove(&mut obj, "f.g"), Some(json!({"h": 4})));
+        assert_eq!(remove(&mut obj, "x.y"), None);
+        assert_eq!(map_mut(&mut obj, "").len(), 3);
+    }
 }
