@@ -99,6 +99,8 @@ pub struct Message {
 struct Table {
     messages: Vec<Message>,
     by_name: HashMap<&'static str, usize>,
+    /// The packages, versions included, that have a message of a name.
+    by_kind: HashMap<&'static str, Vec<(&'static str, usize)>>,
 }
 
 const fn plain(kind: Type) -> Schema {
@@ -143,8 +145,16 @@ pub fn lookup(group: &str, version: &str, kind: &str) -> Option<&'static Schema>
             })
             .collect()
     });
-    let name = format!("{}.{version}.{kind}", package(group));
-    table().by_name.get(name.as_str()).map(|i| &all[*i])
+    let same = |package: &str| {
+        let above = package
+            .strip_suffix(version)
+            .and_then(|p| p.strip_suffix('.'));
+        let (prefix, rest) = package_of(group);
+        above.and_then(|p| p.strip_prefix(prefix)) == Some(rest)
+    };
+    // Each request asks for several: no name is put together for that.
+    let mut found = table().by_kind.get(kind)?.iter();
+    found.find(|(p, _)| same(p)).map(|(_, i)| &all[*i])
 }
 
 /// A message by its full name.
@@ -189,13 +199,19 @@ pub fn json_schema_props() -> &'static Message {
 
 /// The proto package of a group, without the version.
 pub fn package(group: &str) -> String {
+    let (prefix, rest) = package_of(group);
+    [prefix, rest].concat()
+}
+
+/// The same in two parts.
+fn package_of(group: &str) -> (&'static str, &str) {
     match group {
-        "" => "k8s.io.api.core".into(),
-        "meta.k8s.io" => "k8s.io.apimachinery.pkg.apis.meta".into(),
-        "apiextensions.k8s.io" => "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions".into(),
-        "apiregistration.k8s.io" => "k8s.io.kube_aggregator.pkg.apis.apiregistration".into(),
-        "internal.apiserver.k8s.io" => "k8s.io.api.apiserverinternal".into(),
-        other => format!("k8s.io.api.{}", other.split('.').next().unwrap_or(other)),
+        "" => ("k8s.io.api.core", ""),
+        "meta.k8s.io" => ("k8s.io.apimachinery.pkg.apis.meta", ""),
+        "apiextensions.k8s.io" => ("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions", ""),
+        "apiregistration.k8s.io" => ("k8s.io.kube_aggregator.pkg.apis.apiregistration", ""),
+        "internal.apiserver.k8s.io" => ("k8s.io.api.apiserverinternal", ""),
+        other => ("k8s.io.api.", other.split('.').next().unwrap_or(other)),
     }
 }
 
@@ -317,7 +333,17 @@ fn parse(text: &'static str) -> Table {
         m.order = (0..m.fields.len()).collect();
         m.order.sort_by_key(|i| m.fields[*i].number);
     }
-    Table { messages, by_name }
+    let mut by_kind: HashMap<&str, Vec<_>> = HashMap::new();
+    for (name, i) in &by_name {
+        if let Some((package, kind)) = name.rsplit_once('.') {
+            by_kind.entry(kind).or_default().push((package, *i));
+        }
+    }
+    Table {
+        messages,
+        by_name,
+        by_kind,
+    }
 }
 
 fn field(

@@ -2,6 +2,7 @@
 //! panic, audit id, request info, deadline, authentication, impersonation, priority and fairness, authorization; only then
 //! is the body read.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,9 +65,10 @@ pub async fn handle(server: Arc<Inner>, mut incoming: Incoming) -> Answer {
             .is_some_and(|v| v.as_bytes().starts_with(b"application/apply-patch"));
     let dry_run = query.get("dryRun").is_some();
     let current = server.metrics.begin(&info);
-    // Each layer below holds what it is given, and moves it: these are as small as can be.
+    // Each layer below holds what it is given, and moves it: these are as small as can be, and layers are pinned where
+    // they are made.
     let (incoming, info) = (Box::new(incoming), Arc::new(info));
-    let timed = timed(server.clone(), incoming, query, info.clone());
+    let timed = pin!(timed(server.clone(), incoming, query, info.clone()));
     let mut answer = match std::panic::AssertUnwindSafe(timed).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
@@ -105,7 +107,7 @@ async fn timed(
         Err(e) => return refused(&server, &incoming.headers, &query, &e),
     };
     incoming.deadline = Some(Instant::now() + limit);
-    let work = authenticated(server, incoming, query, info);
+    let work = pin!(authenticated(server, incoming, query, info));
     match tokio::time::timeout(limit, work).await {
         Ok(answer) => answer,
         Err(_) => {
@@ -512,10 +514,10 @@ async fn resource(
         trail.request(&call.info, &call.headers, &i.body);
     }
     let large = i.body.len() >= limits::LARGE_BODY_BYTES;
-    let work = async {
+    let work = pin!(async {
         ready?;
         crate::verbs::dispatch(&call, i.body).await
-    };
+    });
     let done = match large {
         true => apart(&call.server, work).await,
         false => work.await,

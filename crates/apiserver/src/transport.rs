@@ -247,7 +247,9 @@ async fn connection(
         ..tls.peer(stream.get_ref().1.peer_certificates().unwrap_or(&[]))
     };
     let mut shutdown = inner.shutdown.subscribe();
-    let service = service_fn(move |request| network(inner.clone(), request, peer.clone()));
+    // In a box: its way through the libraries would copy it time and again.
+    let service =
+        service_fn(move |request| Box::pin(network(inner.clone(), request, peer.clone())));
     let requests = Requests::default();
     let mut builder = auto::Builder::new(requests.clone());
     builder
