@@ -47,8 +47,9 @@ pub const WAL_CHECKPOINT_PAGES: i64 = 2_000;
 pub const WAL_KEPT_BYTES: i64 = 16 << 20;
 /// Size at which the writer waits for readers so that the write-ahead log can be cut.
 pub const WAL_BYTES: u64 = 64 << 20;
-/// SQLite's page caches, of the writer and of each reader.
-pub const WRITER_CACHE_KIB: i64 = 8_192;
+/// SQLite's page caches, of the writer and of each reader. The writer's is looked through as a whole whenever a commit
+/// split a page.
+pub const WRITER_CACHE_KIB: i64 = 2_048;
 pub const READER_CACHE_KIB: i64 = 1_024;
 /// Shortest time between two looks for leases that have ended.
 pub const LEASE_TICK: Duration = Duration::from_millis(500);
