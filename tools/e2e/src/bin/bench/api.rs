@@ -41,6 +41,20 @@ pub async fn run() -> Result<()> {
     many::run(&mut targets).await
 }
 
+/// Measures single requests on our server alone.
+pub async fn requests() -> Result<()> {
+    let cluster = tokio::task::spawn_blocking(Cluster::start).await??;
+    let config = nodes::config(&cluster).await?;
+    let mut target = Target::new("k0s", config, vec![cluster.pid()])?;
+    target.define().await?;
+    for _ in 0..ROUNDS {
+        let figures = requests::long_round(&mut target).await?;
+        target.rounds.push(figures);
+    }
+    print(&[target]);
+    Ok(())
+}
+
 fn print(targets: &[Target]) {
     println!(
         "\n| request | k0s /s | CPU µs | p50 ms | p99 ms | reference /s | CPU µs | p50 ms | p99 ms | \

@@ -1,6 +1,7 @@
 //! Figures of the release binary: size, start, memory, pods, the API's cost beside the reference
 //! API server's, and the cost of policy. Prints a table in Markdown, never judges. Arguments choose sections
-//! (`size`, `start`, `idle`, `pods`, `api`, `policy`); none means all.
+//! (`size`, `start`, `idle`, `pods`, `api`, `policy`); none means all. `requests`, only by its name, is what to compare two
+//! binaries by: single requests in greater numbers, without the reference.
 
 mod api;
 mod nodes;
@@ -55,6 +56,9 @@ async fn run() -> Result<()> {
     }
     if has("policy") {
         policy::run().await?;
+    }
+    if wanted.iter().any(|w| w == "requests") {
+        api::requests().await?;
     }
     Ok(())
 }

@@ -14,6 +14,26 @@ const LOADS: [(usize, usize); 3] = [(1, 200), (16, 500), (128, 1000)];
 /// How requests travel, and the sizes of objects that do.
 const WAYS: [(&str, bool, &[usize]); 2] = [("", false, &SIZES), (", one connection", true, &[1])];
 
+/// The load of a long round: so many requests at once that budgets are about.
+const LONG: (usize, usize) = (16, 3000);
+
+/// Figures by name of objects of 1 KiB, many of each kind of request; connections are there before.
+pub async fn long_round(t: &mut Target) -> Result<Vec<(String, Figure)>> {
+    let (at_once, n) = LONG;
+    let mut out = Vec::new();
+    for (way, shared, _) in WAYS {
+        match shared {
+            true => t.share(1).await?,
+            false => t.reconnect()?,
+        }
+        verbs(t, 1 << 10, at_once, 10 * at_once).await?;
+        for (what, figure) in verbs(t, 1 << 10, at_once, n).await? {
+            out.push((format!("{what} 1 KiB, {at_once} at once{way}"), figure));
+        }
+    }
+    Ok(out)
+}
+
 /// Figures by name.
 pub async fn round(t: &mut Target) -> Result<Vec<(String, Figure)>> {
     let mut out = Vec::new();
