@@ -3,7 +3,7 @@
 
 use machinery::apply::scale::{SCALE_VERSION, ScaleHandler};
 use machinery::apply::{self, FieldSet, Request, TypeRef, Version, types};
-use machinery::object::{at, i64_at, list_at, remove, set, str_at};
+use machinery::object::{at, list_at, remove, set};
 use machinery::{ApiError, Descriptor, SubresourceKind};
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ pub fn scale(
     if !entries.is_empty() {
         set(&mut old, "metadata.managedFields", json!(entries));
     }
-    let mut new = make(
+    let new = make(
         &old,
         &Request {
             t: types::built_in("autoscaling", "v1", "Scale"),
@@ -132,27 +132,9 @@ pub fn scale(
             version: &|_| Version::Gone,
         },
     )?;
-    keep_times_of_scale(&mut new, &old);
     let owners = list_at(&new, "metadata.managedFields");
     let owners = handler.to_parent(owners, &d.api_version());
     Ok((new, owners))
-}
-
-/// As `keep_times`, of Scales: one that says other replicas in its status is another, though nothing of that is written.
-fn keep_times_of_scale(scale: &mut Value, before: &Value) {
-    let number = |v: &Value, path: &str| i64_at(v, path).unwrap_or(0);
-    let mut numbers = ["spec.replicas", "status.replicas"].iter();
-    let alike = numbers.all(|path| number(scale, path) == number(before, path))
-        && str_at(scale, "status.selector") == str_at(before, "status.selector");
-    let old = list_at(before, "metadata.managedFields");
-    if !alike || !apply::times_only(list_at(scale, "metadata.managedFields"), old) {
-        return;
-    }
-    let mut meta = scale["metadata"].clone();
-    meta["managedFields"] = json!(old);
-    if meta == before["metadata"] {
-        scale["metadata"] = meta;
-    }
 }
 
 /// Puts managed fields into an object.
@@ -164,7 +146,8 @@ pub fn put(obj: &mut Value, owners: &[Value]) {
     }
 }
 
-/// Where nothing but the times of managed fields differs, the old times stay: nothing is written.
+/// Where nothing but the times of managed fields differs, the old times stay: nothing is written. So it is with what a
+/// Scale brings too, whose new owners have no time at all.
 pub fn keep_times(obj: &mut Value, before: &Value) {
     let old = list_at(before, "metadata.managedFields");
     if !apply::times_only(list_at(obj, "metadata.managedFields"), old) {
@@ -174,36 +157,5 @@ pub fn keep_times(obj: &mut Value, before: &Value) {
     set(&mut same, "metadata.managedFields", json!(old));
     if same == *before {
         *obj = same;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scale(time: &str, (path, value): (&str, Value)) -> Value {
-        let mut out = json!({"metadata": {"name": "a", "managedFields": [
-            {"manager": "m", "operation": "Update", "apiVersion": "autoscaling/v1", "time": time}]},
-            "spec": {"replicas": 2}, "status": {"replicas": 1}});
-        set(&mut out, path, value);
-        out
-    }
-
-    #[test]
-    fn a_scale_that_is_as_it_was_keeps_its_times() {
-        let before = scale("T1", ("kind", json!("Scale")));
-        for (change, kept) in [
-            (("kind", json!("Scale")), true),
-            (("spec.replicas", json!(3)), false),
-            (("status.replicas", json!(2)), false),
-            (("status.selector", json!("a=b")), false),
-            (("metadata.resourceVersion", json!("5")), false),
-        ] {
-            let mut new = scale("T2", change.clone());
-            keep_times_of_scale(&mut new, &before);
-            let owners = list_at(&new, "metadata.managedFields");
-            let time = if kept { "T1" } else { "T2" };
-            assert_eq!(owners[0]["time"], time, "{change:?}");
-        }
     }
 }

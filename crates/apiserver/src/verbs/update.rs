@@ -215,10 +215,7 @@ impl One<'_> {
             .into_iter()
             .for_each(|w| call.warn(w));
         let mut obj = self.admitted(&target, obj).await?;
-        // Of a Scale they were looked at with it.
-        if self.sub != "scale" {
-            managed::keep_times(&mut obj, self.before);
-        }
+        managed::keep_times(&mut obj, self.before);
         if self.dry_run && call.is_custom() {
             crate::conversion::reread(&d, &mut obj);
         }

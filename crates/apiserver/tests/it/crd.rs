@@ -174,6 +174,42 @@ async fn status_and_scale_are_subresources() {
     );
 }
 
+/// What a Scale gives back to its object has no times: whoever owned the replicas loses its own, unless all entries stay
+/// where they were, for then nothing is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scale_that_changes_nothing_is_written_where_it_moves_an_owner() {
+    let env = with_crd().await;
+    let entry = |manager: &str, year: &str, fields: Value| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": "example.com/v1",
+            "time": format!("{year}-01-01T00:00:00Z"), "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields}})
+    };
+    for (name, replicas_since, color_since, written) in [
+        ("first", "2020", "2021", false),
+        ("last", "2021", "2020", true),
+    ] {
+        let path = format!("{FOOS}/{name}");
+        assert_eq!(env.post(FOOS, &foo(name)).await.code, 201);
+        let mut owners = vec![
+            entry("replicas", replicas_since, json!({"f:replicas": {}})),
+            entry("color", color_since, json!({"f:color": {}})),
+        ];
+        owners.sort_by_key(|e| e["time"].to_string());
+        let owned = json!({"metadata": {"managedFields": owners}});
+        let before = env.patch(&path, "merge", &owned).await.json();
+        assert_eq!(before["metadata"]["managedFields"], json!(owners), "{name}");
+        let to = format!("{path}/scale?fieldManager=other");
+        let patch = json!({"status": {"replicas": 5}});
+        let scaled = env.patch(&to, "merge", &patch).await;
+        assert_eq!(scaled.code, 200, "{scaled:?}");
+        let after = env.get(&path).await.json();
+        let moved = after["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"];
+        assert_eq!(moved, written, "{name}");
+        let owners = after["metadata"]["managedFields"].as_array().unwrap();
+        assert_eq!(owners[0]["manager"], "replicas", "{name}");
+        assert_eq!(owners[0].get("time").is_none(), written, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_crd_takes_its_objects_with_it() {
     let env = with_crd().await;

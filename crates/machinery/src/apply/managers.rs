@@ -170,16 +170,10 @@ pub fn cap(managers: &mut Managers) {
     }
 }
 
-/// Whether two lists of managed fields differ in their times and nothing else; their order is none of it.
+/// Whether two lists of managed fields differ in their times and nothing else, entry by entry: as they are sorted by
+/// time, one whose new time moves it behind another is a change.
 pub fn times_only(a: &[Value], b: &[Value]) -> bool {
-    if a.len() != b.len() || a == b {
-        return false;
-    }
-    let mut left: Vec<&Value> = b.iter().collect();
-    a.iter().all(|e| {
-        let same = left.iter().position(|other| timeless_eq(e, other));
-        same.map(|at| left.swap_remove(at)).is_some()
-    })
+    a.len() == b.len() && a != b && a.iter().zip(b).all(|(a, b)| timeless_eq(a, b))
 }
 
 fn timeless_eq(a: &Value, b: &Value) -> bool {
