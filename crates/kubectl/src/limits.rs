@@ -6,6 +6,10 @@ pub const PAGE: usize = 500;
 pub const ANSWER_BYTES: usize = 1 << 30;
 /// Values that a step of a JSONPath finds: each `..` finds those of all before it again.
 pub const JSON_PATH_VALUES: usize = 1 << 20;
+/// Values that all steps of a template look at, filters' too.
+pub const JSON_PATH_VISITS: usize = 1 << 24;
+/// Bytes of text that a template writes: `..` shows what nests once for each level.
+pub const JSON_PATH_TEXT: usize = 256 << 20;
 /// Lines of an object that a diff compares one by one; more are shown as replaced as a whole.
 pub const DIFF_LINES: usize = 4000;
 /// Bytes of the body of a request that goes through `kubectl proxy`.

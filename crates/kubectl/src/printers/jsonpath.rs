@@ -6,6 +6,8 @@ mod parse;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::limits;
+use eval::Search;
 
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +53,14 @@ impl Template {
 
     /// The text for an object.
     pub fn render(&self, value: &Value) -> Result<String> {
+        self.render_within(value, limits::JSON_PATH_TEXT)
+    }
+
+    /// The text for an object; an error where it is longer than so many bytes.
+    pub fn render_within(&self, value: &Value, bytes: usize) -> Result<String> {
         let mut out = String::new();
-        eval::render(&self.0, value, value, &mut out).map_err(failed)?;
+        let mut search = Search::new(value, bytes);
+        search.render(&self.0, value, &mut out).map_err(failed)?;
         Ok(out)
     }
 
@@ -60,7 +68,8 @@ impl Template {
     pub fn values<'a>(&self, value: &'a Value) -> Result<Vec<&'a Value>> {
         for node in &self.0 {
             if let Node::Path(steps) = node {
-                return eval::find(steps, value, value).map_err(failed);
+                let mut search = Search::new(value, 0);
+                return search.find(steps, value).map_err(failed);
             }
         }
         Ok(Vec::new())

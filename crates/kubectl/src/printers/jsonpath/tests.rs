@@ -52,6 +52,28 @@ fn bad_templates_are_refused() {
     );
 }
 
+/// Values whose number grows with each `..`, texts that nest, and steps that find as much as before again and again.
+#[test]
+fn what_a_template_finds_and_writes_has_an_end() {
+    let nested = (0..200).fold(json!("x"), |v, _| json!([v]));
+    let wide = json!({"a": vec![json!({"b": [1, 2, 3]}); 5000]});
+    let leaf = json!({"a": vec![1; 20_000]});
+    for (template, value, why) in [
+        ("{......}", &nested, "more than 1048576 values are found"),
+        ("{.......}", &wide, "more than 1048576 values are found"),
+        ("{..}", &nested, "more than 9999 bytes are written"),
+        (
+            &format!("{{.a[*]{}}}", "..".repeat(2000)),
+            &leaf,
+            "more than 16777216 values are looked at",
+        ),
+    ] {
+        let told = Template::parse(template).and_then(|t| t.render_within(value, 9_999));
+        let told = told.unwrap_err().to_string();
+        assert!(told.ends_with(why), "{template}: {told}");
+    }
+}
+
 #[test]
 fn paths_may_be_written_short() {
     for path in ["a.b", ".a.b", "{.a.b}", "{a.b}"] {
