@@ -145,7 +145,7 @@ pub(super) fn double_text(d: f64) -> String {
         return if d > 0.0 { "+Inf" } else { "-Inf" }.to_string();
     }
     let magnitude = d.abs();
-    if d != 0.0 && !(1e-4..1e21).contains(&magnitude) {
+    if d != 0.0 && !(1e-4..1e6).contains(&magnitude) {
         let text = format!("{d:e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, digits) = match exponent.strip_prefix('-') {
