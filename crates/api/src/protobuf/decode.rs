@@ -91,6 +91,20 @@ fn fields(
         one(field, payload, out, depth)
             .map_err(|e| ProtobufError(format!("{}: {}", field.name, e.0)))?;
     }
+    // Go has no value for what is not there but zero, and writes it where nothing says to leave it out.
+    let scalar = |f: &Field| {
+        matches!(
+            f.schema.kind,
+            Type::String | Type::Bool | Type::Int32 | Type::Int64
+        )
+    };
+    for field in m
+        .fields
+        .iter()
+        .filter(|f| f.always && !f.pointer && scalar(f))
+    {
+        out.entry(field.name).or_insert_with(|| zero(&field.schema));
+    }
     Ok(())
 }
 

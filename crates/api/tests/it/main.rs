@@ -145,6 +145,18 @@ fn damaged_bytes_are_errors_and_never_panics() {
     );
 }
 
+/// Go has no value for what is not there but zero, and writes it where nothing says to leave it out.
+#[test]
+fn what_is_always_written_is_there_though_nobody_sent_it() {
+    let decoded = protobuf::decode(&protobuf::envelope("v1", "Event", b"")).unwrap();
+    assert_eq!(
+        decoded,
+        serde_json::json!({"apiVersion": "v1", "kind": "Event", "reportingComponent": "", "reportingInstance": ""})
+    );
+    let again = protobuf::decode(&protobuf::encode(&decoded).unwrap()).unwrap();
+    assert_eq!(again["reportingComponent"], decoded["reportingComponent"]);
+}
+
 #[test]
 fn zero_values_of_pointers_survive() {
     let object = serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment",

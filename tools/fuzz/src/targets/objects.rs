@@ -35,6 +35,8 @@ pub const PROTOBUF: Target = Target {
             "Thing",
             embedded.as_bytes(),
         ));
+        // Nothing of what is always there.
+        all.push(protobuf::envelope("v1", "Event", b""));
         all
     },
     input_max: BODY,
