@@ -7,6 +7,7 @@ pub mod mutate;
 mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 /// One format.
 pub struct Target {
@@ -63,10 +64,22 @@ pub fn check(target: &Target, data: &[u8]) -> Result<usize, String> {
     Ok(peak)
 }
 
-/// As libFuzzer calls it: what must not be ends the process.
+/// Sends a target its seeds: what is made once and kept is no part of any input.
+pub fn warm(target: &Target) {
+    for seed in (target.seeds)() {
+        (target.run)(&seed);
+    }
+}
+
+/// As libFuzzer calls it, with one target a process: what must not be ends the process.
 pub fn fuzz(name: &str, data: &[u8]) {
+    static WARMED: Once = Once::new();
     let done = target(name).ok_or_else(|| "no such target".to_string());
-    if let Err(why) = done.and_then(|t| check(t, data)) {
+    let done = done.and_then(|t| {
+        WARMED.call_once(|| warm(t));
+        check(t, data)
+    });
+    if let Err(why) = done {
         panic!("{name}: {why}");
     }
 }

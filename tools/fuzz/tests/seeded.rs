@@ -1,5 +1,7 @@
 //! All targets with seeds, damaged seeds and bombs: the same input in every run, on the stack of a worker thread.
 
+use std::panic::catch_unwind;
+
 use fuzz::memory::Counting;
 use fuzz::{TARGETS, Target, check, mutate};
 
@@ -23,10 +25,8 @@ fn number(name: &str, default: u64) -> u64 {
 /// Gives what went wrong, with the input, and the most memory.
 fn all(target: &Target) -> (Vec<String>, usize) {
     let seeds = (target.seeds)();
-    // What is made once and kept is no part of any input.
-    for seed in &seeds {
-        let _ = check(target, seed);
-    }
+    // A seed that panics does so again below, where it is told.
+    let _ = catch_unwind(|| fuzz::warm(target));
     let cases = number("FUZZ_CASES", CASES as u64) as usize;
     let damaged = mutate::damaged(&seeds, cases, number("FUZZ_SEED", SEED));
     let bombs = mutate::bombs(&seeds[..seeds.len().min(2)], BOMB.min(target.input_max));

@@ -26,10 +26,11 @@ pub fn run(args: &[String]) -> Result<()> {
         names.push(folder.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    for name in names
-        .iter()
-        .filter(|n| named.is_none_or(|wanted| wanted == *n))
-    {
+    if let Some(wanted) = named {
+        names.retain(|n| n == wanted);
+        anyhow::ensure!(!names.is_empty(), "no target is named {wanted}");
+    }
+    for name in &names {
         let (corpus, seeds) = (format!("fuzz/corpus/{name}"), format!("fuzz/seeds/{name}"));
         std::fs::create_dir_all(&corpus)?;
         let (time, memory) = (
