@@ -157,6 +157,16 @@ static EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        reason: "upstream names the type of a rule's `self` by the nanosecond of its clock; here it is an object",
+        ends: false,
+        fits: |_, mine, theirs| {
+            let named = Regex::new(r"selfType\d+").ok();
+            let text = theirs.body.to_string();
+            let told = named.map(|n| n.replace_all(&text, "object").into_owned());
+            text.contains("selfType") && told == Some(mine.body.to_string())
+        },
+    },
+    Explained {
         reason: "an empty map of properties or list of values is none where a refused definition is shown whole",
         ends: false,
         fits: |ask, mine, theirs| {

@@ -19,7 +19,9 @@ static VERSION: LazyLock<Regex> = LazyLock::new(|| {
 });
 static INNER_VERSION: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"(\\?"resourceVersion\\?":\\?")\d+"#));
-static GENERATED: LazyLock<Regex> = LazyLock::new(|| pattern("UPPER-[a-z0-9]{5}"));
+/// `UPPER-` of the bodies, and what is left of it where one letter is broken.
+static GENERATED: LazyLock<Regex> =
+    LazyLock::new(|| pattern("(UPPE.|UPP.R|UP.ER|U.PER|.PPER)-[a-z0-9]{5}"));
 static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d+s$"));
 static RESOURCE_VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r#"resourceVersion: "\d+""#));
 
