@@ -627,7 +627,7 @@ fn lists_of_managers_may_differ_in_times_only() {
     let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields});
     let (one, two) = (json!({"f:a": {}}), json!({"f:b": {}}));
     let before = [entry("x", "T1", one.clone()), entry("y", "T1", two.clone())];
-    let later = [entry("y", "T2", two.clone()), entry("x", "T2", one.clone())];
+    let later = [entry("x", "T2", one.clone()), entry("y", "T1", two.clone())];
     assert!(super::times_only(&later, &before));
     assert!(!super::times_only(&before, &before), "nothing differs");
     let mut untimed = later.clone();
