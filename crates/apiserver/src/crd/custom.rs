@@ -592,7 +592,12 @@ impl Strategy for Custom {
 
     fn apply_model_of(&self, version: &str, sub: &str) -> Option<(&Model, Vec<&'static str>)> {
         let schema = self.schemas.get(version)?;
-        Some((&schema.made().model, schema.reset_fields(sub)))
+        // Writes of the status know what every version leaves alone; others know it of the version they are made in.
+        let reset = match sub {
+            "" => Vec::new(),
+            _ => schema.reset_fields(sub),
+        };
+        Some((&schema.made().model, reset))
     }
 
     fn openapi(&self) -> Option<Value> {

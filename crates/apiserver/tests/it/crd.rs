@@ -174,6 +174,53 @@ async fn status_and_scale_are_subresources() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_without_a_status_of_its_own_takes_the_status_and_its_owners_away() {
+    let env = Env::start().await;
+    let mut crd = crd();
+    crd["spec"]["versions"][1]["subresources"] = json!({});
+    let made = env.post(CRDS, &crd).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let definition = format!("{CRDS}/foos.example.com");
+    env.until(&definition, |r| established(&r.json())).await;
+    assert_eq!(env.post(FOOS, &foo("a")).await.code, 201);
+    let status = json!({"status": {"phase": "x"}});
+    let patched = env
+        .patch(&format!("{FOOS}/a/status"), "merge", &status)
+        .await
+        .json();
+    let owners = |o: &Value| {
+        let all = o["metadata"]["managedFields"].as_array().unwrap();
+        let subs = all.iter().map(|e| e["subresource"] == "status");
+        subs.collect::<Vec<bool>>()
+    };
+    assert_eq!(owners(&patched), [false, true]);
+    let mut other = foo("a");
+    other["apiVersion"] = json!("example.com/v2");
+    other["metadata"]["resourceVersion"] = patched["metadata"]["resourceVersion"].clone();
+    let to = format!("{}/a", FOOS.replace("/v1/", "/v2/"));
+    let put = env.put(&to, &other).await.json();
+    assert!(put.get("status").is_none(), "{put}");
+    assert!(!owners(&put).contains(&true), "{put}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_kind_is_shown_without_the_space_around_it_where_nothing_is_validated() {
+    let env = with_crd().await;
+    let json = "application/json";
+    for (validation, shown) in [("Ignore", "'null'"), ("Strict", "'\n null '")] {
+        let to = format!("{FOOS}/a?fieldValidation={validation}");
+        let refused = env.send("PUT", &to, json, b"\n null ".to_vec()).await;
+        let message = refused.json()["message"].to_string();
+        let told: Value = serde_json::from_str(&message).unwrap();
+        let wanted = format!("Object 'Kind' is missing in {shown}");
+        assert!(
+            told.as_str().unwrap().contains(&wanted),
+            "{validation}: {told}"
+        );
+    }
+}
+
 /// What a Scale gives back to its object has no times: whoever owned the replicas loses its own, unless all entries stay
 /// where they were, for then nothing is written.
 #[tokio::test(flavor = "multi_thread")]
