@@ -178,21 +178,20 @@ impl Call {
         Ok(value)
     }
 
-    /// Entries as selectors of this call must see them.
+    /// Entries as selectors of this call must see them, where that is not as they are stored. What is sent is made of
+    /// what is stored: of these it would be made twice.
     pub async fn selectable(
         &self,
-        entries: Vec<Arc<client::Entry>>,
+        entries: &[Arc<client::Entry>],
         filter: &crate::filter::Filter,
-    ) -> Result<Vec<Arc<client::Entry>>, ApiError> {
+    ) -> Result<Option<Vec<Arc<client::Entry>>>, ApiError> {
         let d = self.descriptor();
         let looks = filter.names_fields() || d.strategy.converter().is_some();
         if !looks || !crate::conversion::selects_shown(d) {
-            return Ok(entries);
+            return Ok(None);
         }
-        let namespace = filter.namespace.as_deref();
-        let inside = |e: &Arc<client::Entry>| namespace.is_none_or(|n| n == &*e.namespace);
-        let entries = entries.into_iter().filter(inside).collect();
-        crate::conversion::entries(&self.server, d, entries).await
+        let shown = crate::conversion::entries(&self.server, d, entries.to_vec()).await?;
+        Ok(Some(shown))
     }
 
     /// Whether stored bytes are what the client is sent, as they are.

@@ -96,9 +96,11 @@ pub async fn collection(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
         refuse("DeleteOptions", &causes)?;
     }
     let (entries, revision) = call.cache()?.snapshot(filter.namespace.as_deref());
-    let entries = call.selectable(entries, &filter).await?;
+    let shown = call.selectable(&entries, &filter).await?;
+    let shown = shown.as_deref().unwrap_or(&entries);
+    let meant = entries.iter().zip(shown).filter(|(_, s)| filter.matches(s));
     let mut items = Vec::new();
-    for e in entries.iter().filter(|e| filter.matches(e)) {
+    for (e, _) in meant {
         match one(call, &options, &e.namespace, &e.name).await {
             // As it was listed, whatever became of it.
             Ok(_) => items.push(call.view(e).await?),

@@ -94,12 +94,12 @@ async fn page(call: &Call, o: &ListOptions, filter: &Filter) -> Result<Page, Api
         return Err(ApiError::internal(text));
     }
     let (all, revision) = cache.snapshot(filter.namespace.as_deref());
-    let all = call.selectable(all, filter).await?;
+    let shown = call.selectable(&all, filter).await?;
     let mut taken = Taken::new(limit);
     let everything = filter.is_everything();
     let count = all.len();
-    for e in all {
-        let meant = filter.matches(&e);
+    for (i, e) in all.into_iter().enumerate() {
+        let meant = filter.matches(shown.as_ref().map_or(&e, |s| &s[i]));
         if taken.full() {
             // One key at most is read of a single one.
             taken.more |= !single;
@@ -157,14 +157,14 @@ async fn older(
         for kv in &found.kvs {
             read.push(Arc::new(cache_entry(cache, kv)?));
         }
-        let read = call.selectable(read, filter).await?;
-        for (e, kv) in read.into_iter().zip(&found.kvs) {
+        let shown = call.selectable(&read, filter).await?;
+        for (i, (e, kv)) in read.into_iter().zip(&found.kvs).enumerate() {
             if taken.full() {
                 taken.more = true;
                 break;
             }
             last = String::from_utf8_lossy(&kv.key).into_owned();
-            if filter.matches(&e) {
+            if filter.matches(shown.as_ref().map_or(&e, |s| &s[i])) {
                 taken.entries.push(e);
             }
         }

@@ -83,6 +83,30 @@ async fn custom_objects_are_served_as_soon_as_the_crd_is_established() {
     assert_eq!(seen[0]["object"]["apiVersion"], "example.com/v2");
 }
 
+/// The version that an object is stored in gives it its defaults, and no other does, whatever selects it.
+#[tokio::test(flavor = "multi_thread")]
+async fn selected_objects_have_no_defaults_of_another_version() {
+    let env = Env::start().await;
+    let mut crd = crd();
+    let spec = "/schema/openAPIV3Schema/properties/spec/properties";
+    let fields = crd["spec"]["versions"][1].pointer_mut(spec).unwrap();
+    fields["size"] = json!({"type": "integer", "default": 7});
+    assert_eq!(env.post(CRDS, &crd).await.code, 201);
+    let definition = format!("{CRDS}/foos.example.com");
+    env.until(&definition, |r| established(&r.json())).await;
+    assert_eq!(env.post(FOOS, &foo("a")).await.code, 201);
+    let all = FOOS.replace("/v1/", "/v2/");
+    for list in [all.clone(), format!("{all}?fieldSelector=spec.color%3Dred")] {
+        let items = env.get(&list).await.json()["items"].clone();
+        assert_eq!(items[0]["apiVersion"], "example.com/v2", "{list}");
+        assert_eq!(
+            items[0]["spec"],
+            json!({"color": "red", "replicas": 1}),
+            "{list}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn custom_objects_are_checked_against_their_schema() {
     let env = with_crd().await;
