@@ -17,7 +17,7 @@ const WAYS: [(&str, bool, &[usize]); 2] = [("", false, &SIZES), (", one connecti
 /// The load of a long round: so many requests at once that budgets are about.
 const LONG: (usize, usize) = (16, 3000);
 
-/// Figures by name of objects of 1 KiB, many of each kind of request; connections are there before.
+/// Figures by name of objects of 1 KiB, many of each kind of request.
 pub async fn long_round(t: &mut Target) -> Result<Vec<(String, Figure)>> {
     let (at_once, n) = LONG;
     let mut out = Vec::new();
@@ -26,7 +26,6 @@ pub async fn long_round(t: &mut Target) -> Result<Vec<(String, Figure)>> {
             true => t.share(1).await?,
             false => t.reconnect()?,
         }
-        verbs(t, 1 << 10, at_once, 10 * at_once).await?;
         for (what, figure) in verbs(t, 1 << 10, at_once, n).await? {
             out.push((format!("{what} 1 KiB, {at_once} at once{way}"), figure));
         }
@@ -61,6 +60,9 @@ async fn verbs(
     n: usize,
 ) -> Result<Vec<(&'static str, Figure)>> {
     let name = |i: usize| format!("f{i}");
+    // Connections are made before the clock begins.
+    let connect = |_| t.text(format!("{FIGURES}?limit=1"));
+    t.measure(at_once, at_once, connect).await?;
     let create = t.measure(n, at_once, |i| t.create(name(i), size)).await?;
     let get = |i| t.text(format!("{FIGURES}/{}", name(i)));
     let get = t.measure(n, at_once, get).await?;
