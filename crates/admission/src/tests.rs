@@ -267,6 +267,9 @@ fn plugins_name_the_steps_that_they_have() {
     let mut plugins = 0;
     for file in std::fs::read_dir(folder).expect("this crate") {
         let path = file.expect("a file").path();
+        if path.ends_with("tests.rs") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         for text in text.split("Admission for ").skip(1) {
             let plugin = text.split("\n}\n").next().unwrap_or_default();

@@ -91,7 +91,11 @@ async fn selected_objects_have_no_defaults_of_another_version() {
     let spec = "/schema/openAPIV3Schema/properties/spec/properties";
     let fields = crd["spec"]["versions"][1].pointer_mut(spec).unwrap();
     fields["size"] = json!({"type": "integer", "default": 7});
-    assert_eq!(env.post(CRDS, &crd).await.code, 201);
+    // The same in all versions they would be upstream's `spec.selectableFields`, which want one schema for all.
+    crd["spec"]["versions"][1]["selectableFields"] =
+        json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.replicas"}]);
+    let made = env.post(CRDS, &crd).await;
+    assert_eq!(made.code, 201, "{made:?}");
     let definition = format!("{CRDS}/foos.example.com");
     env.until(&definition, |r| established(&r.json())).await;
     assert_eq!(env.post(FOOS, &foo("a")).await.code, 201);
