@@ -69,6 +69,32 @@ pub fn refuse(kind: &str, causes: &Causes) -> Result<(), ApiError> {
     ))
 }
 
+/// Entries as a version shows them, where that is not as they are stored.
+pub struct Shown {
+    entries: Option<Vec<Arc<client::Entry>>>,
+    by_webhook: bool,
+}
+
+impl Shown {
+    /// An entry as selectors see it, by its place among those that were asked about.
+    pub fn selected<'a>(
+        &'a self,
+        place: usize,
+        stored: &'a Arc<client::Entry>,
+    ) -> &'a Arc<client::Entry> {
+        self.entries.as_ref().map_or(stored, |all| &all[place])
+    }
+
+    /// What is sent is made of it: of what a webhook made, or else of what is stored, for of another version's it would be
+    /// made twice.
+    pub fn sent(&self, place: usize, stored: Arc<client::Entry>) -> Arc<client::Entry> {
+        match &self.entries {
+            Some(all) if self.by_webhook => all[place].clone(),
+            _ => stored,
+        }
+    }
+}
+
 // === Call ===
 
 impl Call {
@@ -178,20 +204,24 @@ impl Call {
         Ok(value)
     }
 
-    /// Entries as selectors of this call must see them, where that is not as they are stored. What is sent is made of
-    /// what is stored: of these it would be made twice.
+    /// Entries as selectors of this call must see them.
     pub async fn selectable(
         &self,
         entries: &[Arc<client::Entry>],
         filter: &crate::filter::Filter,
-    ) -> Result<Option<Vec<Arc<client::Entry>>>, ApiError> {
+    ) -> Result<Shown, ApiError> {
         let d = self.descriptor();
-        let looks = filter.names_fields() || d.strategy.converter().is_some();
-        if !looks || !crate::conversion::selects_shown(d) {
-            return Ok(None);
+        let by_webhook = d.strategy.converter().is_some();
+        let looks = filter.names_fields() || by_webhook;
+        let mut shown = Shown {
+            entries: None,
+            by_webhook,
+        };
+        if looks && crate::conversion::selects_shown(d) {
+            let all = crate::conversion::entries(&self.server, d, entries.to_vec());
+            shown.entries = Some(all.await?);
         }
-        let shown = crate::conversion::entries(&self.server, d, entries.to_vec()).await?;
-        Ok(Some(shown))
+        Ok(shown)
     }
 
     /// Whether stored bytes are what the client is sent, as they are.

@@ -97,10 +97,10 @@ pub async fn collection(call: &Call, body: &Bytes) -> Result<Answer, ApiError> {
     }
     let (entries, revision) = call.cache()?.snapshot(filter.namespace.as_deref());
     let shown = call.selectable(&entries, &filter).await?;
-    let shown = shown.as_deref().unwrap_or(&entries);
-    let meant = entries.iter().zip(shown).filter(|(_, s)| filter.matches(s));
+    let meant = entries.iter().enumerate();
+    let meant = meant.filter(|(i, e)| filter.matches(shown.selected(*i, e)));
     let mut items = Vec::new();
-    for (e, _) in meant {
+    for (_, e) in meant {
         match one(call, &options, &e.namespace, &e.name).await {
             // As it was listed, whatever became of it.
             Ok(_) => items.push(call.view(e).await?),

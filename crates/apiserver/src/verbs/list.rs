@@ -99,14 +99,14 @@ async fn page(call: &Call, o: &ListOptions, filter: &Filter) -> Result<Page, Api
     let everything = filter.is_everything();
     let count = all.len();
     for (i, e) in all.into_iter().enumerate() {
-        let meant = filter.matches(shown.as_ref().map_or(&e, |s| &s[i]));
+        let meant = filter.matches(shown.selected(i, &e));
         if taken.full() {
             // One key at most is read of a single one.
             taken.more |= !single;
             break;
         }
         if meant {
-            taken.entries.push(e);
+            taken.entries.push(shown.sent(i, e));
         }
     }
     let next = taken.entries.last().filter(|_| taken.more);
@@ -164,8 +164,8 @@ async fn older(
                 break;
             }
             last = String::from_utf8_lossy(&kv.key).into_owned();
-            if filter.matches(shown.as_ref().map_or(&e, |s| &s[i])) {
-                taken.entries.push(e);
+            if filter.matches(shown.selected(i, &e)) {
+                taken.entries.push(shown.sent(i, e));
             }
         }
         taken.more |= found.more && taken.full();
