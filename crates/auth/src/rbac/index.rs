@@ -57,12 +57,14 @@ struct Scope {
 
 type Rules = Arc<[Rule]>;
 
-/// All rules of the cluster.
+/// All rules of the cluster. What has no namespace lies by itself: every request asks for it several times.
 #[derive(Default)]
 pub struct Index {
-    /// Namespace (`""` for cluster roles), then name.
+    cluster_roles: HashMap<Box<str>, Rules>,
+    /// Namespace, then name.
     roles: HashMap<Box<str>, HashMap<Box<str>, Rules>>,
     bindings: HashMap<Box<str>, HashMap<Box<str>, Arc<Binding>>>,
+    cluster: Scope,
     scopes: HashMap<Box<str>, Scope>,
 }
 
@@ -127,14 +129,14 @@ impl Index {
     pub fn apply_roles(&mut self, step: Step<'_>, cluster: bool) {
         match step {
             Step::Reset(all) => {
-                self.roles
-                    .retain(|namespace, _| namespace.is_empty() != cluster);
+                match cluster {
+                    true => self.cluster_roles.clear(),
+                    false => self.roles.clear(),
+                }
                 all.iter().for_each(|e| self.put_role(e));
             }
             Step::Change(c) if c.kind == ChangeKind::Deleted => {
-                if let Some(names) = self.roles.get_mut(&c.entry.namespace) {
-                    names.remove(&c.entry.name);
-                }
+                self.roles_of(&c.entry.namespace).remove(&c.entry.name);
             }
             Step::Change(c) => self.put_role(&c.entry),
         }
@@ -148,10 +150,22 @@ impl Index {
                 Vec::new()
             }
         };
-        self.roles
-            .entry(entry.namespace.clone())
-            .or_default()
+        self.roles_of(&entry.namespace)
             .insert(entry.name.clone(), rules.into());
+    }
+
+    fn roles_of(&mut self, namespace: &str) -> &mut HashMap<Box<str>, Rules> {
+        match namespace {
+            "" => &mut self.cluster_roles,
+            _ => self.roles.entry(namespace.into()).or_default(),
+        }
+    }
+
+    fn scope_of(&mut self, namespace: &str) -> &mut Scope {
+        match namespace {
+            "" => &mut self.cluster,
+            _ => self.scopes.entry(namespace.into()).or_default(),
+        }
     }
 
     /// Applies a step of a feed of RoleBindings or ClusterRoleBindings.
@@ -160,8 +174,10 @@ impl Index {
             Step::Reset(all) => {
                 self.bindings
                     .retain(|namespace, _| namespace.is_empty() != cluster);
-                self.scopes
-                    .retain(|namespace, _| namespace.is_empty() != cluster);
+                match cluster {
+                    true => self.cluster = Scope::default(),
+                    false => self.scopes.clear(),
+                }
                 all.iter().for_each(|e| self.put_binding(e));
             }
             Step::Change(c) if c.kind == ChangeKind::Deleted => {
@@ -187,7 +203,7 @@ impl Index {
             role: document.role_ref.name.into(),
             subjects: document.subjects.unwrap_or_default(),
         });
-        let scope = self.scopes.entry(entry.namespace.clone()).or_default();
+        let scope = self.scope_of(&entry.namespace);
         for (i, subject) in binding.subjects.iter().enumerate() {
             let list = if subject.kind == "Group" {
                 scope
@@ -214,9 +230,7 @@ impl Index {
         let Some(binding) = names.remove(name) else {
             return;
         };
-        let Some(scope) = self.scopes.get_mut(namespace) else {
-            return;
-        };
+        let scope = self.scope_of(namespace);
         for subject in &binding.subjects {
             if subject.kind == "Group" {
                 drop_from(&mut scope.groups, &subject.name, &binding);
@@ -228,17 +242,17 @@ impl Index {
 
     /// The rules of a role; namespace `""` for cluster roles.
     pub fn role(&self, namespace: &str, name: &str) -> Option<&Rules> {
-        self.roles.get(namespace)?.get(name)
+        match namespace {
+            "" => self.cluster_roles.get(name),
+            _ => self.roles.get(namespace)?.get(name),
+        }
     }
 
     /// Calls `f` with each binding (and the place of its subject) that applies to the user: cluster
     /// bindings first, then those of the namespace. `f` answers whether to go on.
     pub fn visit(&self, user: &User, namespace: &str, mut f: impl FnMut(&Binding, usize) -> bool) {
-        let scopes = [Some(""), Some(namespace).filter(|n| !n.is_empty())];
-        for scope in scopes.into_iter().flatten() {
-            let Some(scope) = self.scopes.get(scope) else {
-                continue;
-            };
+        let own = self.scopes.get(namespace);
+        for scope in std::iter::once(&self.cluster).chain(own) {
             let groups = user
                 .groups
                 .iter()
