@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apiserver::{Identity, Plugins, Server, Tls};
+use apiserver::{Identity, Lanes, Plugins, Server, Tls};
 use http::Request;
 use pki::{Pki, PkiOptions};
 use serde_json::json;
@@ -162,7 +162,8 @@ async fn serve(dir: &std::path::Path) -> String {
         proxy_cas: Vec::new(),
     };
     let acceptor = tls.acceptor().unwrap();
-    tokio::spawn(async move { server.serve(listener, acceptor).await });
+    let lanes = Lanes::start().unwrap();
+    tokio::spawn(async move { server.serve(listener, acceptor, lanes).await });
     pki.kubeconfig(&url, pki.admin())
 }
 

@@ -7,6 +7,8 @@ mod live;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use api::cbor::Order;
@@ -40,8 +42,10 @@ pub struct WatchCache {
     pub prefix: String,
     state: RwLock<State>,
     /// Changes that were read from the store.
-    received: std::sync::atomic::AtomicU64,
+    received: AtomicU64,
     /// The revision all caches of the process are at.
+    now: Arc<AtomicU64>,
+    /// The same, for those who wait; told behind it.
     progress: watch::Receiver<u64>,
     /// Told when there are new events.
     news: watch::Sender<()>,
@@ -198,12 +202,18 @@ pub fn frame_named(name: &str, object: &[u8]) -> Bytes {
 // === WatchCache ===
 
 impl WatchCache {
-    fn new(descriptor: Arc<Descriptor>, prefix: String, progress: watch::Receiver<u64>) -> Self {
+    fn new(
+        descriptor: Arc<Descriptor>,
+        prefix: String,
+        now: Arc<AtomicU64>,
+        progress: watch::Receiver<u64>,
+    ) -> Self {
         Self {
+            now,
             descriptor,
             prefix,
             state: RwLock::default(),
-            received: std::sync::atomic::AtomicU64::new(0),
+            received: AtomicU64::new(0),
             progress,
             news: watch::Sender::new(()),
         }
@@ -212,7 +222,7 @@ impl WatchCache {
     /// Entries of a namespace (or all) in order, after a key if one is given, and the revision.
     pub fn snapshot(&self, namespace: Option<&str>) -> (Vec<Arc<Entry>>, u64) {
         let state = self.state.read();
-        let revision = *self.progress.borrow();
+        let revision = self.now.load(Acquire);
         (state.entries(namespace), revision)
     }
 
@@ -240,12 +250,11 @@ impl WatchCache {
 
     /// How many changes were read from the store.
     pub fn received(&self) -> u64 {
-        self.received.load(std::sync::atomic::Ordering::Relaxed)
+        self.received.load(Relaxed)
     }
 
     fn note_received(&self) {
-        let order = std::sync::atomic::Ordering::Relaxed;
-        self.received.fetch_add(1, order);
+        self.received.fetch_add(1, Relaxed);
     }
 
     fn note_broken(&self, key: &str, why: &str) {
@@ -281,7 +290,7 @@ impl WatchCache {
             return Err(TooOld);
         }
         let state = self.state.read();
-        let revision = *self.progress.borrow();
+        let revision = self.now.load(Acquire);
         let (snapshot, replay) = match start {
             Start::Snapshot => (state.entries(None), Vec::new()),
             Start::After(from) if from < state.ring.forgotten => return Err(TooOld),
@@ -380,7 +389,7 @@ impl Cache for WatchCache {
     }
 
     fn revision(&self) -> u64 {
-        *self.progress.borrow()
+        self.now.load(Acquire)
     }
 
     fn subscribe(&self) -> Subscription {
@@ -389,12 +398,15 @@ impl Cache for WatchCache {
         state.parts.push(sender);
         Subscription {
             snapshot: state.entries(None),
-            revision: *self.progress.borrow(),
+            revision: self.now.load(Acquire),
             changes,
         }
     }
 
     async fn wait_for(&self, revision: u64) {
+        if self.revision() >= revision {
+            return;
+        }
         let mut progress = self.progress.clone();
         // An error means that the follower ended with the process; there is nothing to wait for.
         let _ = progress.wait_for(|r| *r >= revision).await;

@@ -22,7 +22,8 @@ use machinery::{Descriptor, GroupResource};
 use parking_lot::RwLock;
 use store::backend::{Backend, WatchStream};
 use store::{
-    Error, Event, KeyValue, LeaseInfo, Op, OpResult, Range, RangeResponse, Store, Txn, TxnResponse,
+    Acks, Error, Event, KeyValue, LeaseInfo, Op, OpResult, Range, RangeResponse, Store, Txn,
+    TxnResponse,
 };
 
 pub use config::{EncryptionConfig, KeySpec, new_key};
@@ -366,6 +367,10 @@ impl Backend for Sealed {
                 Ok(batch)
             }
         })))
+    }
+
+    fn follow(&self, range: Range) -> Option<Acks> {
+        self.inner.follow(range)
     }
 
     async fn request_progress(&self) -> Result<(), Error> {

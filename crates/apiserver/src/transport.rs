@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::{self, Body};
 use crate::filters;
 use crate::http2::{self, Gathered, Requests};
+use crate::lanes::Lanes;
 use crate::limits;
 use crate::server::{Incoming, Inner, Peer, Server};
 
@@ -201,8 +202,8 @@ impl Acceptor {
 }
 
 impl Server {
-    /// Serves connections until `shutdown`. Each connection is a task of its own.
-    pub async fn serve(&self, listener: TcpListener, tls: Acceptor) {
+    /// Serves connections until `shutdown`. Each connection is a task of its own, in one of these lanes.
+    pub async fn serve(&self, listener: TcpListener, tls: Acceptor, lanes: Arc<Lanes>) {
         let seats = Arc::new(Semaphore::new(limits::CONNECTIONS));
         let mut shutdown = self.inner.shutdown.subscribe();
         loop {
@@ -211,8 +212,9 @@ impl Server {
                 // The sender lives in the server, so this ends only by the value.
                 _ = shutdown.wait_for(|down| *down) => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            // Its lane has a reactor of its own.
+            let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -223,22 +225,26 @@ impl Server {
                 tracing::warn!("too many connections, one was refused");
                 continue;
             };
+            let place = lanes.place();
+            let lane = place.handle();
             let (inner, tls) = (self.inner.clone(), tls.clone());
-            self.inner.connections.spawn(async move {
+            let served = async move {
                 if let Err(error) = connection(inner, stream, tls).await {
                     tracing::debug!(%error, "connection ended");
                 }
-                drop(seat);
-            });
+                drop((seat, place));
+            };
+            self.inner.connections.spawn_on(served, &lane);
         }
     }
 }
 
 async fn connection(
     inner: Arc<Inner>,
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     tls: Acceptor,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let address = stream.peer_addr().ok().map(|a| a.ip().to_canonical());
     let stream = tokio::time::timeout(limits::HANDSHAKE, tls.tls.accept(stream)).await??;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use apiserver::connect::kubelet::KubeletClient;
 use apiserver::trace::Tracer;
-use apiserver::{Aggregation, Identity, Plugins, Server, Tls};
+use apiserver::{Aggregation, Identity, Lanes, Plugins, Server, Tls};
 use machinery::gates::Gates;
 use machinery::request::{Admission, Authenticator, Authorizer};
 use machinery::series::Registry;
@@ -452,7 +452,8 @@ async fn listen(
         proxy_cas: vec![pki.front_proxy_ca.der().clone()],
     };
     let acceptor = tls.acceptor().map_err(|e| failed("set up TLS")(&e))?;
+    let lanes = Lanes::start().map_err(|e| failed("start the API server's workers")(&e))?;
     let server = server.clone();
-    tokio::spawn(async move { server.serve(listener, acceptor).await });
+    tokio::spawn(async move { server.serve(listener, acceptor, lanes).await });
     Ok(())
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::Stream;
 
 use crate::error::Error;
+use crate::held::Acks;
 use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse, WatchBatch};
 
 /// Watch batches in order of revision; ends after the first error.
@@ -26,6 +27,12 @@ pub trait Backend: Send + Sync + 'static {
     /// All events in the range from `start_revision` on (0: from the next one), without gap or
     /// duplicate; all events of one revision come in one batch.
     async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error>;
+
+    /// Has writes in a range answered only once their follower says that it has taken them over from its watch. `None` where
+    /// answers do not wait for that.
+    fn follow(&self, _: Range) -> Option<Acks> {
+        None
+    }
 
     /// Has every live watch give, after the events up to now, a batch without events at the present
     /// revision. A watch that is behind may leave it out; ask again.

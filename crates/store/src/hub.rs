@@ -1,6 +1,7 @@
 //! Live watchers of a backend that keeps etcd's semantics itself. The writer publishes each durable revision here; a watcher that lags too far is
 //! cut off instead of growing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::error::Error;
+use crate::held::Held;
 use crate::limits;
 use crate::types::{Event, Range, WatchBatch};
 
@@ -22,6 +24,7 @@ pub struct Hub {
     watchers: Mutex<Option<Vec<Watcher>>>,
     /// When the first lease ends.
     lease_end: watch::Sender<Option<Instant>>,
+    held: Arc<Held>,
 }
 
 struct Watcher {
@@ -39,7 +42,13 @@ impl Hub {
             compacted: AtomicU64::new(compacted),
             watchers: Mutex::new(Some(Vec::new())),
             lease_end: watch::channel(None).0,
+            held: Arc::default(),
         }
+    }
+
+    /// The answers that wait for a follower.
+    pub fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// Notes when the first lease ends.
@@ -117,6 +126,7 @@ impl Hub {
     /// Ends all watchers.
     pub fn close(&self) {
         *self.watchers.lock() = None;
+        self.held.release();
     }
 
     /// Whether the writer ended.

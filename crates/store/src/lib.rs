@@ -9,9 +9,11 @@ pub mod conformance;
 pub mod error;
 pub mod etcd;
 mod file;
+mod held;
 mod hub;
 pub mod kine;
 pub mod limits;
+mod pace;
 pub mod sqlite;
 pub mod types;
 mod work;
@@ -26,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 pub use backend::{Backend, WatchStream};
 pub use error::{Error, WriteError};
+pub use held::Acks;
 pub use types::{
     Compare, Comparison, Event, KeyValue, LeaseInfo, Op, OpResult, Range, RangeResponse, Target,
     Txn, TxnResponse, WatchBatch, prefix_end,
@@ -108,6 +111,11 @@ impl Store {
     /// See `Backend::watch`.
     pub async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error> {
         self.backend.watch(range, start_revision).await
+    }
+
+    /// See `Backend::follow`.
+    pub fn follow(&self, range: Range) -> Option<Acks> {
+        self.backend.follow(range)
     }
 
     /// See `Backend::revision`.

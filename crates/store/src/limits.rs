@@ -12,6 +12,10 @@ pub const TXN_OPS: usize = 128;
 pub const WRITE_QUEUE: usize = 4_096;
 /// Transactions that share one durable commit at most.
 pub const GROUP_COMMIT: usize = 512;
+/// How long a commit is put off at most for callers that are about to write.
+pub const GROUP_WAIT: Duration = Duration::from_millis(2);
+/// How often it is looked for them meanwhile: who comes does not have to wake the writer.
+pub const GROUP_LOOK: Duration = Duration::from_micros(100);
 /// Batches a live watcher may lag behind before it is cut off.
 pub const WATCH_BATCHES: usize = 8_192;
 /// Revisions read from history at a time.

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backend::{Backend, WatchStream};
 use crate::check;
 use crate::error::Error;
+use crate::held::Acks;
 use crate::hub::{self, Hub};
 use crate::limits;
 use crate::types::{LeaseInfo, Range, RangeResponse, Txn, TxnResponse};
@@ -231,6 +232,10 @@ impl Backend for Sqlite {
             Some((item, past))
         });
         Ok(hub::until_error(past.chain(live)).boxed())
+    }
+
+    fn follow(&self, range: Range) -> Option<Acks> {
+        Some(self.hub.held().follow(range))
     }
 
     async fn request_progress(&self) -> Result<(), Error> {

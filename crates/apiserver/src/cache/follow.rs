@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use client::{Cache, Change, ChangeKind, Entry};
 use futures::StreamExt;
 use machinery::Descriptor;
-use store::{Event, KeyValue, Range, Store, WatchBatch};
+use store::{Acks, Event, KeyValue, Range, Store, WatchBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Key, WatchCache, with_revision};
@@ -39,6 +40,10 @@ struct Loop {
     store: Store,
     caches: BTreeMap<String, Arc<WatchCache>>,
     progress: watch::Sender<u64>,
+    /// The same, ahead of what waits are told.
+    now: Arc<AtomicU64>,
+    /// Writes are answered once they are taken over here.
+    acks: Option<Acks>,
 }
 
 // === Follower ===
@@ -50,9 +55,11 @@ impl Follower {
         let (progress, seen) = watch::channel(revision);
         let (orders, waiting) = mpsc::channel(64);
         let looped = Loop {
+            acks: store.follow(Range::prefix(ROOT)),
             store,
             caches: BTreeMap::new(),
             progress,
+            now: Arc::new(AtomicU64::new(revision)),
         };
         tokio::spawn(looped.run(waiting));
         Ok(Self {
@@ -96,7 +103,7 @@ impl Follower {
 impl Loop {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
-            let from = *self.progress.borrow() + 1;
+            let from = self.now.load(Ordering::Acquire) + 1;
             let mut watch = match self.store.watch(Range::prefix(ROOT), from).await {
                 Ok(w) => w.ready_chunks(limits::FOLLOWED_AT_ONCE),
                 Err(store::Error::Closed) => return,
@@ -167,6 +174,7 @@ impl Loop {
         for cache in changed {
             cache.announce();
         }
+        self.told();
         done
     }
 
@@ -194,7 +202,20 @@ impl Loop {
                 }
             }
         }
-        self.progress.send_replace(batch.revision);
+        self.now.store(batch.revision, Ordering::Release);
+    }
+
+    /// Wakes who waits for what was taken over.
+    fn told(&self) {
+        let now = self.now.load(Ordering::Acquire);
+        self.progress.send_if_modified(|told| {
+            let news = *told != now;
+            *told = now;
+            news
+        });
+        if let Some(acks) = &self.acks {
+            acks.seen(now);
+        }
     }
 
     async fn order(&mut self, order: Order) {
@@ -221,8 +242,13 @@ impl Loop {
         d: Arc<Descriptor>,
         prefix: String,
     ) -> Result<Arc<WatchCache>, String> {
-        let revision = *self.progress.borrow();
-        let cache = WatchCache::new(d, prefix.clone(), self.progress.subscribe());
+        let revision = self.now.load(Ordering::Acquire);
+        let cache = WatchCache::new(
+            d,
+            prefix.clone(),
+            self.now.clone(),
+            self.progress.subscribe(),
+        );
         let range = Range {
             revision,
             ..Range::prefix(prefix.clone())
@@ -291,7 +317,8 @@ impl Loop {
             }
             cache.forget(revision);
         }
-        self.progress.send_replace(revision);
+        self.now.store(revision, Ordering::Release);
+        self.told();
         true
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use store::backend::{Backend, WatchStream};
-use store::{Error, LeaseInfo, Op, Range, RangeResponse, Store, Txn, TxnResponse};
+use store::{Acks, Error, LeaseInfo, Op, Range, RangeResponse, Store, Txn, TxnResponse};
 use webhook::trace::{Kind, Span, child};
 
 struct Traced(Store);
@@ -51,6 +51,10 @@ impl Backend for Traced {
 
     async fn watch(&self, range: Range, start_revision: u64) -> Result<WatchStream, Error> {
         self.0.watch(range, start_revision).await
+    }
+
+    fn follow(&self, range: Range) -> Option<Acks> {
+        self.0.follow(range)
     }
 
     async fn request_progress(&self) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::connect::kubelet::KubeletClient;
-use apiserver::{Identity, Plugins, Server, Tls};
+use apiserver::{Identity, Lanes, Plugins, Server, Tls};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use http::Request;
 use machinery::request::User;
@@ -155,8 +155,9 @@ impl Env {
             proxy_cas: Vec::new(),
         };
         let acceptor = tls.acceptor().unwrap();
+        let lanes = Lanes::start().unwrap();
         let serving = server.clone();
-        tokio::spawn(async move { serving.serve(listener, acceptor).await });
+        tokio::spawn(async move { serving.serve(listener, acceptor, lanes).await });
         let kubeconfig = dir.path().join("admin.conf");
         std::fs::write(&kubeconfig, pki.kubeconfig(&url, pki.admin())).unwrap();
         let client = server.client_for(User::new("test", &["system:masters"]));

@@ -47,8 +47,8 @@ impl Pending {
         self.revision
     }
 
-    /// Makes the effects visible. Called once they are durable.
-    pub fn apply(self, state: &mut State, hub: &Hub) {
+    /// Makes the effects visible. Called once they are durable. Gives what was told.
+    pub fn apply(self, state: &mut State, hub: &Hub) -> Vec<WatchBatch> {
         let now = Instant::now();
         for change in self.leases {
             match change {
@@ -68,6 +68,7 @@ impl Pending {
         }
         state.revision = self.revision;
         hub.publish(&self.batches);
+        self.batches
     }
 
     /// Carries out one request. An outer error is the file's and spoils the whole batch.

@@ -15,6 +15,7 @@ use super::{failed, is_fatal};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::limits;
+use crate::pace::Pace;
 use crate::work::{Outcome, Reply, Work};
 
 /// The writer and what it works on.
@@ -29,6 +30,7 @@ impl Writer<'_> {
     /// Works until all senders are gone. An error is a state in which going on could lose writes.
     pub fn run(mut self, mut waiting: mpsc::Receiver<Work>) -> Result<(), String> {
         let mut cleaning = Cleaning::resume(&self.state);
+        let mut pace = Pace::default();
         loop {
             let mut batch = Vec::new();
             // While a compaction runs there is work even if nobody asks for any.
@@ -38,13 +40,16 @@ impl Writer<'_> {
                     None => return Ok(()),
                 }
             }
-            while batch.len() < limits::GROUP_COMMIT {
-                match waiting.try_recv() {
-                    Ok(work) => batch.push(work),
-                    Err(_) => break,
-                }
+            gather(&mut batch, &mut waiting);
+            let until = Instant::now() + pace.patience();
+            let short = |n: usize| n < pace.expected() && Instant::now() < until;
+            while !cleaning.is_running() && short(batch.len()) {
+                std::thread::sleep(limits::GROUP_LOOK);
+                gather(&mut batch, &mut waiting);
             }
+            let (requests, begun) = (batch.len(), Instant::now());
             let compacts = self.commit(batch)?;
+            pace.committed(requests, waiting.len(), begun.elapsed());
             for (revision, reply) in compacts {
                 cleaning.begin(
                     &mut self.connection,
@@ -78,13 +83,12 @@ impl Writer<'_> {
         match self.carry_out(&mut pending, &work, &expired) {
             Ok(outcomes) => {
                 let leases = pending.changes_leases();
-                pending.apply(&mut self.state, self.hub);
+                let batches = pending.apply(&mut self.state, self.hub);
                 if leases {
                     self.hub.set_lease_end(self.state.lease_end());
                 }
-                for (item, outcome) in work.into_iter().zip(outcomes) {
-                    item.answer(outcome);
-                }
+                let answers = work.into_iter().zip(outcomes).collect();
+                self.hub.held().answer(&batches, answers);
             }
             Err(e) => {
                 tracing::error!(error = %e, "commit failed");
@@ -148,6 +152,16 @@ impl Writer<'_> {
             Ok(false) => {}
             Ok(true) => tracing::warn!(size, "readers keep the write-ahead log from being cut"),
             Err(error) => tracing::error!(%error, size, "the write-ahead log cannot be cut"),
+        }
+    }
+}
+
+/// Takes what waits.
+fn gather(batch: &mut Vec<Work>, waiting: &mut mpsc::Receiver<Work>) {
+    while batch.len() < limits::GROUP_COMMIT {
+        match waiting.try_recv() {
+            Ok(work) => batch.push(work),
+            Err(_) => break,
         }
     }
 }
