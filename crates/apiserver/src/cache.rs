@@ -4,6 +4,7 @@
 pub(crate) mod follow;
 mod history;
 mod live;
+mod rounds;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::{Cache, Change, ChangeKind, Entry, Subscription};
 use machinery::Descriptor;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 pub use follow::{Follower, ROOT, entry};
@@ -49,6 +50,8 @@ pub struct WatchCache {
     progress: watch::Receiver<u64>,
     /// Told when there are new events.
     news: watch::Sender<()>,
+    /// When that was last.
+    told: Mutex<Option<tokio::time::Instant>>,
 }
 
 #[derive(Default)]
@@ -216,6 +219,7 @@ impl WatchCache {
             received: AtomicU64::new(0),
             progress,
             news: watch::Sender::new(()),
+            told: Mutex::new(None),
         }
     }
 

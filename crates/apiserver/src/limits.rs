@@ -23,6 +23,11 @@ pub const YAML_DEPTH: usize = 128;
 pub const RING_EVENTS: usize = 1_024;
 /// Changes of the store that are taken over before watchers are told.
 pub const FOLLOWED_AT_ONCE: usize = 64;
+/// What it takes to tell one network watcher of a change: so much time for each passes between two rounds to all of a
+/// resource, or none where that is shorter than a timer knows, and never more.
+pub const WATCHER_TOLD: Duration = Duration::from_micros(10);
+pub const ROUND_MIN: Duration = Duration::from_millis(1);
+pub const ROUND_MAX: Duration = Duration::from_millis(10);
 /// Events that a network watcher takes in one go.
 pub const WATCHER_EVENTS: usize = 64;
 /// Bytes of frames that are made before somebody reads them, but for the last one.

@@ -10,7 +10,9 @@ use futures::StreamExt;
 use machinery::Descriptor;
 use store::{Acks, Event, KeyValue, Range, Store, WatchBatch};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use super::rounds::Rounds;
 use super::{Key, WatchCache, with_revision};
 use crate::limits;
 
@@ -44,6 +46,7 @@ struct Loop {
     now: Arc<AtomicU64>,
     /// Writes are answered once they are taken over here.
     acks: Option<Acks>,
+    rounds: Rounds,
 }
 
 // === Follower ===
@@ -60,6 +63,7 @@ impl Follower {
             caches: BTreeMap::new(),
             progress,
             now: Arc::new(AtomicU64::new(revision)),
+            rounds: Rounds::default(),
         };
         tokio::spawn(looped.run(waiting));
         Ok(Self {
@@ -126,6 +130,7 @@ impl Loop {
                             break;
                         }
                     },
+                    () = self.rounds.due() => self.rounds.begin(Instant::now()),
                     order = orders.recv() => match order {
                         // What the watch has under way is older than what is read now.
                         Some(Order::Reload) => {
@@ -156,7 +161,10 @@ impl Loop {
     }
 
     /// What came together, none where the store is closed: watchers are told once.
-    fn batches(&self, batches: Vec<Result<WatchBatch, store::Error>>) -> Result<(), store::Error> {
+    fn batches(
+        &mut self,
+        batches: Vec<Result<WatchBatch, store::Error>>,
+    ) -> Result<(), store::Error> {
         let mut changed = Vec::new();
         let mut done = match batches.is_empty() {
             true => Err(store::Error::Closed),
@@ -171,14 +179,17 @@ impl Loop {
                 }
             }
         }
+        let now = Instant::now();
         for cache in changed {
-            cache.announce();
+            self.rounds.tell(&cache, now);
         }
+        // Where changes never cease the loop has no time to wait for this.
+        self.rounds.begin(now);
         self.told();
         done
     }
 
-    fn batch<'a>(&'a self, batch: WatchBatch, changed: &mut Vec<&'a Arc<WatchCache>>) {
+    fn batch(&self, batch: WatchBatch, changed: &mut Vec<Arc<WatchCache>>) {
         for event in batch.events {
             let Some(cache) = self.cache_of(event.key()) else {
                 continue;
@@ -192,7 +203,7 @@ impl Loop {
                 Ok(Some(change)) => {
                     cache.apply(change, batch.revision);
                     if !changed.iter().any(|c| Arc::ptr_eq(c, cache)) {
-                        changed.push(cache);
+                        changed.push(cache.clone());
                     }
                 }
                 Ok(None) => {}

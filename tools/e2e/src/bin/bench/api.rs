@@ -41,12 +41,24 @@ pub async fn run() -> Result<()> {
     many::run(&mut targets).await
 }
 
-/// Measures single requests on our server alone.
-pub async fn requests() -> Result<()> {
+/// Our server by itself, and what stops it.
+async fn alone() -> Result<(Target, Cluster)> {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await??;
     let config = nodes::config(&cluster).await?;
-    let mut target = Target::new("k0s", config, vec![cluster.pid()])?;
+    let target = Target::new("k0s", config, vec![cluster.pid()])?;
     target.define().await?;
+    Ok((target, cluster))
+}
+
+/// Measures many objects and watchers on our server alone.
+pub async fn many() -> Result<()> {
+    let (target, _cluster) = alone().await?;
+    many::run(&mut [target]).await
+}
+
+/// Measures single requests on our server alone.
+pub async fn requests() -> Result<()> {
+    let (mut target, _cluster) = alone().await?;
     for _ in 0..ROUNDS {
         let figures = requests::long_round(&mut target).await?;
         target.rounds.push(figures);

@@ -1,7 +1,7 @@
 //! Figures of the release binary: size, start, memory, pods, the API's cost beside the reference
 //! API server's, and the cost of policy. Prints a table in Markdown, never judges. Arguments choose sections
-//! (`size`, `start`, `idle`, `pods`, `api`, `policy`); none means all. `requests`, only by its name, is what to compare two
-//! binaries by: single requests in greater numbers, without the reference.
+//! (`size`, `start`, `idle`, `pods`, `api`, `policy`); none means all. `requests` and `many`, only by their names, are what to
+//! compare two binaries by: single requests in greater numbers, and many objects and watchers, without the reference.
 
 mod api;
 mod nodes;
@@ -59,6 +59,9 @@ async fn run() -> Result<()> {
     }
     if wanted.iter().any(|w| w == "requests") {
         api::requests().await?;
+    }
+    if wanted.iter().any(|w| w == "many") {
+        api::many().await?;
     }
     Ok(())
 }
