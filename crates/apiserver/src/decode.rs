@@ -2,8 +2,9 @@
 
 use api::schema::{self, Schema};
 use bytes::Bytes;
+use machinery::causes::is_float;
 use machinery::{ApiError, conform};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::call::{Call, Validation};
 use crate::negotiate::{self, Media};
@@ -132,35 +133,40 @@ fn other_version(given: &str, expected: &str) -> ApiError {
 /// is stored, and an integer when it is read again.
 pub fn whole_numbers(value: &mut Value) {
     numbers(value, &|n| {
-        n.as_f64()
-            .filter(|_| n.is_f64())
-            .and_then(whole)
-            .map(Value::from)
+        n.as_f64().filter(|_| is_float(n)).and_then(number)
     });
 }
 
-/// A number that has no fraction, as the integer that Go's JSON makes of it.
-fn whole(n: f64) -> Option<i64> {
-    /// Beyond this one keeps its exponent.
-    const MAX: f64 = 1e18;
-    let fits = n.fract() == 0.0 && n.abs() < MAX;
-    #[allow(clippy::cast_possible_truncation)] // It fits.
-    fits.then_some(n as i64)
-}
-
-/// Integers that Go has no 64 bits with a sign for are floats.
+/// Integers that Go has no 64 bits with a sign for are floats, and have the digits that it writes of those. One that
+/// is an integer here keeps this form, so that what is stored equals what comes.
 fn large_numbers(value: &mut Value) {
-    numbers(value, &|n| {
-        (n.is_u64() && !n.is_i64()).then(|| Value::from(n.as_f64()))
-    });
+    const MIN: f64 = 9_223_372_036_854_775_808.0;
+    let large = |n: &Number| n.as_f64().filter(|f| is_float(n) && f.abs() >= MIN);
+    numbers(value, &|n| large(n).and_then(number));
+}
+
+/// A float as Go's JSON writes and reads it: without a fraction it is all digits, and an integer where that has 64
+/// bits; as no Go float is beyond those with a sign, it stays one there ([`is_float`]).
+pub fn number(n: f64) -> Option<Number> {
+    const EXPONENT: f64 = 1e21;
+    if n.fract() == 0.0 && n.abs() < EXPONENT {
+        let digits = n.to_string();
+        if let Ok(whole) = digits.parse::<i64>() {
+            return Some(whole.into());
+        }
+        if let Ok(large) = digits.parse::<u64>() {
+            return Some(large.into());
+        }
+    }
+    Number::from_f64(n)
 }
 
 /// Puts other numbers where `other` gives one.
-fn numbers(value: &mut Value, other: &dyn Fn(&serde_json::Number) -> Option<Value>) {
+fn numbers(value: &mut Value, other: &dyn Fn(&Number) -> Option<Number>) {
     match value {
         Value::Number(n) => {
             if let Some(new) = other(n) {
-                *value = new;
+                *n = new;
             }
         }
         Value::Array(list) => list.iter_mut().for_each(|v| numbers(v, other)),
@@ -359,6 +365,61 @@ mod tests {
         }
         assert!(seen > 150, "{seen}");
         assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    #[test]
+    fn whole_numbers_are_those_that_go_writes_and_reads() {
+        for (text, large, stored) in [
+            ("2.0", "2.0", "2"),
+            ("-0.0", "-0.0", "0"),
+            ("1e18", "1e+18", "1000000000000000000"),
+            (
+                "1234567890123456789e0",
+                "1.2345678901234568e+18",
+                "1234567890123456800",
+            ),
+            (
+                "9223372036854775807",
+                "9223372036854775807",
+                "9223372036854775807",
+            ),
+            (
+                "9223372036854775809",
+                "9223372036854776000",
+                "9223372036854776000",
+            ),
+            ("1e19", "10000000000000000000", "10000000000000000000"),
+            (
+                "12345678901234567890",
+                "12345678901234567000",
+                "12345678901234567000",
+            ),
+            (
+                "18446744073709551615",
+                "1.8446744073709552e+19",
+                "1.8446744073709552e+19",
+            ),
+            (
+                "-9223372036854775809",
+                "-9.223372036854776e+18",
+                "-9.223372036854776e+18",
+            ),
+            ("1e21", "1e+21", "1e+21"),
+            (
+                "123456789012345680000",
+                "1.2345678901234568e+20",
+                "1.2345678901234568e+20",
+            ),
+            ("0.5", "0.5", "0.5"),
+        ] {
+            let mut value: Value = serde_json::from_str(text).expect("a number");
+            large_numbers(&mut value);
+            assert_eq!(value.to_string(), large, "{text}");
+            whole_numbers(&mut value);
+            assert_eq!(value.to_string(), stored, "{text}");
+            let again: Value = serde_json::from_str(stored).expect("a number");
+            assert_eq!(value, again, "{text}");
+        }
     }
 
     #[test]

@@ -117,13 +117,13 @@ pub fn json(code: u16, object: &Value) -> Answer {
 const WARNINGS_LENGTH: usize = 4_096;
 const CUT_LENGTH: usize = 256;
 
-/// Adds `Warning` headers, each text once.
+/// Adds `Warning` headers, each text once; one with control characters makes none.
 pub fn warn(answer: &mut Answer, texts: &[String]) {
     let mut seen: Vec<String> = Vec::new();
     for text in texts {
-        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
-        if !clean.is_empty() && !seen.contains(&clean) {
-            seen.push(clean);
+        let is_shown = !text.is_empty() && !text.contains(char::is_control);
+        if is_shown && !seen.contains(text) {
+            seen.push(text.clone());
         }
     }
     let total: usize = seen.iter().map(|t| t.chars().count()).sum();
@@ -135,5 +135,23 @@ pub fn warn(answer: &mut Answer, texts: &[String]) {
         if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             answer.headers_mut().append(http::header::WARNING, v);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_told_once_and_not_with_control_characters() {
+        let mut answer = bytes(200, "text/plain", "");
+        let texts = ["a \"b\"", "c\td", "a \"b\"", "", "e\u{85}"].map(String::from);
+        warn(&mut answer, &texts);
+        let told: Vec<_> = answer
+            .headers()
+            .get_all(http::header::WARNING)
+            .iter()
+            .collect();
+        assert_eq!(told, ["299 - \"a \\\"b\\\"\""]);
     }
 }

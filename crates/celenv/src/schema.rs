@@ -161,7 +161,7 @@ impl Schema {
                 _ => untyped(json),
             },
             (Self::Timestamp, Json::String(s)) => {
-                timestamp(s).map_or_else(|| Value::text(s), Value::Timestamp)
+                timestamp(s).map_or_else(unread, Value::Timestamp)
             }
             (Self::Duration, Json::String(s)) => crate::library::time::format_duration(s)
                 .map_or_else(|| Value::text(s), Value::Duration),
@@ -205,8 +205,7 @@ impl Schema {
             (Self::List(..) | Self::Map(_) | Self::Object(_), _) => String::new(),
             (_, json) => format!(", got {}", go_type(json)),
         };
-        let text = format!("invalid data, expected {wanted}{found}");
-        Value::Foreign(Arc::new(Foreign::Invalid(text)))
+        unread(format!("invalid data, expected {wanted}{found}"))
     }
 }
 
@@ -215,7 +214,7 @@ fn go_type(json: &Json) -> &'static str {
     match json {
         Json::Null => "<nil>",
         Json::Bool(_) => "bool",
-        Json::Number(n) if n.is_f64() => "float64",
+        Json::Number(n) if !n.is_i64() => "float64",
         Json::Number(_) => "int64",
         Json::String(_) => "string",
         Json::Array(_) => "[]interface {}",
@@ -261,12 +260,57 @@ pub fn untyped(json: &Json) -> Value {
     }
 }
 
-fn timestamp(s: &str) -> Option<jiff::Timestamp> {
-    if let Ok(t) = s.parse() {
-        return Some(t);
+/// A date, or a date and a time in capitals with a zone; the error is Go's for the last layout that upstream tries.
+/// Formats of values are laxer.
+fn timestamp(s: &str) -> Result<jiff::Timestamp, String> {
+    const LAST: &str = "2006-01-02T15:04:05";
+    let date = || {
+        let date: jiff::civil::Date = s.parse().ok()?;
+        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    let failed = |why: String| {
+        Err(format!(
+            "Invalid date-time formatted string {s}: parsing time {s:?}{why}"
+        ))
+    };
+    let Some((_, time)) = s
+        .split_at_checked(DATE)
+        .filter(|(_, time)| !time.is_empty())
+    else {
+        return date().map_or_else(
+            || failed(format!(" as {LAST:?}: cannot parse {s:?} as \"2006\"")),
+            Ok,
+        );
+    };
+    let Some(clock) = time.strip_prefix('T') else {
+        return failed(format!(" as {LAST:?}: cannot parse {time:?} as \"T\""));
+    };
+    let clock = clock.get(CLOCK..).unwrap_or_default();
+    let zone = clock.strip_prefix(['.', ',']).map_or(clock, |f| {
+        f.trim_start_matches(|c: char| c.is_ascii_digit())
+    });
+    match s.parse() {
+        Ok(t) if zone == "Z" || is_offset(zone) => Ok(t),
+        _ => failed(format!(": extra text: {zone:?}")),
     }
-    let date: jiff::civil::Date = s.parse().ok()?;
-    Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+}
+
+/// Bytes of a date, and of a time without a fraction.
+const DATE: usize = 10;
+const CLOCK: usize = 8;
+
+/// Whether a text is a zone's offset that Go takes.
+fn is_offset(zone: &str) -> bool {
+    let digits = zone
+        .strip_prefix(['+', '-'])
+        .and_then(|z| z.split_once(':'));
+    let of = |text: &str, max: u8| text.len() == 2 && text.parse().is_ok_and(|n: u8| n <= max);
+    digits.is_some_and(|(hours, minutes)| of(hours, 24) && of(minutes, 60))
+}
+
+/// What is no value of its type: an error wherever it is looked at.
+fn unread(why: String) -> Value {
+    Value::Foreign(Arc::new(Foreign::Invalid(why)))
 }
 
 /// JSON of a value, for patches and audit annotations. Types without JSON give an error that names them.
@@ -300,4 +344,34 @@ pub fn to_json(v: &Value) -> Result<Json, String> {
             return Err(format!("{} has no JSON", v.type_name()));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_that_go_reads() {
+        for text in [
+            "2024-02-29",
+            "2024-02-29T10:00:00Z",
+            "2024-02-29T10:00:00.5+01:00",
+        ] {
+            assert!(timestamp(text).is_ok(), "{text}");
+        }
+        for (text, why) in [
+            (
+                "2024-02-29t10:00:00.5+01:00",
+                " as \"2006-01-02T15:04:05\": cannot parse \"t10:00:00.5+01:00\" as \"T\"",
+            ),
+            ("2024-02-29T10:00:00z", ": extra text: \"z\""),
+            ("2024-02-29T10:00:00.5+25:00", ": extra text: \"+25:00\""),
+            ("2024-02-29T10:00:00x5Z", ": extra text: \"x5Z\""),
+        ] {
+            let told = timestamp(text).expect_err(text);
+            let wanted =
+                format!("Invalid date-time formatted string {text}: parsing time {text:?}{why}");
+            assert_eq!(told, wanted);
+        }
+    }
 }

@@ -4,10 +4,14 @@
 pub const PAGE: usize = 500;
 /// Bytes of an answer that is held in memory as a whole.
 pub const ANSWER_BYTES: usize = 1 << 30;
-/// Values that a step of a JSONPath finds: each `..` finds those of all before it again.
+/// Values that a JSONPath finds where all are kept, as of a column.
 pub const JSON_PATH_VALUES: usize = 1 << 20;
 /// Values that all steps of a template look at, filters' too.
 pub const JSON_PATH_VISITS: usize = 1 << 24;
+/// Steps of one JSONPath, each of which needs stack.
+pub const JSON_PATH_STEPS: usize = 128;
+/// Ranges in ranges, and filters in filters.
+pub const JSON_PATH_NESTED: usize = 16;
 /// Bytes of text that a template writes: `..` shows what nests once for each level.
 pub const JSON_PATH_TEXT: usize = 256 << 20;
 /// Lines of an object that a diff compares one by one; more are shown as replaced as a whole.

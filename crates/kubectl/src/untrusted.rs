@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::printers::jsonpath::{Template, relaxed};
 
 /// Bytes of text: the bound is the same as in production, the value is not, so that memory can be small.
-const TEXT: usize = 1 << 20;
+const TEXT: usize = 64 << 10;
 
 /// A JSONPath template and what it prints of an object; gives the length.
 pub fn json_path(template: &str, object: &Value) -> usize {

@@ -1,7 +1,7 @@
 //! Field errors with their paths. Upstream: k8s.io/apimachinery/pkg/util/validation/field.
 //! The path is a stack inside `Causes`, so a validator never carries strings around.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// Upstream's `field.ErrorType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +312,7 @@ pub fn go_text(value: &Value) -> String {
     match value {
         Value::String(s) => go_quote(s),
         Value::Null => "null".into(),
-        Value::Number(n) if n.is_f64() => go_float(n.as_f64().unwrap_or(0.0)),
+        Value::Number(n) if is_float(n) => go_float(n.as_f64().unwrap_or(0.0)),
         Value::Array(_) | Value::Object(_) => go_json(value),
         other => other.to_string(),
     }
@@ -320,12 +320,17 @@ pub fn go_text(value: &Value) -> String {
 
 pub use api::go::quote as go_quote;
 
+/// Whether Go decodes a number to a float: everything but integers of 64 bits with a sign.
+pub fn is_float(n: &Number) -> bool {
+    !n.is_i64()
+}
+
 /// Go's `%T` of a decoded JSON value.
 pub fn go_type(v: &Value) -> &'static str {
     match v {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(n) if is_float(n) => "float64",
         Value::Number(_) => "int64",
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",

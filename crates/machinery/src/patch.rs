@@ -39,8 +39,11 @@ pub fn json_patch(before: &Value, patch: &[u8]) -> Result<Value, ApiError> {
 /// The operations of a JSON patch.
 pub fn operations(patch: &[u8]) -> Result<Vec<Value>, String> {
     let (value, _) = conform::parse(patch, None)?;
-    let Value::Array(ops) = value else {
-        return Err("a JSON patch is a list of operations".into());
+    let ops = match value {
+        Value::Array(ops) => ops,
+        // To Go a list of nothing.
+        Value::Null => Vec::new(),
+        _ => return Err("a JSON patch is a list of operations".into()),
     };
     match ops.iter().all(|op| op.is_object() || op.is_null()) {
         true => Ok(ops),
@@ -76,6 +79,7 @@ mod tests {
         let after = json_patch(&before, br#"[{"op":"replace","path":"/a/b","value":2}]"#);
         assert_eq!(after.expect("applies"), json!({"a": {"b": 2, "c": [1, 2]}}));
         assert_eq!(json_patch(&before, b"{}").expect_err("no list").code, 400);
+        assert_eq!(json_patch(&before, b"null").expect("nothing"), before);
         let missing = json_patch(&before, br#"[{"op":"remove","path":"/x"}]"#);
         assert_eq!(missing.expect_err("no such path").code, 422);
         let test = json_patch(&before, br#"[{"op":"test","path":"/a/b","value":9}]"#);

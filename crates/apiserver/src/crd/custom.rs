@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use jiff::Timestamp;
 use machinery::apply::Model;
-use machinery::causes::Cause;
+use machinery::causes::{Cause, go_float, is_float};
 use machinery::object::{bool_at, i64_at, list_at, map_at, set, str_at};
 use machinery::strategy::{human_duration, keep};
 use machinery::{
@@ -20,6 +20,7 @@ use super::convert::ConversionWebhook;
 use super::jsonpath::JsonPath;
 use super::structural::{Check, Structural};
 use super::validation::preserves;
+use crate::decode::number;
 use crate::limits;
 
 /// One version of a custom resource.
@@ -279,7 +280,7 @@ fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
             .as_i64()
             .or_else(|| n.as_f64().map(|f| f.trunc() as i64))
             .map_or(Value::Null, |n| json!(n)),
-        ("number", Value::Number(n)) => shortest(n),
+        ("number", Value::Number(n)) => json!(n.as_f64().and_then(number)),
         ("boolean", Value::Bool(b)) => json!(b),
         ("date", Value::String(text)) => match text.parse::<Timestamp>() {
             Ok(t) => json!(human_duration(now.as_second() - t.as_second())),
@@ -288,19 +289,10 @@ fn cell(column: &PrinterColumn, obj: &Value, now: Timestamp) -> Value {
         },
         ("string", Value::String(text)) => json!(text),
         ("string", Value::Null) => json!("<no value>"),
-        ("string", Value::Number(n)) => json!(shortest(n).to_string()),
+        ("string", Value::Number(n)) if is_float(n) => json!(n.as_f64().map(go_float)),
+        ("string", Value::Number(n)) => json!(n.to_string()),
         ("string", other) => json!(machinery::causes::go_json(other)),
         _ => Value::Null,
-    }
-}
-
-/// A number without a fraction of zero.
-fn shortest(n: &serde_json::Number) -> Value {
-    /// Up to here every whole number is a float too.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match n.as_f64() {
-        Some(f) if n.is_f64() && f.trunc() == f && f.abs() < EXACT => json!(f as i64),
-        _ => json!(n),
     }
 }
 

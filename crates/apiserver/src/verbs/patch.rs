@@ -107,8 +107,11 @@ fn findings(call: &Call, kind: &str, body: &Bytes) -> Result<Vec<String>, ApiErr
             other => Err(bad(&other, "map[string]interface {}", "")),
         },
         "application/json-patch+json" => {
-            let Value::Array(ops) = &value else {
-                return Err(bad(&value, "[]handlers.jsonPatchOp", "jsonpatch.Patch"));
+            let ops = match &value {
+                Value::Array(ops) => &ops[..],
+                // To Go a list of nothing.
+                Value::Null => return Ok(Vec::new()),
+                _ => return Err(bad(&value, "[]handlers.jsonPatchOp", "jsonpatch.Patch")),
             };
             if let Some(odd) = ops.iter().find(|op| !op.is_object() && !op.is_null()) {
                 return Err(bad(odd, "handlers.jsonPatchOp", "jsonpatch.Operation"));

@@ -1,6 +1,8 @@
 //! Strategic merge patch: lists merge by key where the type says so.
 //! Upstream: apimachinery/pkg/util/strategicpatch; api-semantics §8.3.
 
+use std::collections::{HashMap, HashSet, VecDeque};
+
 use api::schema::{self, Schema};
 use serde_json::{Map, Value};
 
@@ -51,11 +53,10 @@ fn merge_map(mut base: Fields, mut patch: Fields, schema: &Schema) -> Result<Fie
         Some(d) => return Err(invalid(format!("unrecognized type: {d}"))),
     }
     if let Some(keep) = patch.remove(RETAIN) {
-        let keep = keep
-            .as_array()
-            .ok_or_else(|| invalid("invalid $retainKeys list"))?
-            .clone();
-        base.retain(|k, _| keep.iter().any(|v| v == k));
+        let keep = keep.as_array();
+        let keep = keep.ok_or_else(|| invalid("invalid $retainKeys list"))?;
+        let keep: HashSet<&str> = keep.iter().filter_map(Value::as_str).collect();
+        base.retain(|k, _| keep.contains(k.as_str()));
     }
     let orders: Vec<(String, Value, Vec<Value>)> = take_prefixed(&mut patch, ORDER)
         .into_iter()
@@ -65,10 +66,9 @@ fn merge_map(mut base: Fields, mut patch: Fields, schema: &Schema) -> Result<Fie
         })
         .collect();
     for (field, gone) in take_prefixed(&mut patch, DELETE_PRIMITIVE) {
-        let gone = gone
-            .as_array()
-            .ok_or_else(|| invalid("invalid $deleteFromPrimitiveList"))?
-            .clone();
+        let gone = gone.as_array();
+        let gone = gone.ok_or_else(|| invalid("invalid $deleteFromPrimitiveList"))?;
+        let gone: HashSet<&Value> = gone.iter().collect();
         if let Some(Value::Array(list)) = base.get_mut(&field) {
             list.retain(|v| !gone.contains(v));
         }
@@ -134,12 +134,10 @@ fn merge_list(
             .collect());
     };
     let Some(key) = schema.patch_merge_key() else {
-        let mut out = base.clone();
-        for v in &patch {
-            if !out.contains(v) {
-                out.push(v.clone());
-            }
-        }
+        let mut seen: HashSet<&Value> = base.iter().collect();
+        let new = patch.iter().filter(|v| seen.insert(v));
+        let mut out: Vec<Value> = new.cloned().collect();
+        out.splice(0..0, base.iter().cloned());
         arrange(&mut out, &patch, &base, None);
         return Ok(out);
     };
@@ -147,8 +145,8 @@ fn merge_list(
     let replace = patch
         .iter()
         .any(|v| v.get(DIRECTIVE).is_some_and(|d| d == "replace"));
-    let mut out = if replace { Vec::new() } else { base };
-    let (before, order) = (out.clone(), patch.clone());
+    let before = if replace { Vec::new() } else { base };
+    let (mut out, order) = (Keyed::new(key, &before), patch.clone());
     for v in patch {
         let Value::Object(mut fields) = v else {
             return Err(invalid(format!(
@@ -165,44 +163,100 @@ fn merge_list(
                 Value::Object(fields.clone())
             ))
         })?;
-        let at = out.iter().position(|o| o.get(key) == Some(&id));
         if directive.as_ref().is_some_and(|d| d == "delete") {
-            out.retain(|o| o.get(key) != Some(&id));
+            out.remove(&id);
             continue;
         }
         if directive.as_ref().is_some_and(|d| d == "merge") {
             fields.remove(DIRECTIVE);
         }
-        match at {
-            Some(i) => {
-                if let Value::Object(old) = out[i].take() {
-                    out[i] = Value::Object(merge_map(old, fields, item)?);
-                }
-            }
-            None => out.push(Value::Object(merge_map(Fields::new(), fields, item)?)),
-        }
+        let (place, old) = out.take(&id);
+        let merged = merge_map(old.unwrap_or_default(), fields, item)?;
+        out.put(place, merged);
     }
+    let mut out: Vec<Value> = out.items.into_iter().flatten().collect();
     arrange(&mut out, &order, &before, Some(key));
     Ok(out)
+}
+
+/// A list on its way to be merged, whose items are found by their key however many they are.
+struct Keyed<'a> {
+    key: &'a str,
+    /// Nothing where one was deleted.
+    items: Vec<Option<Value>>,
+    /// Where the items of a key are, in order.
+    places: HashMap<Value, VecDeque<usize>>,
+}
+
+// === Keyed ===
+
+impl<'a> Keyed<'a> {
+    fn new(key: &'a str, items: &[Value]) -> Self {
+        let mut out = Self {
+            key,
+            items: Vec::new(),
+            places: HashMap::new(),
+        };
+        for item in items {
+            out.note(item, out.items.len(), false);
+            out.items.push(Some(item.clone()));
+        }
+        out
+    }
+
+    /// Notes the place of an item that has a key.
+    fn note(&mut self, item: &Value, place: usize, first: bool) {
+        let Some(id) = item.get(self.key) else { return };
+        let places = self.places.entry(id.clone()).or_default();
+        match first {
+            true => places.push_front(place),
+            false => places.push_back(place),
+        }
+    }
+
+    fn remove(&mut self, id: &Value) {
+        for place in self.places.remove(id).unwrap_or_default() {
+            self.items[place] = None;
+        }
+    }
+
+    /// Takes the first item of a key out, from a place that waits for what becomes of it.
+    fn take(&mut self, id: &Value) -> (Option<usize>, Option<Fields>) {
+        let place = self.places.get_mut(id).and_then(VecDeque::pop_front);
+        let item = place.and_then(|place| self.items[place].take());
+        match item {
+            Some(Value::Object(fields)) => (place, Some(fields)),
+            _ => (place, None),
+        }
+    }
+
+    /// Puts an item where one was taken, or at the end.
+    fn put(&mut self, place: Option<usize>, item: Fields) {
+        let item = Value::Object(item);
+        let end = self.items.len();
+        self.note(&item, place.unwrap_or(end), place.is_some());
+        match place {
+            Some(place) => self.items[place] = Some(item),
+            None => self.items.push(Some(item)),
+        }
+    }
 }
 
 /// Orders a merged list: what the order names comes in that order. What only the server has keeps its order,
 /// and stands before a named item only where it stood before it on the server; so new items come first.
 fn arrange(list: &mut Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) {
-    let place = |all: &[Value], v: &Value| {
-        all.iter().position(|o| match key {
-            Some(k) => o.get(k).is_some() && o.get(k) == v.get(k),
-            None => o == v,
-        })
+    let (order, before) = (places(order, key), places(before, key));
+    let place = |all: &HashMap<&Value, usize>, v: &Value| {
+        identity(v, key).and_then(|id| all.get(id)).copied()
     };
     let (mut named, others): (Vec<Value>, Vec<Value>) = std::mem::take(list)
         .into_iter()
-        .partition(|v| place(order, v).is_some());
-    named.sort_by_key(|v| place(order, v));
+        .partition(|v| place(&order, v).is_some());
+    named.sort_by_key(|v| place(&order, v));
     let mut others = others.into_iter().peekable();
     for v in named {
-        let there = place(before, &v);
-        let stood_first = |o: &Value| match (place(before, o), there) {
+        let there = place(&before, &v);
+        let stood_first = |o: &Value| match (place(&before, o), there) {
             (Some(other), Some(this)) => other < this,
             _ => false,
         };
@@ -212,6 +266,22 @@ fn arrange(list: &mut Vec<Value>, order: &[Value], before: &[Value], key: Option
         list.push(v);
     }
     list.extend(others);
+}
+
+/// Where each value, or each key, is first.
+fn places<'a>(all: &'a [Value], key: Option<&str>) -> HashMap<&'a Value, usize> {
+    let mut out = HashMap::with_capacity(all.len());
+    for (i, v) in all.iter().enumerate() {
+        if let Some(id) = identity(v, key) {
+            out.entry(id).or_insert(i);
+        }
+    }
+    out
+}
+
+/// What tells a value of a list from others: the value of its key, or the whole.
+fn identity<'a>(v: &'a Value, key: Option<&str>) -> Option<&'a Value> {
+    key.map_or(Some(v), |k| v.get(k))
 }
 
 #[cfg(test)]
@@ -260,6 +330,42 @@ mod tests {
             after["spec"]["containers"],
             json!([{"name": "b", "image": "1"}, {"name": "a", "image": "3"}])
         );
+    }
+
+    #[test]
+    fn items_are_found_however_often_their_key_is_there() {
+        let volume = |name: &str, path: &str| json!({"name": name, "hostPath": {"path": path}});
+        let before =
+            json!({"spec": {"volumes": [volume("a", "1"), volume("b", "2"), volume("a", "3")]}});
+        let patched = |patch: Value| apply(before.clone(), json!({"spec": {"volumes": patch}}));
+        let first = patched(json!([
+            volume("a", "4"),
+            volume("c", "5"),
+            volume("c", "6")
+        ]));
+        assert_eq!(
+            first["spec"]["volumes"],
+            json!([
+                volume("a", "4"),
+                volume("a", "3"),
+                volume("c", "6"),
+                volume("b", "2")
+            ])
+        );
+        let none = patched(json!([{"name": "a", "$patch": "delete"}, volume("a", "7")]));
+        assert_eq!(
+            none["spec"]["volumes"],
+            json!([volume("a", "7"), volume("b", "2")])
+        );
+        let many = |image: &str| -> Vec<Value> {
+            let one = |i| json!({"name": format!("c{i}"), "image": image});
+            (0..20_000).map(one).collect()
+        };
+        let after = apply(
+            json!({"spec": {"containers": many("1")}}),
+            json!({"spec": {"containers": many("2")}}),
+        );
+        assert_eq!(after["spec"]["containers"], Value::Array(many("2")));
     }
 
     #[test]

@@ -48,18 +48,17 @@ pub const JSON_PATH: Target = Target {
             r#"{.spec.containers[?(@.image!='x')]['name','image']}"#,
             "{.metadata.labels.a\\.b}{$.kind}{.spec.containers[-1:0:-1]}",
             ".metadata.annotations['a/b']",
-            // Each finds everything again, the last ones more than is allowed.
-            "{.......}",
-            "{..}{......}{................}",
+            // Each finds everything again, the last one more than is allowed.
+            "{..[*]..[*]..[*]..}",
+            "{..}{..[*]..['name','image']}{..[:]..[:]..[:]..[:]..[:]..[:]..[:]}",
         ];
         all.iter().map(|s| s.as_bytes().to_vec()).collect()
     },
     // kubectl's own argument, or a column of a CRD.
     input_max: 64 << 10,
     memory: Memory {
-        // What a step finds, at most 1 << 20 references, beside what the one before has found.
-        base: 48 << 20,
-        // Every step may find everything again.
+        // Nothing is kept of what steps find.
+        base: 1 << 20,
         per_byte: 1024,
     },
 };

@@ -1,7 +1,7 @@
 //! Whole objects against their schema: values, embedded resources, lists, rules, scale.
 //! Upstream: apiextensions-apiserver/pkg/registry/customresource/{strategy,status_strategy,validator}.go.
 
-use machinery::causes::{CauseKind, go_type};
+use machinery::causes::{CauseKind, go_float, go_type, is_float};
 use machinery::{Causes, SubresourceKind};
 use serde_json::{Value, json};
 
@@ -118,8 +118,7 @@ impl Check<'_> {
 }
 
 fn replicas(object: &Value, path: &str, c: &mut Causes) {
-    let is_whole = |v: &Value| v.is_i64() || v.is_u64();
-    let found = nested(object, path, "int64", is_whole);
+    let found = nested(object, path, "int64", Value::is_i64);
     c.at(&format!(".{path}"), |c| match found {
         Err(why) => c.invalid(&json!(0), why),
         Ok(None) => {}
@@ -174,7 +173,7 @@ fn go_value(v: &Value) -> String {
     match v {
         Value::Null => "<nil>".into(),
         Value::String(s) => s.clone(),
-        Value::Number(n) if n.is_f64() => machinery::causes::go_float(n.as_f64().unwrap_or(0.0)),
+        Value::Number(n) if is_float(n) => go_float(n.as_f64().unwrap_or(0.0)),
         Value::Array(items) => {
             let all: Vec<String> = items.iter().map(go_value).collect();
             format!("[{}]", all.join(" "))

@@ -3,7 +3,7 @@
 //! apiextensions-apiserver/pkg/apiserver/validation/{validation,ratcheting}.go.
 
 use machinery::Causes;
-use machinery::causes::{Cause, CauseKind, go_float, go_quote, go_text};
+use machinery::causes::{Cause, CauseKind, go_float, go_quote, go_text, is_float};
 use serde_json::{Map, Value, json};
 
 use super::correlate::Old;
@@ -202,7 +202,7 @@ fn kind(s: &Structural, v: &Value, path: &str, out: &mut Outcome) {
     };
     let (found, found_format) = match v {
         Value::Bool(_) => (JsonType::Boolean, ""),
-        Value::Number(n) if n.is_f64() => (Number, "float64"),
+        Value::Number(n) if is_float(n) => (Number, "float64"),
         Value::Number(_) => (Integer, "int64"),
         Value::Array(_) => (JsonType::Array, ""),
         Value::Object(_) => (JsonType::Object, ""),
@@ -317,7 +317,7 @@ fn number(s: &Structural, v: &Value, path: &str, out: &mut Outcome) {
     let mut bound = |limit: Option<f64>, what: &str, judge: &dyn Fn(Bound) -> Option<String>| {
         let Some(limit) = limit else { return };
         let ranged = in_range(&json!(limit), s, what, path);
-        let as_int = ranged.is_ok() && !v.is_f64();
+        let as_int = ranged.is_ok() && v.is_i64();
         if let Err(text) = ranged {
             out.whole(text);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use machinery::causes::{go_float, go_quote};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::Fault;
 use super::parser::{Id, Node, What};
@@ -296,7 +296,7 @@ impl Tree {
             Self::Bool(b) => Value::Bool(b),
             Self::Int(n) => n.into(),
             Self::Uint(n) => n.into(),
-            Self::Float(n) => number(n).map_or(Value::Null, Value::Number),
+            Self::Float(n) => super::super::number(n).map_or(Value::Null, Value::Number),
             Self::String(text) => Value::String(text),
             Self::List(items) => {
                 let items = items.into_iter().map(Self::json);
@@ -336,16 +336,4 @@ impl Tree {
             _ => None,
         }
     }
-}
-
-/// A number as Go's JSON writes and reads it: one that has no fraction is an integer where that has 64 bits.
-fn number(n: f64) -> Option<Number> {
-    const EXPONENT: f64 = 1e21;
-    if n.fract() == 0.0
-        && n.abs() < EXPONENT
-        && let Ok(whole) = n.to_string().parse::<i64>()
-    {
-        return Some(whole.into());
-    }
-    Number::from_f64(n)
 }

@@ -9,11 +9,15 @@ use crate::printers::json_line;
 
 type Found<T> = Result<T, String>;
 
-/// A template on its way over an object.
+/// What is done with each value that a path finds.
+type Sink<'a, 's> = &'s mut dyn FnMut(&mut Search<'a>, &'a Value) -> Found<()>;
+
+/// A template on its way over an object. A value is followed to the end of its path before the next one is looked at,
+/// so that nothing is kept of what the steps between have found.
 pub struct Search<'a> {
     root: &'a Value,
     /// Values that it may look at yet.
-    visits: usize,
+    pub(super) visits: usize,
     /// Bytes that it may write in all.
     text: usize,
 }
@@ -33,18 +37,17 @@ impl<'a> Search<'a> {
             match node {
                 Node::Text(t) => out.push_str(t),
                 Node::Path(steps) => {
-                    for (i, value) in self.find(steps, at)?.into_iter().enumerate() {
-                        if i > 0 {
-                            out.push(' ');
-                        }
+                    let mut before = "";
+                    self.each(steps, at, &mut |search, value| {
+                        out.push_str(std::mem::replace(&mut before, " "));
                         out.push_str(&shown(value));
-                        self.fits(out)?;
-                    }
+                        search.fits(out)
+                    })?;
                 }
                 Node::Range(steps, body) => {
-                    for value in self.find(steps, at)? {
-                        self.render(body, value, out)?;
-                    }
+                    self.each(steps, at, &mut |search, value| {
+                        search.render(body, value, out)
+                    })?;
                 }
             }
             self.fits(out)?;
@@ -61,77 +64,100 @@ impl<'a> Search<'a> {
 
     /// The values a path finds.
     pub fn find(&mut self, steps: &[Step], at: &'a Value) -> Found<Vec<&'a Value>> {
-        let mut now = vec![at];
-        for step in steps {
-            if *step == Step::Root {
-                now = vec![self.root];
-                continue;
+        let most = limits::JSON_PATH_VALUES;
+        let mut all = Vec::new();
+        self.each(steps, at, &mut |_, value| {
+            all.push(value);
+            match all.len() > most {
+                true => Err(format!("more than {most} values are found")),
+                false => Ok(()),
             }
-            let mut next = Vec::new();
-            for value in now {
-                self.visit(&next)?;
-                self.advance(step, value, &mut next)?;
-            }
-            self.visit(&next)?;
-            now = next;
-        }
-        Ok(now)
+        })?;
+        Ok(all)
     }
 
-    /// Counts a value that is looked at, before it adds to what a step has found.
-    fn visit(&mut self, found: &[&Value]) -> Found<()> {
-        let most = limits::JSON_PATH_VALUES;
-        if found.len() > most {
-            return Err(format!("more than {most} values are found"));
+    /// Hands over the values a path finds.
+    fn each(&mut self, steps: &[Step], at: &'a Value, sink: Sink<'a, '_>) -> Found<()> {
+        let path: Vec<&Step> = steps.iter().collect();
+        self.unions(&path, at, sink)
+    }
+
+    /// What one part of a union finds everywhere stands before what the next part finds: each is a path of its own.
+    fn unions(&mut self, path: &[&Step], at: &'a Value, sink: Sink<'a, '_>) -> Found<()> {
+        let last = path.iter().enumerate().rev();
+        let mut unions = last.filter_map(|(i, step)| match step {
+            Step::Union(parts) => Some((i, parts)),
+            _ => None,
+        });
+        let Some((i, parts)) = unions.next() else {
+            return self.walk(path, at, sink);
+        };
+        for part in parts {
+            self.visit(path.len())?;
+            let mut one = path[..i].to_vec();
+            one.extend(part);
+            one.extend(&path[i + 1..]);
+            self.unions(&one, at, &mut *sink)?;
         }
-        let visits = self.visits.checked_sub(1);
-        self.visits = visits.ok_or_else(|| {
-            format!(
-                "more than {} values are looked at",
-                limits::JSON_PATH_VISITS
-            )
-        })?;
         Ok(())
     }
 
-    fn advance(&mut self, step: &Step, value: &'a Value, out: &mut Vec<&'a Value>) -> Found<()> {
+    /// Counts values that are looked at.
+    fn visit(&mut self, values: usize) -> Found<()> {
+        let most = limits::JSON_PATH_VISITS;
+        let left = self.visits.checked_sub(values);
+        self.visits = left.unwrap_or(0);
+        left.map(|_| ())
+            .ok_or_else(|| format!("more than {most} values are looked at"))
+    }
+
+    fn walk(&mut self, path: &[&Step], value: &'a Value, sink: Sink<'a, '_>) -> Found<()> {
+        self.visit(1)?;
+        let Some((step, rest)) = path.split_first() else {
+            return sink(self, value);
+        };
         match step {
-            Step::Root => out.push(self.root),
-            Step::Field(name) => out.extend(value.get(name.as_str()).filter(|v| !v.is_null())),
-            Step::Wildcard => match value {
-                Value::Array(l) => out.extend(l),
-                Value::Object(m) => out.extend(m.values()),
-                _ => {}
-            },
-            Step::Recursive => self.descend(value, out)?,
-            Step::Index(i) => out.extend(indexed(value, *i)?),
-            Step::Slice(from, to, by) => out.extend(slice(value, *from, *to, *by)?),
-            Step::Union(all) => {
-                for steps in all {
-                    out.extend(self.find(steps, value)?);
-                    self.visit(out)?;
-                }
+            Step::Root => self.walk(rest, self.root, sink),
+            Step::Field(name) => {
+                let found = value.get(name.as_str()).filter(|v| !v.is_null());
+                found.map_or(Ok(()), |v| self.walk(rest, v, sink))
             }
+            Step::Wildcard => children(value).try_for_each(|v| self.walk(rest, v, &mut *sink)),
+            Step::Recursive => self.descend(rest, value, sink),
+            Step::Index(i) => {
+                let found = indexed(value, *i)?;
+                found.map_or(Ok(()), |v| self.walk(rest, v, sink))
+            }
+            Step::Slice(from, to, by) => {
+                let mut found = slice(value, *from, *to, *by)?;
+                found.try_for_each(|v| self.walk(rest, v, &mut *sink))
+            }
+            // Each of its parts is a path of its own.
+            Step::Union(_) => Ok(()),
             Step::Filter(left, op, right) => {
                 for item in value.as_array().into_iter().flatten() {
-                    self.visit(out)?;
                     if self.holds(left, op, right.as_ref(), item)? {
-                        out.push(item);
+                        self.walk(rest, item, &mut *sink)?;
                     }
                 }
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    fn descend(&mut self, value: &'a Value, out: &mut Vec<&'a Value>) -> Found<()> {
-        self.visit(out)?;
-        out.push(value);
-        match value {
-            Value::Array(l) => l.iter().try_for_each(|v| self.descend(v, out)),
-            Value::Object(m) => m.values().try_for_each(|v| self.descend(v, out)),
-            _ => Ok(()),
+    /// A value and all below it that have something in them, be it letters.
+    fn descend(&mut self, rest: &[&Step], value: &'a Value, sink: Sink<'a, '_>) -> Found<()> {
+        let is_empty = match value {
+            Value::Array(l) => l.is_empty(),
+            Value::Object(m) => m.is_empty(),
+            Value::String(text) => text.is_empty(),
+            _ => true,
+        };
+        if is_empty {
+            return self.visit(1);
         }
+        self.walk(rest, value, &mut *sink)?;
+        children(value).try_for_each(|v| self.descend(rest, v, &mut *sink))
     }
 
     fn holds(
@@ -141,24 +167,15 @@ impl<'a> Search<'a> {
         right: Option<&Operand>,
         item: &'a Value,
     ) -> Found<bool> {
-        let mut side = |o: &Operand| -> Found<Option<Value>> {
-            Ok(match o {
-                Operand::Literal(v) => Some(v.clone()),
-                Operand::Path(steps) => self.find(steps, item)?.first().map(|v| (*v).clone()),
-            })
-        };
-        let Some(a) = side(left)? else {
-            return Ok(false);
-        };
         let Some(right) = right else {
-            return Ok(true);
+            return self.exists(left, item);
         };
-        let Some(b) = side(right)? else {
+        let (Some(a), Some(b)) = (self.side(left, item)?, self.side(right, item)?) else {
             return Ok(false);
         };
         let order = match (a.as_f64(), b.as_f64()) {
             (Some(a), Some(b)) => a.partial_cmp(&b),
-            _ => Some(object::plain(&a).cmp(&object::plain(&b))),
+            _ => Some(object::plain(a).cmp(&object::plain(b))),
         };
         Ok(order.is_some_and(|o| match op {
             "==" => o.is_eq(),
@@ -169,6 +186,42 @@ impl<'a> Search<'a> {
             _ => o.is_ge(),
         }))
     }
+
+    fn exists(&mut self, operand: &Operand, item: &'a Value) -> Found<bool> {
+        let Operand::Path(steps) = operand else {
+            return Ok(true);
+        };
+        let mut found = false;
+        self.each(steps, item, &mut |_, _| {
+            found = true;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// One side of a comparison: one value at most.
+    fn side<'s>(&mut self, operand: &'s Operand, item: &'a Value) -> Found<Option<&'s Value>>
+    where
+        'a: 's,
+    {
+        let steps = match operand {
+            Operand::Literal(v) => return Ok(Some(v)),
+            Operand::Path(steps) => steps,
+        };
+        let mut one = None;
+        self.each(steps, item, &mut |_, value| match one.replace(value) {
+            Some(_) => Err("can only compare one element at a time".into()),
+            None => Ok(()),
+        })?;
+        Ok(one)
+    }
+}
+
+/// What is directly within a value.
+fn children(value: &Value) -> impl Iterator<Item = &Value> {
+    let list = value.as_array().into_iter().flatten();
+    let map = value.as_object().into_iter().flat_map(|m| m.values());
+    list.chain(map)
 }
 
 /// The value at an index of a list, from the end where it is negative.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Node, Operand, Step};
+use crate::limits;
 
 type Parsed<T> = Result<T, String>;
 
@@ -23,11 +24,17 @@ pub fn template(text: &str) -> Parsed<Vec<Node>> {
             let body = std::mem::replace(&mut nodes, outer);
             nodes.push(Node::Range(path, body));
         } else if let Some(path) = action.strip_prefix("range ") {
-            open.push((steps(path.trim())?, std::mem::take(&mut nodes)));
+            if open.len() == limits::JSON_PATH_NESTED {
+                return Err(format!(
+                    "more than {} ranges in one another",
+                    limits::JSON_PATH_NESTED
+                ));
+            }
+            open.push((steps(path.trim(), 0)?, std::mem::take(&mut nodes)));
         } else if action.starts_with(['"', '\'']) {
             nodes.push(Node::Text(quoted(action)?));
         } else {
-            nodes.push(Node::Path(steps(action)?));
+            nodes.push(Node::Path(steps(action, 0)?));
         }
     }
     if !rest.is_empty() {
@@ -81,11 +88,20 @@ fn quoted(text: &str) -> Parsed<String> {
     Err("unterminated quoted string".into())
 }
 
-/// The steps of a path.
-pub fn steps(text: &str) -> Parsed<Vec<Step>> {
+/// The steps of a path, which stands in so many filters.
+fn steps(text: &str, depth: usize) -> Parsed<Vec<Step>> {
+    if depth > limits::JSON_PATH_NESTED {
+        return Err(format!(
+            "more than {} filters in one another",
+            limits::JSON_PATH_NESTED
+        ));
+    }
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
+        if out.len() > limits::JSON_PATH_STEPS {
+            return Err(format!("more than {} steps", limits::JSON_PATH_STEPS));
+        }
         match c {
             '$' => {
                 out.push(Step::Root);
@@ -93,10 +109,15 @@ pub fn steps(text: &str) -> Parsed<Vec<Step>> {
             }
             '@' => rest = &rest[1..],
             '.' if rest.starts_with("..") => {
+                if out.last() == Some(&Step::Recursive) {
+                    return Err("invalid multiple recursive descent".into());
+                }
                 out.push(Step::Recursive);
-                rest = &rest[1..];
-                if rest[1..].starts_with('[') {
-                    rest = &rest[1..];
+                rest = &rest[2..];
+                if rest.starts_with(|c: char| c == '_' || c.is_alphanumeric()) {
+                    let (name, after) = field(rest);
+                    out.push(Step::Field(name));
+                    rest = after;
                 }
             }
             '.' => {
@@ -110,7 +131,7 @@ pub fn steps(text: &str) -> Parsed<Vec<Step>> {
             }
             '[' => {
                 let end = bracket(&rest[1..]).ok_or("unterminated array")?;
-                out.push(subscript(rest[1..1 + end].trim())?);
+                out.push(subscript(rest[1..1 + end].trim(), depth)?);
                 rest = &rest[end + 2..];
             }
             _ => {
@@ -161,18 +182,18 @@ fn bracket(text: &str) -> Option<usize> {
     None
 }
 
-fn subscript(text: &str) -> Parsed<Step> {
+fn subscript(text: &str, depth: usize) -> Parsed<Step> {
     if text == "*" {
         return Ok(Step::Wildcard);
     }
     if let Some(filter) = text.strip_prefix("?(").and_then(|t| t.strip_suffix(')')) {
-        return self::filter(filter);
+        return self::filter(filter, depth + 1);
     }
     let parts = split_top(text, ',');
     if parts.len() > 1 {
         let all: Parsed<Vec<Vec<Step>>> = parts
             .iter()
-            .map(|p| Ok(vec![subscript(p.trim())?]))
+            .map(|p| Ok(vec![subscript(p.trim(), depth)?]))
             .collect();
         return all.map(Step::Union);
     }
@@ -218,15 +239,19 @@ fn split_top(text: &str, by: char) -> Vec<&str> {
     parts
 }
 
-fn filter(text: &str) -> Parsed<Step> {
+fn filter(text: &str, depth: usize) -> Parsed<Step> {
     for op in ["==", "!=", "<=", ">=", "<", ">"] {
         if let Some(at) = outside_quotes(text, op) {
-            let left = operand(text[..at].trim())?;
-            let right = operand(text[at + op.len()..].trim())?;
+            let left = operand(text[..at].trim(), depth)?;
+            let right = operand(text[at + op.len()..].trim(), depth)?;
             return Ok(Step::Filter(left, op.into(), Some(right)));
         }
     }
-    Ok(Step::Filter(operand(text.trim())?, "exists".into(), None))
+    Ok(Step::Filter(
+        operand(text.trim(), depth)?,
+        "exists".into(),
+        None,
+    ))
 }
 
 fn outside_quotes(text: &str, op: &str) -> Option<usize> {
@@ -243,12 +268,12 @@ fn outside_quotes(text: &str, op: &str) -> Option<usize> {
     None
 }
 
-fn operand(text: &str) -> Parsed<Operand> {
+fn operand(text: &str, depth: usize) -> Parsed<Operand> {
     if text.starts_with(['"', '\'']) {
         return Ok(Operand::Literal(Value::String(quoted(text)?)));
     }
     if text.starts_with(['@', '.', '$']) {
-        return steps(text).map(Operand::Path);
+        return steps(text, depth).map(Operand::Path);
     }
     serde_json::from_str(text)
         .map(Operand::Literal)

@@ -27,6 +27,11 @@ fn templates_find_what_upstream_finds() {
         ("{.items[1].list[0:2]}", "p q"),
         ("{.items[1].list[0,2]}", "p r"),
         ("{..name}", "a b"),
+        ("{...name}", "a b"),
+        ("{.items[1].list..}", "[\"p\",\"q\",\"r\"] p q r"),
+        ("{.items[*]['n','metadata']..name}", "a b"),
+        ("{.items[*]['n','kind','n']}", "1 2 1 2"),
+        ("{.items[*][?(@..name)]}", ""),
         ("{.items[0].metadata.labels}", "{\"app.k8s.io/name\":\"x\"}"),
         ("{.missing}", ""),
         ("{$.kind}", "List"),
@@ -40,9 +45,31 @@ fn templates_find_what_upstream_finds() {
 
 #[test]
 fn bad_templates_are_refused() {
-    for template in ["{.a", "{range .a[*]}", "{end}", "{.a[x]}", "{foo}"] {
-        assert!(Template::parse(template).is_err(), "{template}");
+    let (steps, ranges) = (".a".repeat(200), "{range .a}".repeat(20));
+    let (steps, ranges) = (format!("{{{steps}}}"), ranges + &"{end}".repeat(20));
+    let filters = "[?(@".repeat(20_000) + &")]".repeat(20_000);
+    let filters = format!("{{.a{filters}}}");
+    let nested = [&steps, &ranges, &filters].map(String::as_str);
+    let plain = [
+        "{.a",
+        "{range .a[*]}",
+        "{end}",
+        "{.a[x]}",
+        "{foo}",
+        "{....}",
+        "{..*}",
+    ];
+    for template in nested.into_iter().chain(plain) {
+        let start = &template[..template.len().min(40)];
+        assert!(Template::parse(template).is_err(), "{start}");
     }
+    let two = Template::parse("{.a[?(@.*==1)]}").unwrap();
+    let e = two.render(&json!({"a": [{"x": 1, "y": 1}]})).unwrap_err();
+    assert!(
+        e.to_string()
+            .ends_with("can only compare one element at a time"),
+        "{e}"
+    );
     let e = Template::parse("{.a[3]}")
         .unwrap()
         .render(&json!({"a": [1]}));
@@ -57,20 +84,25 @@ fn bad_templates_are_refused() {
 fn what_a_template_finds_and_writes_has_an_end() {
     let nested = (0..200).fold(json!("x"), |v, _| json!([v]));
     let wide = json!({"a": vec![json!({"b": [1, 2, 3]}); 5000]});
-    let leaf = json!({"a": vec![1; 20_000]});
     for (template, value, why) in [
-        ("{......}", &nested, "more than 1048576 values are found"),
-        ("{.......}", &wide, "more than 1048576 values are found"),
-        ("{..}", &nested, "more than 9999 bytes are written"),
         (
-            &format!("{{.a[*]{}}}", "..".repeat(2000)),
-            &leaf,
+            "{range ..[*]..[*]..[*]..}{end}",
+            &nested,
             "more than 16777216 values are looked at",
         ),
+        (
+            &format!("{{{}}}", "['a','b']".repeat(100)),
+            &wide,
+            "more than 16777216 values are looked at",
+        ),
+        ("{..}", &nested, "more than 9999 bytes are written"),
     ] {
-        let told = Template::parse(template).and_then(|t| t.render_within(value, 9_999));
-        let told = told.unwrap_err().to_string();
-        assert!(told.ends_with(why), "{template}: {told}");
+        let template = Template::parse(template).unwrap();
+        let mut search = Search::new(value, 9_999);
+        search.visits = 100_000;
+        let told = search.render(&template.0, value, &mut String::new());
+        let told = told.unwrap_err();
+        assert!(told.ends_with(why), "{template:?}: {told}");
     }
 }
 
