@@ -10,6 +10,7 @@ mod recovery;
 mod reload;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,10 +53,10 @@ struct Shared {
     reloads: AtomicBool,
 }
 
-/// The providers of resources, `*.<group>` and `*.*`.
+/// The providers by group and resource, `*` for any.
 #[derive(Default)]
 pub struct Rules {
-    providers: BTreeMap<(String, String), Arc<Providers>>,
+    providers: BTreeMap<String, BTreeMap<String, Arc<Providers>>>,
     /// KMS plug-ins among them.
     plugins: Vec<Arc<Kms>>,
 }
@@ -222,28 +223,26 @@ impl Encryption {
             return None;
         }
         let text = std::str::from_utf8(key).ok()?;
-        let mut upto = self.0.resources.range(..=text.to_string());
-        let known = upto
-            .next_back()
-            .filter(|(p, _)| text.starts_with(p.as_str()));
-        let (group, resource) = match known {
-            Some((_, r)) => (r.group.to_string(), r.resource.to_string()),
+        let upto = (Bound::Unbounded, Bound::Included(text));
+        let last = self.0.resources.range::<str, _>(upto).next_back();
+        let known = last.filter(|(p, _)| text.starts_with(p.as_str()));
+        let (group, resource): (&str, &str) = match known {
+            Some((_, r)) => (&r.group, &r.resource),
             None => {
                 // Custom resources lie under their group and name.
                 let rest = text.strip_prefix(crate::cache::ROOT)?;
                 let mut parts = rest.split('/');
                 let group = parts.next().filter(|g| g.contains('.'))?;
-                (group.to_string(), parts.next()?.to_string())
+                (group, parts.next()?)
             }
         };
+        let of = |group: &str, resource: &str| rules.providers.get(group)?.get(resource);
+        let found = of(group, resource).or_else(|| of(group, "*"));
+        let found = found.or_else(|| of("*", "*"))?;
         let shown = match group.is_empty() {
-            true => resource.clone(),
+            true => resource.to_string(),
             false => format!("{resource}.{group}"),
         };
-        let all = |g: &str| (g.to_string(), "*".to_string());
-        let found = rules.providers.get(&(group.clone(), resource));
-        let found = found.or_else(|| rules.providers.get(&all(&group)));
-        let found = found.or_else(|| rules.providers.get(&all("*")))?;
         Some((shown, found.clone()))
     }
 

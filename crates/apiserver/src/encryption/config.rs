@@ -191,11 +191,12 @@ impl EncryptionConfig {
                 all.extend(made.iter().cloned());
             }
         }
-        let all = by_resource.into_iter();
-        Ok(Rules {
-            providers: all.map(|(k, v)| (k, Arc::new(Providers(v)))).collect(),
-            plugins,
-        })
+        let mut providers: BTreeMap<String, BTreeMap<String, Arc<Providers>>> = BTreeMap::new();
+        for ((group, resource), all) in by_resource {
+            let of_group = providers.entry(group).or_default();
+            of_group.insert(resource, Arc::new(Providers(all)));
+        }
+        Ok(Rules { providers, plugins })
     }
 }
 
