@@ -72,10 +72,17 @@ pub fn validate_update(obj: &Value, before: &Value, causes: &mut Causes) {
 /// as of a changed one before the kind's own strategy does it once more; everything is told each time.
 pub fn validate_generic_update(obj: &Value, before: &Value, causes: &mut Causes) {
     causes.at("metadata", |c| {
+        let begun = c.len();
         common(obj, c);
         finalizers(obj, c);
         changed(obj, before, c);
+        if c.len() == begun {
+            // What has nothing to say has nothing to say again.
+            return;
+        }
+        common(obj, c);
         changed(obj, before, c);
+        common(obj, c);
     });
 }
 
@@ -113,7 +120,6 @@ fn changed(obj: &Value, before: &Value, c: &mut Causes) {
     if grace(before).is_some() && grace(obj) != grace(before) {
         immutable(obj, before, "deletionGracePeriodSeconds", c);
     }
-    common(obj, c);
 }
 
 fn go_strings(list: &[String]) -> String {

@@ -153,9 +153,11 @@ pub fn keep_times(obj: &mut Value, before: &Value) {
     if !apply::times_only(list_at(obj, "metadata.managedFields"), old) {
         return;
     }
-    let mut same = obj.clone();
-    set(&mut same, "metadata.managedFields", json!(old));
-    if same == *before {
-        *obj = same;
+    let new = remove(obj, "metadata.managedFields");
+    set(obj, "metadata.managedFields", json!(old));
+    if let Some(new) = new
+        && *obj != *before
+    {
+        set(obj, "metadata.managedFields", new);
     }
 }
