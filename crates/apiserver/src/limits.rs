@@ -57,8 +57,8 @@ pub const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 pub const CONNECTIONS: usize = 10_000;
 /// Workers that serve them, one for each processor, at most.
 pub const LANES: usize = 32;
-/// How often such a worker looks for timers at least.
-pub const LANE_TICK: Duration = Duration::from_secs(1);
+/// How often such a worker looks for timers at least: well within a request's time.
+pub const LANE_TICK: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Time between two requests of an HTTP/1.1 connection, headers included, as upstream's IdleTimeout.
